@@ -1,0 +1,41 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS ?= dev
+
+.PHONY: help setup quickstart test test-data test-slow lint format clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed  ## Make .venv and install the package into it (once)
+
+$(VENV)/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e ".[$(EXTRAS)]"
+	touch $@
+
+quickstart: setup  ## Train on rendered shapes, extract and score seeds, draw a picture: about 5 minutes
+	$(BIN)/cti quickstart
+
+test: setup  ## The fast tests
+	$(BIN)/python -m pytest
+
+test-data: setup  ## The tests on a few real photos (skipped where they are absent)
+	$(BIN)/python -m pytest -m data
+
+test-slow: setup  ## The slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: setup  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove caches and the environment
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

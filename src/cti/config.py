@@ -1,0 +1,262 @@
+"""Every setting of every stage: frozen dataclasses, checked when they are made, read from YAML and the command line.
+
+No field is read from anywhere else; the resolved whole is written beside each result as `config.yaml`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the photos are and what is read from them.
+
+    Args:
+        root: Data folder; the environment variable CTI_DATA when empty.
+        format: Reader; `auto` looks at what lies in the folder. `shapes` renders its own photos into `root`.
+        classes: Class names to use, in this order; empty: `classes.txt` in the root, else what the tags name.
+        labels: Tags file (`image,tags`) relative to the root; empty: `labels.csv` if it is there.
+        images: Folder of photos relative to the root; empty: the reader's own (VOC: JPEGImages).
+        masks: Folder of masks relative to the root, for scoring only; empty: the reader's own.
+        train: Name of the list of photos to train on (VOC: ImageSets/Segmentation/NAME.txt; COCO: train2014).
+        score: List on which seeds and pseudo-masks are scored (usually part of `train`).
+        val: List of photos never trained on.
+        val_fraction: Without lists, the share of photos held out as `val`, drawn by `split_seed`.
+        split_seed: Seed of that draw.
+        empty_tags: What to do with photos without a tag: leave them out or use them as negatives.
+        max_broken: Share of unreadable photos above which training stops.
+        max_pixels: Photos with more pixels than this are refused by name (decompression bombs).
+    """
+
+    root: str = ""
+    format: Literal["auto", "voc", "coco", "folder", "shapes"] = "auto"
+    classes: tuple[str, ...] = ()
+    labels: str = ""
+    images: str = ""
+    masks: str = ""
+    train: str = "train"
+    score: str = "train"
+    val: str = "val"
+    val_fraction: float = 0.1
+    split_seed: int = 0
+    empty_tags: Literal["skip", "negative"] = "skip"
+    max_broken: float = 0.01
+    max_pixels: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.val_fraction < 1, f"data.val_fraction is {self.val_fraction}; give 0 <= x < 1.")
+        _check(0 <= self.max_broken <= 1, f"data.max_broken is {self.max_broken}; give a share from 0 to 1.")
+        _check(
+            self.max_pixels > 0, f"data.max_pixels is {self.max_pixels}; give a positive number of pixels."
+        )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network.
+
+    Args:
+        backbone: Name of a plain ViT of timm, e.g. `deit_small_patch16_224`, `vit_small_patch14_dinov2`.
+        weights: `timm` (downloaded from the hub), `none` (from scratch), or the path of a .safetensors / .pth file.
+        image_size: Side of a training crop in pixels; a multiple of the backbone's patch.
+        infusion_index: 0-based block whose output class tokens are infused into the next block's input.
+        background: `token` = the method; `cam` = a background channel without a token; `none` = neither.
+        final_norm: Layer-norm the patch tokens before the patch head; `auto` = where the backbone has layer scale.
+        drop_path: Stochastic depth rate of the last block (grows linearly from 0).
+        embed_dim: Width, for a backbone built from scratch (`backbone: vit`) only.
+        depth: Number of blocks, likewise.
+        num_heads: Attention heads, likewise.
+        patch_size: Patch side in pixels, likewise.
+    """
+
+    backbone: str = "deit_small_patch16_224"
+    weights: str = "timm"
+    image_size: int = 224
+    infusion_index: int = 3
+    background: Literal["none", "cam", "token"] = "token"
+    final_norm: Literal["auto", "on", "off"] = "auto"
+    drop_path: float = 0.1
+    embed_dim: int = 192
+    depth: int = 6
+    num_heads: int = 3
+    patch_size: int = 8
+
+    def __post_init__(self) -> None:
+        _check(
+            self.image_size > 0, f"model.image_size is {self.image_size}; give a positive number of pixels."
+        )
+        _check(
+            self.infusion_index >= 0, f"model.infusion_index is {self.infusion_index}; blocks count from 0."
+        )
+        _check(0 <= self.drop_path < 1, f"model.drop_path is {self.drop_path}; give 0 <= x < 1.")
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """The losses of the step (paper section 3; docs/method.md).
+
+    Args:
+        background_weight: Weight of the background loss; 0 switches it off.
+        intra_weight: Weight of intra-image infusion; 0 switches its pass off.
+        cross_weight: Weight of cross-image infusion; 0 switches its pass off.
+        start_epoch: Epoch (0-based) from which these three losses count; before it only tags are learned.
+        bank_size: Class tokens kept per class for cross-image infusion.
+        gate: `all` = the cross loss waits until every class has `bank_size` tokens; `per_class` = class by class.
+        detach_patch_maps_in_background: Stop the background loss's gradient at the patch maps (COCO).
+        attention_blocks: The last so many blocks give class-to-patch attention to the background loss.
+        positive_weight: Power p of the weight (negatives/positives)^p of a class's positive tags; 0 = the paper's
+            unweighted loss, above 0 lifts rare classes.
+    """
+
+    background_weight: float = 0.1
+    intra_weight: float = 1.0
+    cross_weight: float = 1.0
+    start_epoch: int = 0
+    bank_size: int = 30
+    gate: Literal["all", "per_class"] = "all"
+    detach_patch_maps_in_background: bool = False
+    attention_blocks: int = 6
+    positive_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("background_weight", "intra_weight", "cross_weight", "positive_weight"):
+            _check(getattr(self, name) >= 0, f"method.{name} is {getattr(self, name)}; give 0 or more.")
+        _check(self.bank_size > 0, f"method.bank_size is {self.bank_size}; give 1 or more.")
+        _check(
+            self.attention_blocks > 0, f"method.attention_blocks is {self.attention_blocks}; give 1 or more."
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation, shared by CTI and the segmenter.
+
+    Args:
+        epochs: Passes over the training photos.
+        batch_size: Photos per step and device.
+        lr: Peak learning rate of the pre-trained parts.
+        new_lr_factor: Multiplier of `lr` for newly initialised parts.
+        weight_decay: AdamW weight decay.
+        warmup_epochs: Epochs of linear warm-up from `warmup_lr`.
+        warmup_lr: Learning rate at the start of the warm-up.
+        min_lr: Floor of the schedule.
+        schedule: Shape after the warm-up.
+        schedule_per: Whether the schedule moves every step or (as the released code does) every epoch.
+        clip: Largest gradient norm; 0 = no clipping.
+        accumulate: Steps whose gradients are averaged before an update.
+        precision: `auto` = bf16 where the processor is quick at it, else float32.
+        recompute: Recompute block activations in the backward pass: half the memory for about a quarter more time.
+        seed: Seed of everything drawn at random.
+        workers: Processes that load photos; -1 = one per core.
+        checkpoint_every: Steps between checkpoints within an epoch; 0 = at the end of epochs only.
+        devices: Number of devices (Fabric); `auto` = all.
+        accelerator: Fabric accelerator.
+    """
+
+    epochs: int = 60
+    batch_size: int = 64
+    lr: float = 6.25e-5
+    new_lr_factor: float = 1.0
+    weight_decay: float = 0.05
+    warmup_epochs: float = 5
+    warmup_lr: float = 1e-6
+    min_lr: float = 1e-5
+    schedule: Literal["cosine", "poly"] = "cosine"
+    schedule_per: Literal["step", "epoch"] = "step"
+    clip: float = 0.0
+    accumulate: int = 1
+    precision: Literal["auto", "32", "bf16", "16", "64"] = "auto"
+    recompute: bool = False
+    seed: int = 0
+    workers: int = -1
+    checkpoint_every: int = 200
+    devices: int | str = "auto"
+    accelerator: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate"):
+            _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; give 1 or more.")
+        for name in ("lr", "new_lr_factor"):
+            _check(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; give a positive number.")
+        for name in ("weight_decay", "warmup_epochs", "warmup_lr", "min_lr", "clip"):
+            _check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; give 0 or more.")
+        _check(self.workers >= -1, f"workers is {self.workers}; give -1 (one per core) or a count.")
+
+
+@dataclass(frozen=True)
+class SeedsConfig:
+    """How class activation maps are extracted.
+
+    Args:
+        scales: Sizes relative to the photo's own; several are summed.
+        long_side: Photos are resized to this longest side first; 0 = own size.
+        flip: Add the mirrored photo's maps.
+        blocks: The last so many blocks of attention to use; 0 = all of them (the method).
+        kinds: Kinds of maps to keep, so that they can be scored side by side; the first one is the seed that later
+            stages use: refined (the method), fused, patch (patch maps) or attention (class-to-patch).
+        batch_size: Photos of one size per forward pass.
+        lists: Lists of photos to extract seeds for.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    long_side: int = 0
+    flip: bool = True
+    blocks: int = 0
+    kinds: tuple[Literal["refined", "fused", "patch", "attention"], ...] = ("refined", "fused", "patch")
+    batch_size: int = 8
+    lists: tuple[Literal["train", "score", "val"], ...] = ("train", "score", "val")
+
+    def __post_init__(self) -> None:
+        _check(
+            bool(self.scales) and min(self.scales) > 0,
+            f"seeds.scales is {self.scales}; give positive numbers.",
+        )
+        _check(
+            self.long_side >= 0,
+            f"seeds.long_side is {self.long_side}; give 0 (own size) or a side in pixels.",
+        )
+        _check(self.blocks >= 0, f"seeds.blocks is {self.blocks}; give 0 (all) or a number of blocks.")
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """How seeds are scored.
+
+    Args:
+        threshold: Fixed background score, chosen without looking at masks.
+        bootstrap: Resamples for confidence intervals; 0 = none.
+    """
+
+    threshold: float = 0.25
+    bootstrap: int = 0
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.threshold <= 1, f"score.threshold is {self.threshold}; give a number from 0 to 1.")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, all stages.
+
+    Args:
+        out: Folder of the run.
+        data: Photos, tags, lists.
+        model: The network.
+        method: The losses.
+        train: Optimisation.
+        seeds: Extraction of class activation maps.
+        score: Scoring of seeds.
+    """
+
+    out: str = "runs/default"
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    seeds: SeedsConfig = field(default_factory=SeedsConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)

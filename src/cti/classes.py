@@ -42,9 +42,7 @@ def check_classes(classes: tuple[str, ...] | list[str]) -> tuple[str, ...]:
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"The class list names {', '.join(twice)} more than once; name each class once.")
     if BACKGROUND in names:
-        raise ValueError(
-            "The class list names 'background'; list foreground classes only, 0 is added for you."
-        )
+        raise ValueError("The class list names 'background'; list foreground classes only, 0 is added for you.")
     if len(names) > IGNORE_INDEX - 1:
         raise ValueError(f"{len(names)} classes do not fit in an 8-bit mask; the most is {IGNORE_INDEX - 1}.")
     return names

@@ -51,9 +51,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         _check(0 <= self.val_fraction < 1, f"data.val_fraction is {self.val_fraction}; give 0 <= x < 1.")
         _check(0 <= self.max_broken <= 1, f"data.max_broken is {self.max_broken}; give a share from 0 to 1.")
-        _check(
-            self.max_pixels > 0, f"data.max_pixels is {self.max_pixels}; give a positive number of pixels."
-        )
+        _check(self.max_pixels > 0, f"data.max_pixels is {self.max_pixels}; give a positive number of pixels.")
 
 
 @dataclass(frozen=True)
@@ -87,12 +85,8 @@ class ModelConfig:
     patch_size: int = 8
 
     def __post_init__(self) -> None:
-        _check(
-            self.image_size > 0, f"model.image_size is {self.image_size}; give a positive number of pixels."
-        )
-        _check(
-            self.infusion_index >= 0, f"model.infusion_index is {self.infusion_index}; blocks count from 0."
-        )
+        _check(self.image_size > 0, f"model.image_size is {self.image_size}; give a positive number of pixels.")
+        _check(self.infusion_index >= 0, f"model.infusion_index is {self.infusion_index}; blocks count from 0.")
         _check(0 <= self.drop_path < 1, f"model.drop_path is {self.drop_path}; give 0 <= x < 1.")
 
 
@@ -127,9 +121,7 @@ class MethodConfig:
         for name in ("background_weight", "intra_weight", "cross_weight", "positive_weight"):
             _check(getattr(self, name) >= 0, f"method.{name} is {getattr(self, name)}; give 0 or more.")
         _check(self.bank_size > 0, f"method.bank_size is {self.bank_size}; give 1 or more.")
-        _check(
-            self.attention_blocks > 0, f"method.attention_blocks is {self.attention_blocks}; give 1 or more."
-        )
+        _check(self.attention_blocks > 0, f"method.attention_blocks is {self.attention_blocks}; give 1 or more.")
 
 
 @dataclass(frozen=True)

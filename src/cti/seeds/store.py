@@ -93,16 +93,12 @@ def read_seed(path: Path | str, kind: str = "") -> Seed:
             kinds = [str(name) for name in arrays["kinds"]]
             kind = kind or kinds[0]
             if kind not in kinds:
-                raise ValueError(
-                    f"{path} has no '{kind}' maps, only {', '.join(kinds)}; run `cti seeds` with that kind."
-                )
+                raise ValueError(f"{path} has no '{kind}' maps, only {', '.join(kinds)}; extract that kind first.")
             stack = arrays[f"maps/{kind}"].astype(np.float32) * arrays[f"scale/{kind}"][:, None, None]
             has_background = bool(arrays[f"has_background/{kind}"])
             indices = tuple(int(index) for index in arrays["class_indices"])
             height, width = (int(side) for side in arrays["size"])
     except (KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(
-            f"{path} is not a seed file ({error}); delete it and run `cti seeds` again."
-        ) from error
+        raise ValueError(f"{path} is not a seed file ({error}); delete it and run `cti seeds` again.") from error
     maps = stack[:-1] if has_background else stack
     return Seed(indices, (height, width), maps, stack[-1] if has_background else None)

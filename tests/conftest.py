@@ -1,0 +1,39 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def _found(variable: str, beside: str) -> Path | None:
+    """The path named by an environment variable, else what lies in the `shared` folder beside the checkout."""
+    named = os.environ.get(variable)
+    path = Path(named) if named else REPOSITORY.parent / "shared" / beside
+    return path if path.exists() else None
+
+
+@pytest.fixture(scope="session")
+def animals_root() -> Path:
+    """Real photos: the voc12-animals folder."""
+    path = _found("CTI_DATA", "voc12-animals")
+    if path is None:
+        pytest.skip("no real photos: set CTI_DATA to the voc12-animals folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def distilled_weights() -> Path:
+    """Pre-trained ViT-S/14 weights."""
+    path = _found("CTI_WEIGHTS", "weights/vit_small_patch14_distilled.safetensors")
+    if path is None:
+        pytest.skip("no pre-trained weights: set CTI_WEIGHTS to vit_small_patch14_distilled.safetensors")
+    return path
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of the oracle's numbers."""
+    return Path(__file__).parent / "golden"

@@ -232,6 +232,91 @@ class ScoreConfig:
 
 
 @dataclass(frozen=True)
+class SegmentConfig:
+    """The segmentation network: what it is, what it learns from and how it predicts.
+
+    Args:
+        network: `vit-upsample` (plain ViT and a small up-sampling decoder), `vit-linear` (plain ViT and one linear
+            layer) or `smp:ARCHITECTURE:ENCODER` of segmentation-models-pytorch, e.g. `smp:DeepLabV3Plus:resnet101`.
+        backbone: Name of a plain ViT of timm, or `vit` to build one from the four sizes below; not used by `smp:`.
+        weights: `timm` (downloaded from the hub), `none` (from scratch), or the path of a .safetensors / .pth file. For
+            `smp:` also a name of that encoder's weights; `timm` then means `imagenet`.
+        masks: Folder of masks to learn from, `<photo id>.png`; empty: the run's pseudo-masks; `real`: the data set's
+            own, for the fully supervised upper bound.
+        crop_size: Side of a training crop in pixels.
+        long_side: Photos are resized to this longest side first, in training and prediction; 0 = own size.
+        scale_range: Training photos are scaled by a factor drawn (log-uniformly) from this range.
+        jitter: Strength of the change of brightness, contrast and saturation in training; hue changes by a fifth of it.
+        balance: Class weights of the loss: none, 1/sqrt(frequency) or median frequency / frequency.
+        frozen_blocks: The first so many blocks of the ViT (and its patch embedding) keep their weights. They
+            then need no backward pass: freezing half of the blocks makes a training step about a third cheaper, and
+            is worth trying when photos are few. 0 trains everything.
+        drop_path: Stochastic depth rate of the ViT's last block (grows linearly from 0).
+        embed_dim: Width, for `backbone: vit` only.
+        depth: Number of blocks, likewise.
+        num_heads: Attention heads, likewise.
+        patch_size: Patch side in pixels, likewise.
+        scales: Sizes at prediction, relative to `long_side` (or the photo's own); probabilities are averaged.
+        flip: Average with the prediction of the mirrored photo.
+        window: Larger photos are predicted window by window of this side in pixels; 0 = always whole.
+        stride: Distance between windows in pixels; 0 = two thirds of the window.
+        crf: Dense CRF on the predicted probabilities, by the settings of this name.
+        lists: Lists of photos to predict.
+    """
+
+    network: str = "vit-upsample"
+    backbone: str = "deit_small_patch16_224"
+    weights: str = "timm"
+    masks: str = ""
+    crop_size: int = 224
+    long_side: int = 0
+    scale_range: tuple[float, float] = (0.5, 2.0)
+    jitter: float = 0.4
+    balance: Literal["none", "inverse_sqrt", "median"] = "none"
+    frozen_blocks: int = 0
+    drop_path: float = 0.1
+    embed_dim: int = 192
+    depth: int = 6
+    num_heads: int = 3
+    patch_size: int = 8
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = True
+    window: int = 512
+    stride: int = 0
+    crf: Literal["none", "psa", "irn"] = "none"
+    lists: tuple[Literal["train", "score", "val"], ...] = ("val",)
+
+    def __post_init__(self) -> None:
+        smp = self.network.startswith("smp:") and self.network.count(":") == 2
+        _check(
+            self.network in ("vit-upsample", "vit-linear") or smp,
+            f"segment.network is '{self.network}'; give vit-upsample, vit-linear or smp:ARCHITECTURE:ENCODER.",
+        )
+        low, high = self.scale_range
+        _check(0 < low <= high, f"segment.scale_range is {self.scale_range}; give 0 < smallest <= largest.")
+        _check(0 <= self.jitter < 1, f"segment.jitter is {self.jitter}; give 0 <= x < 1.")
+        _check(0 <= self.drop_path < 1, f"segment.drop_path is {self.drop_path}; give 0 <= x < 1.")
+        for name in ("crop_size", "embed_dim", "depth", "num_heads", "patch_size"):
+            _check(getattr(self, name) > 0, f"segment.{name} is {getattr(self, name)}; give 1 or more.")
+        for name in ("long_side", "frozen_blocks", "window", "stride"):
+            _check(getattr(self, name) >= 0, f"segment.{name} is {getattr(self, name)}; give 0 or more.")
+        _check(
+            bool(self.scales) and min(self.scales) > 0,
+            f"segment.scales is {self.scales}; give positive numbers.",
+        )
+        _check(
+            self.window == 0 or self.stride <= self.window,
+            f"segment.stride is {self.stride} with windows of {self.window} pixels; a larger stride leaves gaps.",
+        )
+
+
+def _segment_training() -> TrainConfig:
+    return TrainConfig(
+        epochs=30, batch_size=16, lr=6e-5, new_lr_factor=10.0, warmup_epochs=1, min_lr=0.0, schedule="poly", clip=1.0
+    )
+
+
+@dataclass(frozen=True)
 class Config:
     """One run, all stages.
 
@@ -243,6 +328,8 @@ class Config:
         train: Optimisation.
         seeds: Extraction of class activation maps.
         score: Scoring of seeds.
+        segment: The segmentation network and its predictions.
+        segment_train: Optimisation of the segmentation network.
     """
 
     out: str = "runs/default"
@@ -252,3 +339,5 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     seeds: SeedsConfig = field(default_factory=SeedsConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
+    segment_train: TrainConfig = field(default_factory=_segment_training)

@@ -317,6 +317,182 @@ def _segment_training() -> TrainConfig:
 
 
 @dataclass(frozen=True)
+class PamrConfig:
+    """Pixel-adaptive mask refinement (Araslanov & Roth 2020).
+
+    Args:
+        iterations: Times the scores are averaged over their neighbours.
+        dilations: Distances of the eight neighbours, in pixels.
+        std_scale: Contrast, as a share of the local standard deviation, at which an affinity falls to 1/e.
+        downscale: Work at 1/downscale of the photo's size: quicker, wider, and less exact at edges.
+    """
+
+    iterations: int = 10
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
+    std_scale: float = 0.1
+    downscale: int = 1
+
+    def __post_init__(self) -> None:
+        _check(self.iterations >= 0, f"refine.pamr.iterations is {self.iterations}; give 0 or more.")
+        _check(
+            bool(self.dilations) and min(self.dilations) >= 1,
+            f"refine.pamr.dilations is {self.dilations}; give distances of 1 or more.",
+        )
+        _check(self.std_scale > 0, f"refine.pamr.std_scale is {self.std_scale}; give a positive number.")
+        _check(self.downscale >= 1, f"refine.pamr.downscale is {self.downscale}; give 1 or more.")
+
+
+@dataclass(frozen=True)
+class CrfConfig:
+    """Dense CRF; every number left at None is the preset's.
+
+    Args:
+        preset: `psa` = unary from the scores as probabilities; `irn` = unary from their argmax (docs/method.md).
+        unary: Where the unary comes from.
+        label_confidence: Probability given to a pixel's label when the unary comes from labels.
+        gaussian_sxy: Reach of the smoothness kernel in pixels.
+        gaussian_compat: Weight of the smoothness kernel; 0 switches it off.
+        bilateral_sxy: Reach of the appearance kernel in pixels.
+        bilateral_srgb: Reach of the appearance kernel in grey levels.
+        bilateral_compat: Weight of the appearance kernel; 0 switches it off.
+        iterations: Mean-field iterations.
+        workers: Processes; -1 = one per core, 0 = none besides the calling one.
+    """
+
+    preset: Literal["psa", "irn"] = "psa"
+    unary: Literal["probabilities", "labels"] | None = None
+    label_confidence: float | None = None
+    gaussian_sxy: float | None = None
+    gaussian_compat: float | None = None
+    bilateral_sxy: float | None = None
+    bilateral_srgb: float | None = None
+    bilateral_compat: float | None = None
+    iterations: int | None = None
+    workers: int = -1
+
+    def __post_init__(self) -> None:
+        for name in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
+            value = getattr(self, name)
+            _check(value is None or value > 0, f"refine.crf.{name} is {value}; give a positive number.")
+        for name in ("gaussian_compat", "bilateral_compat", "iterations"):
+            value = getattr(self, name)
+            _check(value is None or value >= 0, f"refine.crf.{name} is {value}; give 0 or more.")
+        _check(
+            self.label_confidence is None or 0 < self.label_confidence < 1,
+            f"refine.crf.label_confidence is {self.label_confidence}; give a number between 0 and 1.",
+        )
+        _check(self.workers >= -1, f"refine.crf.workers is {self.workers}; give -1 (one per core) or a count.")
+
+
+@dataclass(frozen=True)
+class AffinityConfig:
+    """Learned affinity and random walk (PSA, Ahn & Kwak 2018; IRNet, Ahn, Cho & Kwak 2019).
+
+    Args:
+        head: `boundary` = a class-boundary map, affinity 1 - largest boundary between two pixels (IRNet);
+            `pairwise` = an embedding, affinity exp(-mean distance) (PSA).
+        stride: Side in pixels of the grid on which affinity is learned and the scores walk; a power of two.
+        radius: Pairs closer than this many grid steps are learned and walked.
+        channels: Width of the head.
+        confident: `thresholds` = foreground above `foreground`, background below `background`, the rest unsure;
+            `scores` = threshold-free: whichever of foreground and background score leads by `margin`.
+        foreground: Confident foreground from this best foreground score.
+        background: Confident background below this best foreground score.
+        margin: Lead that makes a pixel confident in the threshold-free variant.
+        epochs: Passes over the photos.
+        batch_size: Photos per update.
+        lr: Peak learning rate, falling linearly to 0.
+        weight_decay: AdamW weight decay.
+        seed: Seed of initialisation and order.
+        beta: Power of the affinities in the walk; higher stops it earlier at edges.
+        walk_steps: Steps of the walk (IRNet: 2^8).
+    """
+
+    head: Literal["boundary", "pairwise"] = "boundary"
+    stride: int = 4
+    radius: int = 5
+    channels: int = 32
+    confident: Literal["thresholds", "scores"] = "thresholds"
+    foreground: float = 0.40
+    background: float = 0.26
+    margin: float = 0.1
+    epochs: int = 3
+    batch_size: int = 8
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    seed: int = 0
+    beta: float = 10.0
+    walk_steps: int = 256
+
+    def __post_init__(self) -> None:
+        _check(
+            self.stride >= 2 and self.stride & (self.stride - 1) == 0,
+            f"refine.affinity.stride is {self.stride}; give 2, 4, 8 or 16 pixels.",
+        )
+        _check(self.radius >= 2, f"refine.affinity.radius is {self.radius}; give 2 or more.")
+        _check(
+            0 <= self.background <= self.foreground <= 1,
+            f"refine.affinity.background is {self.background} and foreground {self.foreground}; "
+            "give 0 <= background <= foreground <= 1.",
+        )
+        _check(self.margin >= 0, f"refine.affinity.margin is {self.margin}; give 0 or more.")
+        for name in ("epochs", "batch_size", "channels"):
+            value = getattr(self, name)
+            _check(value >= 1, f"refine.affinity.{name} is {value}; give 1 or more.")
+        for name in ("lr", "beta"):
+            value = getattr(self, name)
+            _check(value > 0, f"refine.affinity.{name} is {value}; give a positive number.")
+        for name in ("weight_decay", "walk_steps"):
+            value = getattr(self, name)
+            _check(value >= 0, f"refine.affinity.{name} is {value}; give 0 or more.")
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """From seeds to pseudo-masks.
+
+    Args:
+        steps: Refinement steps in their order; empty = the seed as it is.
+        kind: Kind of seed to start from; empty = the first one in the seed files.
+        background_score: `constant` = `threshold`; `power` = (1 - best CAM)^alpha (PSA); `cam` = the background
+            channel's own map, without a threshold.
+        threshold: Constant background score, chosen without looking at masks.
+        alpha: Exponent of the `power` background score; higher means more foreground.
+        foreground: A pixel is sure of its class when that leads with at least this score ...
+        background: ... and sure of the background when that leads and no class reaches this; else it is 255.
+        decide_all: Give every pixel its leading class instead, none is 255.
+        preview: Number of photos of which overlays are written.
+        allow_missing: Go on without the photos that have no seed.
+        pamr: Numbers of the `pamr` step.
+        crf: Numbers of the `crf` step.
+        affinity: Numbers of the `affinity` step.
+    """
+
+    steps: tuple[Literal["pamr", "affinity", "crf"], ...] = ("pamr",)
+    kind: str = ""
+    background_score: Literal["constant", "power", "cam"] = "constant"
+    threshold: float = 0.25
+    alpha: float = 4.0
+    foreground: float = 0.40
+    background: float = 0.26
+    decide_all: bool = False
+    preview: int = 0
+    allow_missing: bool = False
+    pamr: PamrConfig = field(default_factory=PamrConfig)
+    crf: CrfConfig = field(default_factory=CrfConfig)
+    affinity: AffinityConfig = field(default_factory=AffinityConfig)
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.threshold <= 1, f"refine.threshold is {self.threshold}; give a number from 0 to 1.")
+        _check(self.alpha > 0, f"refine.alpha is {self.alpha}; give a positive number.")
+        _check(
+            0 <= self.background <= 1 and 0 <= self.foreground <= 1,
+            f"refine.background is {self.background} and foreground {self.foreground}; give numbers from 0 to 1.",
+        )
+        _check(self.preview >= 0, f"refine.preview is {self.preview}; give 0 or more.")
+
+
+@dataclass(frozen=True)
 class Config:
     """One run, all stages.
 
@@ -328,6 +504,7 @@ class Config:
         train: Optimisation.
         seeds: Extraction of class activation maps.
         score: Scoring of seeds.
+        refine: From seeds to pseudo-masks.
         segment: The segmentation network and its predictions.
         segment_train: Optimisation of the segmentation network.
     """
@@ -339,5 +516,6 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     seeds: SeedsConfig = field(default_factory=SeedsConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    refine: RefineConfig = field(default_factory=RefineConfig)
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     segment_train: TrainConfig = field(default_factory=_segment_training)

@@ -20,8 +20,54 @@ def max_norm(maps: Tensor) -> Tensor:
     Returns:
         (..., H, W) in [0, 1): `relu(x - min - 1e-5) / (max - min + 1e-5)` of `x = relu(maps)`. A constant map gives 0.
     """
-    maps = maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
-    maps = maps.relu()
+    maps = full_precision(maps).relu()
     low = maps.amin(dim=(-2, -1), keepdim=True)
     high = maps.amax(dim=(-2, -1), keepdim=True)
     return (maps - low - EPS).relu() / (high - low + EPS)
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """Return half-precision tensors as float32; float32 and float64 pass through."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def class_to_patch(queries: Tensor, keys: Tensor, num_class_tokens: int) -> Tensor:
+    """Attention of one block from class tokens to patches, averaged over heads; only these rows are computed.
+
+    Args:
+        queries: (B, heads, T, d) of one block, class tokens first.
+        keys: (B, heads, T, d) of the same block.
+        num_class_tokens: K.
+
+    Returns:
+        (B, K, N): the patch columns of the class rows of `softmax(q k^T / sqrt(d))` over all T columns.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        class_queries = full_precision(queries[:, :, :num_class_tokens])
+        rows = _attention(class_queries, full_precision(keys))  # (B, heads, K, T)
+        return rows.mean(dim=1)[..., num_class_tokens:]
+
+
+def patch_affinity_times(queries: Tensor, keys: Tensor, num_class_tokens: int, maps: Tensor) -> Tensor:
+    """One block's patch affinity applied to maps: attention whose values are the maps.
+
+    Args:
+        queries: (B, heads, T, d) of one block, class tokens first.
+        keys: (B, heads, T, d) of the same block.
+        num_class_tokens: K.
+        maps: (B, c, N).
+
+    Returns:
+        (B, c, N): for each patch the maps' values at all patches, weighted by its attention to them, averaged over
+        heads. The class columns' share of the attention is left out and not re-normalised. No head-averaged (N, N)
+        matrix is made.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        patch_queries = full_precision(queries[:, :, num_class_tokens:])
+        rows = _attention(patch_queries, full_precision(keys))[..., num_class_tokens:]  # (B, heads, N, N)
+        values = full_precision(maps).transpose(1, 2).unsqueeze(1)  # (B, 1, N, c)
+        return (rows @ values).mean(dim=1).transpose(1, 2)
+
+
+def _attention(queries: Tensor, keys: Tensor) -> Tensor:
+    return (queries * queries.shape[-1] ** -0.5 @ keys.transpose(-2, -1)).softmax(dim=-1)

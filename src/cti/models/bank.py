@@ -1,0 +1,53 @@
+"""The bank of class tokens for cross-image infusion."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class TokenBank(nn.Module):
+    """Per class, the last tokens that photos tagged with the class gave at the infusion block.
+
+    Its state is made of buffers, so it is saved and resumed with the model. With several devices every replica
+    sees the tokens of the first one (buffers are broadcast).
+
+    Source: the authors' released code, which draws the cross-image tokens from a bank where the paper pairs images
+    (docs/method.md, "Cross-image infusion").
+
+    Args:
+        num_classes: C.
+        size: Tokens kept per class; the oldest is overwritten.
+        dim: D.
+    """
+
+    tokens: Tensor  # (C, size, D)
+    seen: Tensor  # (C,) int64: tokens ever appended per class
+
+    def __init__(self, num_classes: int, size: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("tokens", torch.zeros(num_classes, size, dim))
+        self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.int64))
+
+    @torch.no_grad()
+    def append(self, class_tokens: Tensor, labels: Tensor) -> None:
+        """Add the tokens of tagged classes, in the order of the batch.
+
+        Args:
+            class_tokens: (B, C, D) foreground class tokens; layer-normed here, without affine, eps 1e-5.
+            labels: (B, C) multi-hot.
+        """
+        normed = F.layer_norm(class_tokens.to(self.tokens.dtype), class_tokens.shape[-1:], eps=1e-5)
+        size = self.tokens.shape[1]
+        for image, index in labels.nonzero().tolist():
+            self.tokens[index, self.seen[index] % size] = normed[image, index]
+            self.seen[index] += 1
+
+    @property
+    def full(self) -> Tensor:
+        """(C,) bool: classes whose bank is full."""
+        return self.seen >= self.tokens.shape[1]
+
+    def means(self) -> Tensor:
+        """(C, D) mean token per class over what is kept; zeros for a class without any."""
+        filled = self.seen.clamp(max=self.tokens.shape[1]).clamp(min=1)
+        return self.tokens.sum(dim=1) / filled[:, None]

@@ -1,0 +1,134 @@
+"""A plain vision transformer whose blocks also hand out their queries and keys.
+
+timm keeps the modules and the pre-trained weights; what is ours is the way through them: fused attention never
+shows its matrix, so the few rows of it that the method looks at are recomputed from queries and keys.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+
+class QueriesKeys(NamedTuple):
+    """What one block's attention is made of; both (B, heads, T, d)."""
+
+    queries: Tensor
+    keys: Tensor
+
+
+def run_block(block: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One pre-norm transformer block.
+
+    Args:
+        block: timm's `Block`.
+        tokens: (B, T, D).
+
+    Returns:
+        The block's output (B, T, D), its queries and its keys (B, heads, T, d).
+    """
+    attention = block.attn
+    B, T, _ = tokens.shape
+    qkv = attention.qkv(block.norm1(tokens)).reshape(B, T, 3, attention.num_heads, attention.head_dim)
+    queries, keys, values = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, d)
+    queries, keys = attention.q_norm(queries), attention.k_norm(keys)
+    mixed = F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)  # (B, T, D)
+    tokens = tokens + block.drop_path1(block.ls1(attention.proj(mixed)))
+    tokens = tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
+    return tokens, queries, keys
+
+
+class PlainViT(nn.Module):
+    """Patch embedding, position embedding, blocks and final norm of a timm `VisionTransformer`.
+
+    Parameters keep timm's names, but `pos_embed` holds the patches only; the pre-trained CLS token and its position
+    are in `initial_cls` for whoever makes tokens of their own from them.
+
+    Args:
+        vit: timm's model; its position grid must be square.
+
+    Raises:
+        ValueError: if `vit` is not a plain ViT (register tokens, pre-norm, gated or rotary attention).
+    """
+
+    def __init__(self, vit: VisionTransformer) -> None:
+        super().__init__()
+        _check_plain(vit)
+        self.patch_embed = vit.patch_embed
+        self.blocks = vit.blocks
+        self.norm = vit.norm
+        self.embed_dim: int = vit.embed_dim
+        patch_h, patch_w = vit.patch_embed.patch_size
+        assert patch_h == patch_w
+        self.patch_size: int = patch_h
+        self.has_layer_scale = not isinstance(vit.blocks[0].ls1, nn.Identity)
+        facts: dict[str, Any] = vars(vit).get("pretrained_cfg", {})
+        self.mean: tuple[float, ...] = tuple(facts.get("mean", IMAGENET_DEFAULT_MEAN))
+        self.std: tuple[float, ...] = tuple(facts.get("std", IMAGENET_DEFAULT_STD))
+
+        num_patches = vit.patch_embed.num_patches
+        assert vit.pos_embed is not None
+        assert vit.cls_token is not None
+        positions = vit.pos_embed.detach()  # (1, [1 +] N, D)
+        self.pos_embed = nn.Parameter(positions[:, -num_patches:].clone())  # (1, N, D)
+        has_cls_position = positions.shape[1] == num_patches + 1
+        cls_position = positions[:, :1] if has_cls_position else torch.zeros_like(positions[:, :1])
+        self.initial_cls = (vit.cls_token.detach().clone(), cls_position.clone())  # each (1, 1, D)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Patch tokens with their positions.
+
+        Args:
+            images: (B, 3, H, W), normalised; H and W multiples of the patch.
+
+        Returns:
+            Tokens (B, N, D) and the patch grid (h, w).
+
+        Raises:
+            ValueError: if H or W is not a multiple of the patch.
+        """
+        height, width = images.shape[-2:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f"Images of {height} x {width} px do not divide into patches of {self.patch_size} px; "
+                "resize both sides to a multiple of it."
+            )
+        patches = self.patch_embed.proj(images)  # (B, D, h, w)
+        h, w = patches.shape[-2:]
+        return patches.flatten(2).transpose(1, 2) + self.positions((h, w)), (h, w)
+
+    def positions(self, grid: tuple[int, int]) -> Tensor:
+        """Position embedding resized to the patch grid (h, w): (1, h*w, D)."""
+        _, num_patches, D = self.pos_embed.shape
+        side = int(num_patches**0.5)
+        if grid == (side, side):
+            return self.pos_embed
+        square = self.pos_embed.transpose(1, 2).reshape(1, D, side, side)
+        # Not timm's helper: that one antialiases and casts to float32.
+        resized = F.interpolate(square, size=grid, mode="bicubic", align_corners=False, antialias=False)
+        return resized.flatten(2).transpose(1, 2)
+
+
+def _check_plain(vit: VisionTransformer) -> None:
+    reasons = {
+        "it has register tokens": vit.num_prefix_tokens != 1,
+        "it has no CLS token": vit.cls_token is None,
+        "it normalises before the blocks": not isinstance(vit.norm_pre, nn.Identity),
+        "its patch embedding is normalised": not isinstance(vit.patch_embed.norm, nn.Identity),
+        "its position grid is not square": int(vit.patch_embed.num_patches**0.5) ** 2 != vit.patch_embed.num_patches,
+        "its attention is not the standard one": not all(
+            isinstance(block, Block)
+            and isinstance(block.attn.norm, nn.Identity)
+            and getattr(block.attn, "gate", None) is None
+            for block in vit.blocks
+        ),
+    }
+    found = [reason for reason, holds in reasons.items() if holds]
+    if found:
+        raise ValueError(
+            f"This backbone is not a plain ViT: {', '.join(found)}. Choose one such as deit_small_patch16_224, "
+            "vit_small_patch16_224 or vit_small_patch14_dinov2."
+        )

@@ -1,0 +1,64 @@
+"""From scores to indexed masks, and pictures of them."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cti.classes import IGNORE_INDEX, voc_palette
+from cti.config import RefineConfig
+from cti.files import atomic_path
+
+
+def decide(scores: NDArray[np.float32], class_indices: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Give every pixel its leading class; ties go to the background, then to the earlier class.
+
+    Args:
+        scores: (1+n, H, W), background first.
+        class_indices: The n 0-based foreground classes of the other channels.
+
+    Returns:
+        (H, W) mask values: 0 background, class index + 1.
+    """
+    assert len(scores) == 1 + len(class_indices), f"{len(scores)} scores for {len(class_indices)} classes"
+    values = np.array([0, *(index + 1 for index in class_indices)], dtype=np.uint8)
+    return values[scores.argmax(axis=0)]
+
+
+def pseudo_mask(scores: NDArray[np.float32], class_indices: tuple[int, ...], config: RefineConfig) -> NDArray[np.uint8]:
+    """Label the pixels the scores are sure of.
+
+    A pixel gets its class if that leads with at least `config.foreground`, the background if that leads and no class
+    reaches `config.background`; the others are 255 (docs/method.md, "Pseudo-masks"). With `config.decide_all` this is
+    `decide`.
+
+    Args:
+        scores: (1+n, H, W) in [0, 1], background first.
+        class_indices: The n 0-based foreground classes of the other channels.
+        config: The rule's numbers.
+
+    Returns:
+        (H, W) mask values.
+    """
+    mask = decide(scores, class_indices)
+    if config.decide_all or not class_indices:
+        return mask
+    best = scores[1:].max(axis=0)
+    sure = np.where(mask == 0, best < config.background, best >= config.foreground)
+    mask[~sure] = IGNORE_INDEX
+    return mask
+
+
+def overlay(image: NDArray[np.uint8], mask: NDArray[np.uint8], strength: float = 0.55) -> NDArray[np.uint8]:
+    """The photo under its mask's colours, (H, W, 3): background untouched, 255 in white."""
+    colours = voc_palette()[mask].astype(np.float32)
+    colours[mask == IGNORE_INDEX] = 255
+    weight = np.where(mask == 0, 0, strength)[..., None]
+    return (image * (1 - weight) + colours * weight).round().astype(np.uint8)
+
+
+def save_preview(path: Path, image: NDArray[np.uint8], *masks: NDArray[np.uint8]) -> None:
+    """Write the photo and its overlays with each mask side by side, atomically."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.concatenate([image, *(overlay(image, mask) for mask in masks)], axis=1)).save(temporary)

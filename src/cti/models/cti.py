@@ -111,11 +111,12 @@ class ClassTokens(nn.Module):
         self.bg_token = nn.Parameter(torch.zeros(1, 1, dim)) if with_background else None
         self.pos_embed = nn.Parameter(cls_position.repeat(1, self.num_tokens, 1))
         self.mlp = nn.Sequential(nn.Linear(dim, 5 * dim), nn.ReLU(), nn.Linear(5 * dim, self.num_tokens * dim))
-        for parameter in (self.bg_token, self.mlp[0].weight, self.mlp[2].weight):
-            if parameter is not None:
-                nn.init.trunc_normal_(parameter, std=0.02)
-        nn.init.zeros_(self.mlp[0].bias)  # type: ignore[arg-type]
-        nn.init.zeros_(self.mlp[2].bias)  # type: ignore[arg-type]
+        if self.bg_token is not None:
+            nn.init.trunc_normal_(self.bg_token, std=0.02)
+        for layer in self.mlp.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
 
     def forward(self) -> Tensor:
         """The tokens with their positions: (1, K, D), background first."""
@@ -123,7 +124,7 @@ class ClassTokens(nn.Module):
         base = self.cls_token.expand(-1, self.num_tokens, -1)
         if self.bg_token is not None:
             base = torch.cat([self.bg_token, base[:, 1:]], dim=1)
-        return tokens + base + self.pos_embed  # type: ignore[no-any-return]
+        return tokens + base + self.pos_embed
 
 
 class CTI(nn.Module):
@@ -178,7 +179,8 @@ class CTI(nn.Module):
         self.num_class_tokens = self.class_tokens.num_tokens
         self.patch_head = nn.Conv2d(dim, num_classes + int(background != "none"), kernel_size=3, padding=1)
         nn.init.trunc_normal_(self.patch_head.weight, std=0.02)
-        nn.init.zeros_(self.patch_head.bias)  # type: ignore[arg-type]
+        assert self.patch_head.bias is not None
+        nn.init.zeros_(self.patch_head.bias)
         if not self.final_norm:
             self.backbone.norm.requires_grad_(False)  # plays no part; stays so that the weights can be handed on
 

@@ -1,0 +1,207 @@
+"""Seeds for folders of photos: sizes, scales, buckets of equal size, one file per photo, restartable."""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as TF
+
+from cti.config import SeedsConfig
+from cti.data import Photo, load_image
+from cti.models import CTI
+from cti.seeds.maps import batch_maps
+from cti.seeds.store import Seed, read_seed, to_cams, write_seed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExtractResult:
+    """What an extraction did.
+
+    Args:
+        written: Photos extracted now.
+        skipped: Photos whose seeds were there already.
+        seconds: Time taken now.
+    """
+
+    written: int
+    skipped: int
+    seconds: float
+
+
+def seed_cams(model: CTI, image: Tensor, class_indices: Sequence[int], flip: bool = True) -> Tensor:
+    """Class activation maps of one image by the method: all blocks, refined by the patch affinity, mirror included.
+
+    Args:
+        model: A trained network; it is put into eval mode.
+        image: (3, H, W), normalised by the model's mean and std, any size.
+        class_indices: 0-based foreground classes.
+        flip: Add the mirrored image's maps.
+
+    Returns:
+        (len(class_indices), H, W) in [0, 1], float32 (float64 for a float64 image).
+    """
+    H, W = image.shape[-2:]
+    model.eval()
+    resized = F.interpolate(image[None], fit_to_patches((H, W), model.patch_size), mode="bilinear", antialias=True)
+    maps, _ = batch_maps(model, resized, [class_indices], flip=flip)
+    return to_cams(maps["refined"][0][: len(class_indices)], (H, W))
+
+
+def fit_to_patches(size: tuple[int, int], patch_size: int, scale: float = 1.0) -> tuple[int, int]:
+    """The size (H, W) times `scale`, each side at the nearest multiple of the patch, at least one patch."""
+    height, width = (max(round(side * scale / patch_size), 1) * patch_size for side in size)
+    return height, width
+
+
+def extract_seeds(
+    model: CTI,
+    photos: Sequence[Photo],
+    config: SeedsConfig,
+    folder: Path,
+    classes_of: Callable[[Photo, Tensor], Sequence[int]] | None = None,
+    workers: int = 1,
+) -> ExtractResult:
+    """Write the seeds of photos that have none yet in `folder`, as `<id>.npz`.
+
+    Args:
+        model: A trained network on its device; it is put into eval mode.
+        photos: Whose tags say which classes get a map.
+        config: Sizes, scales, flip, kinds, blocks.
+        folder: Gets the files; files that can be read are kept.
+        classes_of: Chooses a photo's classes from the photo and its class logits (C,) instead of its tags.
+        workers: Processes that load photos.
+    """
+    started = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = [photo for photo in photos if not _is_whole(folder / f"{photo.id}.npz")]
+    model.eval()
+    device = next(model.parameters()).device
+    buckets = _buckets(todo, config, model.patch_size)
+    loader = DataLoader(
+        _SizedPhotos(buckets, model.mean, model.std),
+        batch_size=None,
+        num_workers=workers if len(buckets) > 2 else 0,
+        prefetch_factor=2 if workers and len(buckets) > 2 else None,
+    )
+    console = Console(stderr=True)
+    for bucket, images in track(
+        zip(buckets, loader, strict=True), "seeds", total=len(buckets), console=console, disable=not buckets
+    ):
+        for photo, seeds in _bucket_seeds(model, bucket, images.to(device), config, classes_of):
+            write_seed(folder / f"{photo.id}.npz", seeds)
+    return ExtractResult(len(todo), len(photos) - len(todo), time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    photos: tuple[Photo, ...]
+    sizes: tuple[tuple[int, int], ...]  # own (H, W) of each
+    size: tuple[int, int]  # common (H, W) of the forward pass at scale 1
+
+
+def _buckets(photos: Sequence[Photo], config: SeedsConfig, patch_size: int) -> list[_Bucket]:
+    groups: dict[tuple[int, int], list[tuple[Photo, tuple[int, int]]]] = defaultdict(list)
+    for photo in photos:
+        own = photo_size(photo.image)
+        scale = config.long_side / max(own) if config.long_side else 1.0
+        groups[fit_to_patches(own, patch_size, scale)].append((photo, own))
+    return [
+        _Bucket(tuple(photo for photo, _ in part), tuple(own for _, own in part), size)
+        for size, members in groups.items()
+        for part in (members[i : i + config.batch_size] for i in range(0, len(members), config.batch_size))
+    ]
+
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """(H, W) as shown, with the EXIF orientation applied; only the header is read."""
+    with Image.open(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5-8 swap the sides
+    return (width, height) if turned else (height, width)
+
+
+class _SizedPhotos(Dataset[Tensor]):
+    """Buckets as batches (B, 3, H, W), normalised."""
+
+    def __init__(self, buckets: Sequence[_Bucket], mean: Sequence[float], std: Sequence[float]) -> None:
+        self.buckets, self.mean, self.std = buckets, list(mean), list(std)
+
+    def __len__(self) -> int:
+        return len(self.buckets)
+
+    def __getitem__(self, index: int) -> Tensor:
+        bucket = self.buckets[index]
+        height, width = bucket.size
+        arrays = [
+            np.asarray(load_image(photo.image).resize((width, height), Image.Resampling.BICUBIC))
+            for photo in bucket.photos
+        ]
+        images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
+        return TF.normalize(images, self.mean, self.std)
+
+
+def _bucket_seeds(
+    model: CTI,
+    bucket: _Bucket,
+    images: Tensor,
+    config: SeedsConfig,
+    classes_of: Callable[[Photo, Tensor], Sequence[int]] | None,
+) -> Iterator[tuple[Photo, dict[str, Seed]]]:
+    """Photos of a bucket with their seeds, all scales added up on the grid of scale 1."""
+    if classes_of is None:
+        indices: list[Sequence[int]] = [photo.tags for photo in bucket.photos]
+    else:
+        _, logits = batch_maps(model, images, [()] * len(images), kinds=(), flip=config.flip)
+        indices = [classes_of(photo, row) for photo, row in zip(bucket.photos, logits.cpu(), strict=True)]
+    grid = (bucket.size[0] // model.patch_size, bucket.size[1] // model.patch_size)
+    totals: dict[str, list[Tensor]] = {}
+    for scale in config.scales:
+        size = fit_to_patches(bucket.size, model.patch_size, scale)
+        scaled = images if size == bucket.size else F.interpolate(images, size, mode="bilinear", antialias=True)
+        maps, _ = batch_maps(model, scaled, indices, config.kinds, config.flip, config.blocks)
+        for kind, rows in maps.items():
+            at_grid = [_resize(row, grid) for row in rows]
+            before = totals.get(kind)
+            totals[kind] = at_grid if before is None else [a + b for a, b in zip(before, at_grid, strict=True)]
+    background = model.config.background != "none"
+    for position, photo in enumerate(bucket.photos):
+        seeds = {}
+        for kind, rows in totals.items():
+            stack = rows[position].float().cpu().numpy()
+            seeds[kind] = Seed(
+                tuple(indices[position]),
+                bucket.sizes[position],
+                stack[:-1] if background else stack,
+                stack[-1] if background else None,
+            )
+        yield photo, seeds
+
+
+def _resize(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    if tuple(maps.shape[-2:]) == grid:
+        return maps
+    return F.interpolate(maps[None], grid, mode="bilinear", align_corners=False)[0]
+
+
+def _is_whole(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        read_seed(path)
+    except ValueError:
+        logger.warning("%s cannot be read and is made again", path)
+        return False
+    return True

@@ -1,0 +1,83 @@
+"""Maps of a batch of equally sized images: evidence from all blocks, the mirrored image included.
+
+Source: docs/method.md, "Seeds". Shapes: B images, n classes asked for, (h, w) patch grid.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cti.models import CTI, CTIOutput
+
+
+@torch.inference_mode()
+def batch_maps(
+    model: CTI,
+    images: Tensor,
+    class_indices: Sequence[Sequence[int]],
+    kinds: Sequence[str] = ("refined",),
+    flip: bool = True,
+    blocks: int = 0,
+) -> tuple[dict[str, list[Tensor]], Tensor]:
+    """Maps before `max_norm`, of the asked classes only.
+
+    Args:
+        model: In eval mode.
+        images: (B, 3, H, W), normalised; H and W multiples of the patch.
+        class_indices: Per image the 0-based classes wanted.
+        kinds: Any of `refined`, `fused`, `patch`, `attention`.
+        flip: Add the maps of the mirrored images, mirrored back.
+        blocks: The last so many blocks give attention; 0 = all.
+
+    Returns:
+        Kind -> per image (n + 1, h, w), the background last (absent if the model has no background channel); and
+        the class logits (B, C), mean of class and patch logits and of both mirrorings.
+    """
+    B = len(images)
+    both = torch.cat([images, images.flip(-1)]) if flip else images
+    out = model(both)
+    used = model.all_blocks[-blocks:] if blocks else model.all_blocks
+    channels = _channels(model, class_indices).to(images.device).repeat(1 + flip, 1)  # (B or 2B, most n [+ 1])
+    maps = {kind: _add_mirrored(_maps_of_kind(out, channels, kind, used), B) for kind in kinds}
+    logits = ((out.class_logits + out.patch_logits) / 2).unflatten(0, (-1, B)).mean(dim=0)
+    background = model.config.background != "none"
+    counts = [len(indices) for indices in class_indices]
+    return {
+        kind: [_rows(stack, count, background) for stack, count in zip(all_, counts, strict=True)]
+        for kind, all_ in maps.items()
+    }, logits
+
+
+def _channels(model: CTI, class_indices: Sequence[Sequence[int]]) -> Tensor:
+    """(B, most n [+ 1]) channel numbers of the patch head, filled up with the last; the background, if any, last."""
+    background = int(model.config.background != "none")
+    most = max(map(len, class_indices))
+    rows = [[background + index for index in indices] + [0] * (most - len(indices)) for indices in class_indices]
+    return torch.tensor([row + [0] * background for row in rows], dtype=torch.long).reshape(len(rows), -1)
+
+
+def _maps_of_kind(out: CTIOutput, channels: Tensor, kind: str, blocks: range) -> Tensor:
+    """(2B, most n [+ 1], h, w) maps of the channels asked for."""
+    h, w = out.patch_maps.shape[-2:]
+    index = channels[:, :, None, None].expand(-1, -1, h, w)
+    if kind == "patch":
+        return out.patch_maps.gather(1, index)
+    if kind == "attention":
+        attention = out.class_to_patch(blocks)
+        tokenless = out.patch_maps.shape[1] - attention.shape[1]
+        padded = F.pad(attention, (0, 0, 0, 0, tokenless, 0))  # a background channel without a token attends nowhere
+        return padded.gather(1, index)
+    fused = out.fused_maps(blocks).gather(1, index)
+    return fused if kind == "fused" else out.refine(fused, blocks)
+
+
+def _add_mirrored(maps: Tensor, batch: int) -> Tensor:
+    if len(maps) == batch:
+        return maps
+    return maps[:batch] + maps[batch:].flip(-1)
+
+
+def _rows(stack: Tensor, count: int, background: bool) -> Tensor:
+    return torch.cat([stack[:count], stack[-1:]]) if background else stack[:count]

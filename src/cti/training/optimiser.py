@@ -1,0 +1,68 @@
+"""Parameter groups, the optimiser and the learning-rate schedule."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from cti.config import TrainConfig
+
+
+def parameter_groups(
+    module: nn.Module, config: TrainConfig, new: tuple[str, ...] = (), no_decay: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
+    """Sort trainable parameters by learning rate and weight decay.
+
+    1-D tensors (biases, norms, layer scales) are never decayed.
+
+    Args:
+        module: What is trained.
+        config: `lr`, `new_lr_factor`, `weight_decay`.
+        new: Beginnings of the names of newly initialised parts; they learn at `lr * new_lr_factor`.
+        no_decay: Further names, or ends of names, that are not decayed.
+
+    Returns:
+        Groups for AdamW; `peak_lr` is what the schedule multiplies.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            decayed = parameter.ndim > 1 and not name.endswith(no_decay or ("\0",))
+            groups.setdefault((name.startswith(new or ("\0",)), decayed), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "peak_lr": config.lr * (config.new_lr_factor if is_new else 1.0),
+            "weight_decay": config.weight_decay if decayed else 0.0,
+        }
+        for (is_new, decayed), parameters in groups.items()
+    ]
+
+
+def build_optimiser(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
+    """AdamW over groups from `parameter_groups`; the schedule sets the learning rates."""
+    return torch.optim.AdamW(groups, lr=0.0, fused=True)
+
+
+def learning_rate(peak: float, step: int, steps_per_epoch: int, config: TrainConfig) -> float:
+    """The learning rate of one step: linear warm-up, then cosine or poly decay to `min_lr`.
+
+    Args:
+        peak: Rate at the end of the warm-up. `warmup_lr` and `min_lr` are those of a group whose peak is `config.lr`;
+            other groups keep the proportion.
+        step: 0-based step of the whole run.
+        steps_per_epoch: Steps in an epoch.
+        config: Epochs, shape and granularity of the schedule.
+    """
+    moment = step / steps_per_epoch  # in epochs
+    if config.schedule_per == "epoch":
+        moment = math.floor(moment)
+    scale = peak / config.lr
+    start, floor = min(config.warmup_lr * scale, peak), min(config.min_lr * scale, peak)
+    if moment < config.warmup_epochs:
+        return start + (peak - start) * moment / config.warmup_epochs
+    # As in the released code, the decay's clock starts with the run, not with the end of the warm-up.
+    done = min(moment / config.epochs, 1.0)
+    shape = 0.5 * (1 + math.cos(math.pi * done)) if config.schedule == "cosine" else (1 - done) ** 0.9
+    return floor + (peak - floor) * shape

@@ -1,0 +1,125 @@
+"""What a data check found, and how it reads."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_SHOWN = 5  # names in a sentence
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check found.
+
+    Args:
+        lists: List name -> number of photos.
+        classes: List name -> class -> photos with that tag.
+        tags_per_image: Number of tags -> photos.
+        broken: Photo id -> why it cannot be read (missing, truncated, no image, too large).
+        bad_masks: Photo id -> why its mask cannot be used (missing, size, mode, unknown values).
+        duplicates: Ids of photos whose files are identical, one tuple per content.
+        leaks: Those of them that lie both in `train` and in `val`.
+        dropped_tags: Tags that name no chosen class -> photos.
+        notes: What the reader left out.
+        num_photos: Photos looked at.
+        num_masks: Masks looked at.
+        num_trainable: Readable photos of `train`.
+        max_broken: Share of broken photos, or of masks, above which training stops.
+    """
+
+    lists: dict[str, int]
+    classes: dict[str, dict[str, int]]
+    tags_per_image: dict[int, int]
+    broken: dict[str, str]
+    bad_masks: dict[str, str]
+    duplicates: tuple[tuple[str, ...], ...]
+    leaks: tuple[tuple[str, ...], ...]
+    dropped_tags: dict[str, int]
+    notes: tuple[str, ...]
+    num_photos: int
+    num_masks: int
+    num_trainable: int
+    max_broken: float
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """Why training would stop, one sentence each."""
+        found = []
+        if self.num_trainable == 0:
+            found.append("There is no photo to train on; look at data.train, data.classes and data.empty_tags.")
+        if len(self.broken) > self.max_broken * self.num_photos:
+            found.append(_too_many("photos cannot be read", self.broken, self.num_photos, self.max_broken))
+        if len(self.bad_masks) > self.max_broken * self.num_masks:
+            found.append(_too_many("masks cannot be used", self.bad_masks, self.num_masks, self.max_broken))
+        return tuple(found)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Everything worth looking at, `errors` first, one sentence each."""
+        found = list(self.errors)
+        if 0 < len(self.broken) <= self.max_broken * self.num_photos:
+            found.append(f"{len(self.broken)} photos cannot be read and are left out: {_named(list(self.broken))}.")
+        if 0 < len(self.bad_masks) <= self.max_broken * self.num_masks:
+            found.append(
+                f"{len(self.bad_masks)} masks cannot be used and are left out: {_named(list(self.bad_masks))}."
+            )
+        absent = [name for name, count in self.classes["train"].items() if count == 0]
+        if absent:
+            found.append(f"No photo to train on has the class {', '.join(absent)}; its maps will mean nothing.")
+        if self.dropped_tags:
+            tags = [f"{tag} ({count})" for tag, count in self.dropped_tags.items()]
+            found.append(f"{len(tags)} tags name no chosen class: {', '.join(tags)}.")
+        if self.duplicates:
+            same = [" = ".join(ids) for ids in self.duplicates]
+            found.append(f"{len(same)} photos are there more than once: {_named(same)}.")
+        if self.leaks:
+            same = [" = ".join(ids) for ids in self.leaks]
+            found.append(f"{len(same)} photos lie both in train and in val, so val scores flatter: {_named(same)}.")
+        return tuple(found)
+
+    @property
+    def stops_training(self) -> bool:
+        """Whether training would refuse this data set."""
+        return bool(self.errors)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {**asdict(self), "problems": self.problems, "stops_training": self.stops_training}
+
+
+def print_report(report: CheckReport, console: Console) -> None:
+    """Write a report for people: counts per class and list, tags per photo, notes, problems."""
+    table = Table(title="Photos per class", title_justify="left")
+    table.add_column("class")
+    for name, count in report.lists.items():
+        table.add_column(f"{name} ({count})", justify="right")
+    for class_name in report.classes["train"]:
+        table.add_row(class_name, *(str(report.classes[name][class_name]) for name in report.lists))
+    console.print(table)
+    spread = ", ".join(f"{tags} tags: {photos}" for tags, photos in sorted(report.tags_per_image.items()))
+    console.print(f"Tags per photo: {spread or 'no photos'}", highlight=False)
+    for note in report.notes:
+        console.print(note, markup=False, highlight=False)
+    for reason in [*report.broken.values(), *report.bad_masks.values()]:
+        console.print(f"- {reason}", markup=False, highlight=False)
+    for problem in report.problems:
+        console.print(
+            problem, markup=False, highlight=False, style="bold red" if problem in report.errors else "yellow"
+        )
+    verdict = "Training would stop on this data set." if report.stops_training else "This data set can be trained on."
+    console.print(verdict, style="bold red" if report.stops_training else "green")
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _too_many(what: str, reasons: dict[str, str], total: int, share: float) -> str:
+    return (
+        f"{len(reasons)} of {total} {what}, more than the {share:.1%} allowed by data.max_broken: "
+        f"{_named(list(reasons))}; repair or remove them."
+    )

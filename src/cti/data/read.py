@@ -1,0 +1,159 @@
+"""From a `DataConfig` to a `PhotoSet`: finds the reader, chooses classes, lists and masks."""
+
+import os
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from cti.classes import IGNORE_INDEX, check_classes
+from cti.config import DataConfig
+from cti.data.coco import find_annotations, read_coco
+from cti.data.folder import read_folder
+from cti.data.photos import Photo, PhotoSet
+from cti.data.shapes import render_shapes
+from cti.data.source import Entry, Source
+from cti.data.splits import split_by_seed
+from cti.data.voc import find_voc, read_voc
+
+READERS = {"voc": read_voc, "coco": read_coco, "folder": read_folder, "shapes": read_folder}
+ROOT_VARIABLE = "CTI_DATA"
+SHAPES_ROOT = "data/shapes"
+
+
+def read_photos(config: DataConfig) -> PhotoSet:
+    """Read a data set.
+
+    Tags of classes that are not chosen are dropped and counted, and their mask pixels become 255. Photos left without
+    a tag are skipped or, with `empty_tags: negative`, kept as negatives. Without lists `train` and `val` are drawn by
+    `split_seed`. No photo is opened here: see `cti.data.check`.
+
+    Raises:
+        FileNotFoundError: if the root, photos or tags are not there.
+        ValueError: if a tags file, list or class cannot be used; the message says where and what to do.
+    """
+    root = data_root(config)
+    kind = config.format if config.format != "auto" else detect_format(root, config)
+    if kind == "shapes":
+        render_shapes(root)
+    source = READERS[kind](root, config)
+    classes = _choose_classes(source, config)
+    table = _table(source.classes, classes)
+    notes = list(source.notes)
+
+    photos = {entry.id: _photo(entry, classes, table) for entry in source.entries.values()}
+    lists = _lists(source, config, photos, notes)
+    used = {name for names in lists.values() for name in names} if source.available else set(photos)
+    dropped = Counter(tag for name in used for tag in source.entries[name].tags or () if tag not in classes)
+    if dropped:
+        named = ", ".join(f"{tag} ({count})" for tag, count in sorted(dropped.items()))
+        notes.append(f"{dropped.total()} tags of classes that are not used were dropped: {named}.")
+    untagged = sorted(name for name in used if source.entries[name].tags is None)
+    if untagged:
+        notes.append(f"{len(untagged)} listed photos have no tags at all, e.g. {untagged[0]}.")
+
+    # Without any tags a photo is of unknown content, which a negative is not.
+    keep_empty = config.empty_tags == "negative"
+    kept = {
+        name: tuple(
+            photos[photo]
+            for photo in members
+            if photos[photo].tags or (keep_empty and source.entries[photo].tags is not None)
+        )
+        for name, members in lists.items()
+    }
+    skipped = used - {photo.id for members in kept.values() for photo in members}
+    if skipped:
+        notes.append(f"{len(skipped)} photos without a tag of the chosen classes were left out (data.empty_tags).")
+    has_masks = any(photo.mask is not None for name in ("score", "val") for photo in kept[name])
+    return PhotoSet(classes, kept, tuple(notes), has_masks, dict(sorted(dropped.items())))
+
+
+def data_root(config: DataConfig) -> Path:
+    """The data folder: `config.root`, else what CTI_DATA names (not for shapes, which are written: `data/shapes`).
+
+    Raises:
+        FileNotFoundError: if it does not exist (shapes are rendered instead).
+        ValueError: if nothing names it.
+    """
+    if config.format == "shapes":
+        return Path(config.root or SHAPES_ROOT)
+    named = config.root or os.environ.get(ROOT_VARIABLE, "")
+    if not named:
+        raise ValueError(f"No data folder is given; set data.root or the environment variable {ROOT_VARIABLE}.")
+    root = Path(named).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"The data folder {root} does not exist; set data.root or {ROOT_VARIABLE} to yours.")
+    return root
+
+
+def detect_format(root: Path, config: DataConfig) -> str:
+    """Which reader fits what lies in a folder: voc, coco or folder.
+
+    Raises:
+        ValueError: if none does.
+    """
+    if find_voc(root):
+        return "voc"
+    if find_annotations(root):
+        return "coco"
+    if (root / (config.labels or "labels.csv")).is_file():
+        return "folder"
+    raise ValueError(
+        f"{root} is no data set: it has neither JPEGImages (VOC), nor instances_*.json (COCO), nor labels.csv. For "
+        "photos of your own write labels.csv with the first line image,tags and one line per photo."
+    )
+
+
+def _choose_classes(source: Source, config: DataConfig) -> tuple[str, ...]:
+    classes = check_classes(config.classes or source.chosen)
+    unknown = [name for name in classes if name not in source.classes]
+    if unknown:
+        raise ValueError(
+            f"No photo can have the class {', '.join(unknown)} (data.classes or classes.txt); the data set knows "
+            f"{', '.join(source.classes)}."
+        )
+    return classes
+
+
+def _table(vocabulary: tuple[str, ...], classes: tuple[str, ...]) -> bytes:
+    """256 bytes: the reader's mask value -> mask value of the chosen classes, 255 for classes that are not."""
+    table = np.full(256, IGNORE_INDEX, dtype=np.uint8)
+    table[0] = 0
+    for value, name in enumerate(vocabulary[: IGNORE_INDEX - 1], 1):
+        if name in classes:
+            table[value] = classes.index(name) + 1
+    return table.tobytes()
+
+
+def _photo(entry: Entry, classes: tuple[str, ...], table: bytes) -> Photo:
+    tags = tuple(sorted(classes.index(tag) for tag in entry.tags or () if tag in classes))
+    return Photo(entry.id, entry.image, tags, entry.mask(table) if entry.mask else None)
+
+
+def _lists(
+    source: Source, config: DataConfig, photos: dict[str, Photo], notes: list[str]
+) -> dict[str, tuple[str, ...]]:
+    """The ids of `train`, `score` and `val`: from the data set's lists, or from a split drawn by seed."""
+    lists = source.lists
+    if not source.available:
+        # Only photos that can be used are drawn, so that the held-out share is what was asked for.
+        usable = [name for name, photo in photos.items() if photo.tags or config.empty_tags == "negative"]
+        train, val = split_by_seed(usable, config.val_fraction, config.split_seed)
+        lists = {config.train: train, config.val: val}
+        notes.append(
+            f"There are no lists: seed {config.split_seed} drew {len(train)} photos to train on and {len(val)} for val."
+        )
+    usual = {field.name: field.default for field in fields(DataConfig)}
+    result: dict[str, tuple[str, ...]] = {}
+    for role, name in (("train", config.train), ("score", config.score), ("val", config.val)):
+        if name in lists:
+            result[role] = lists[name]
+        elif role != "train" and name == usual[role]:
+            result[role] = ()
+            notes.append(f"There is no list '{name}', so '{role}' is empty.")
+        else:
+            there = ", ".join(source.available or tuple(lists))
+            raise ValueError(f"There is no list '{name}' (data.{role}); the lists are: {there}.")
+    return result

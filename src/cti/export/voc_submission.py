@@ -8,6 +8,7 @@ and nothing else.
 import gzip
 import io
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -73,7 +74,7 @@ def write_voc_submission(
 
 
 def check_voc_submission(submission: Path | str, photos: Mapping[str, Path]) -> list[str]:
-    """Everything that is wrong with a submission, one sentence per broken rule; empty when the server will take it.
+    """Everything that is wrong with a submission, one line per broken rule; empty when the server will take it.
 
     Args:
         submission: The .tar.gz, or the folder that holds `results`.
@@ -92,18 +93,18 @@ def check_voc_submission(submission: Path | str, photos: Mapping[str, Path]) -> 
         for name, content in read(path):
             place = PurePosixPath(name)
             if str(place.parent) != LAYOUT or place.suffix != ".png":
-                broken.setdefault(f"do not lie as {LAYOUT}/<id>.png", []).append(name)
+                broken.setdefault(f"Not at {LAYOUT}/<id>.png", []).append(name)
             elif place.stem not in photos:
-                broken.setdefault("are not on the list", []).append(place.stem)
+                broken.setdefault("Not on the list", []).append(place.stem)
             else:
                 seen[place.stem] += 1
                 for problem in _image_problems(content(), photos[place.stem]):
                     broken.setdefault(problem, []).append(place.stem)
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         return [f"{path} is not a whole tar.gz archive ({error})."]
-    broken["are missing"] = [name for name in photos if not seen[name]]
-    broken["occur more than once"] = [name for name, count in seen.items() if count > 1]
-    return [f"{_some(names)} {problem}." for problem, names in broken.items() if names]
+    broken["Missing"] = [name for name in photos if not seen[name]]
+    broken["More than once in the archive"] = [name for name, count in seen.items() if count > 1]
+    return [f"{problem}: {_some(names)}." for problem, names in broken.items() if names]
 
 
 def _voc_values(classes: Sequence[str]) -> NDArray[np.uint8]:
@@ -126,31 +127,31 @@ def _indexed_png(mask: NDArray[np.uint8]) -> bytes:
 
 
 def _image_problems(content: bytes, photo: Path) -> list[str]:
-    """What is wrong with one PNG, each as the end of a sentence that begins with ids."""
+    """What is wrong with one PNG."""
     # A header says the kind of pixels: signature, length and name of IHDR, width, height, bit depth, colour type.
     if not content.startswith(_PNG_SIGNATURE) or len(content) < 26:
-        return ["are no PNG files"]
+        return ["No PNG"]
     bit_depth, colour_type = content[24], content[25]
     if colour_type != 3:
-        return ["are no indexed (palette) PNGs"]
+        return ["Not an indexed (palette) PNG"]
     if bit_depth != 8:
-        return ["are indexed PNGs of fewer than 8 bits a pixel"]
+        return ["Fewer than 8 bits a pixel"]
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             mask = np.array(image)
             palette = np.array(image.getpalette(), dtype=np.uint8).reshape(-1, 3)
     except (OSError, SyntaxError, ValueError) as error:
-        return [f"are damaged PNG files ({error})"]
+        return [f"A damaged PNG ({error})"]
     problems = []
-    if not np.array_equal(palette, voc_palette()[: len(palette)]) or len(palette) <= mask.max():
-        problems.append("do not have the VOC palette")
+    if not np.array_equal(palette, voc_palette()[: len(palette)]):
+        problems.append("Not the VOC palette")
     with open_image(photo) as image:
         width, height = oriented_size(image)
     if mask.shape != (height, width):
-        problems.append("are not of their photo's size")
+        problems.append("Not of its photo's size")
     if mask.max() > len(VOC_CLASSES):
         unsure = " (255, unsure, must be decided)" if mask.max() == 255 else ""
-        problems.append(f"hold values above {len(VOC_CLASSES)}{unsure}")
+        problems.append(f"Values above {len(VOC_CLASSES)}{unsure}")
     return problems
 
 

@@ -25,7 +25,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Segmenter(nn.Module):
     """A network that gives every pixel a logit per class, background first.
 
-    Subclasses implement `padded_logits` and say which of their parameters are pre-trained.
+    Subclasses implement `padded_logits`.
 
     Args:
         mean: Mean by which the images are normalised: RGB, of values in [0, 1].
@@ -33,7 +33,7 @@ class Segmenter(nn.Module):
         multiple: Height and width are padded to multiples of this many pixels.
     """
 
-    pretrained_names: tuple[str, ...] = ()  # how the names of pre-trained parameters begin
+    new_parts: tuple[str, ...] = ("decoder.",)  # how the names of parameters begin that are not pre-trained
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], multiple: int) -> None:
         super().__init__()
@@ -55,32 +55,6 @@ class Segmenter(nn.Module):
         """Logits, at any resolution, of images whose sides are multiples of `multiple`."""
         raise NotImplementedError
 
-    def param_groups(self, lr: float, new_lr_factor: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Parameter groups for an optimiser: {pre-trained, new} x {decayed, not decayed}; frozen ones are left out.
-
-        Args:
-            lr: Learning rate of the pre-trained part.
-            new_lr_factor: Multiplier of `lr` for the rest.
-            weight_decay: Weight decay of everything but 1-D tensors, the CLS token and position embeddings.
-        """
-        groups: dict[tuple[bool, bool], dict[str, Any]] = {}
-        for name, parameter in self.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            new = not name.startswith(self.pretrained_names)
-            decayed = parameter.ndim > 1 and name.split(".")[-1] not in ("cls_token", "pos_embed")
-            group = groups.setdefault(
-                (new, decayed),
-                {
-                    "name": f"{'decoder' if new else 'backbone'}{'' if decayed else ', no decay'}",
-                    "params": [],
-                    "lr": lr * (new_lr_factor if new else 1.0),
-                    "weight_decay": weight_decay if decayed else 0.0,
-                },
-            )
-            group["params"].append(parameter)
-        return list(groups.values())
-
 
 class ViTSegmenter(Segmenter):
     """The patch tokens of a plain ViT, after its final norm, and a decoder.
@@ -94,8 +68,6 @@ class ViTSegmenter(Segmenter):
     Raises:
         ValueError: if the ViT has fewer blocks than are to be frozen.
     """
-
-    pretrained_names = ("encoder.", "cls_token")
 
     def __init__(self, encoder: PlainViT, decoder: nn.Module, frozen_blocks: int = 0, recompute: bool = False) -> None:
         super().__init__(encoder.mean, encoder.std, encoder.patch_size)
@@ -191,7 +163,7 @@ class SMPSegmenter(Segmenter):
         std: See `Segmenter`.
     """
 
-    pretrained_names = ("network.encoder.",)
+    new_parts = ("network.decoder.", "network.segmentation_head.")
 
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__(mean, std, multiple=32)  # the encoders' deepest stride, whatever the architecture

@@ -1,7 +1,7 @@
 """Masks for photos: whole or window by window, several scales, mirrored, restartable over a folder."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,16 +14,14 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from cti.config import SegmentConfig
+from cti.config import CrfConfig, SegmentConfig
 from cti.data.images import MAX_PIXELS, load_image, save_mask
 from cti.data.photos import Photo
+from cti.refine.crf import crf_step
 from cti.segmentation.dataset import normalise, to_tensor, working_size
 from cti.segmentation.networks import Segmenter
 
 logger = logging.getLogger(__name__)
-
-# (image (H, W, 3) uint8, probabilities (1 + C, H, W) float32) -> probabilities of the same shape
-Refinement = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
 
 
 def predict_probabilities(network: Segmenter, image: Image.Image, config: SegmentConfig) -> Tensor:
@@ -92,23 +90,26 @@ def windows(length: int, window: int, stride: int) -> list[slice]:
     return [slice(start, start + window) for start in (room * step // steps for step in range(steps + 1))]
 
 
-def predict_mask(
-    network: Segmenter, image: Image.Image, config: SegmentConfig, refinement: Refinement | None = None
-) -> NDArray[np.uint8]:
+def predict_mask(network: Segmenter, image: Image.Image, config: SegmentConfig) -> NDArray[np.uint8]:
     """Mask of a photo at its own size, (H, W) uint8 in 0..C: every pixel is decided.
 
     Args:
         network: The segmenter.
         image: RGB, any size.
-        config: See `predict_probabilities`.
-        refinement: Called with the photo and its probabilities at full size, e.g. a dense CRF.
+        config: See `predict_probabilities`; and `crf`.
+
+    Raises:
+        ModuleNotFoundError: if a CRF is asked for and pydensecrf2 is not installed.
     """
     size = image.size[::-1]
     probabilities = predict_probabilities(network, image, config)
-    if refinement is None:
+    if config.crf == "none":
         return argmax_at(probabilities, size)
-    refined = refinement(np.asarray(image), _resize(probabilities, size).numpy())
-    return refined.argmax(axis=0).astype(np.uint8)
+    # A class that leads nowhere only costs time (docs/method.md: CRF on present classes only).
+    present = np.union1d(0, probabilities.argmax(dim=0).numpy())
+    full = _resize(probabilities[present], size).numpy()
+    refined = crf_step(np.asarray(image), full, CrfConfig(preset=config.crf))
+    return present[refined.argmax(axis=0)].astype(np.uint8)
 
 
 def argmax_at(probabilities: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -127,7 +128,6 @@ def predict_folder(
     photos: Sequence[Photo],
     folder: Path | str,
     config: SegmentConfig,
-    refinement: Refinement | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> dict[str, int]:
     """Write `<photo id>.png`, an indexed PNG, for every photo; what is there already is kept.
@@ -139,8 +139,7 @@ def predict_folder(
         network: The segmenter.
         photos: Photos to predict.
         folder: Where the masks go.
-        config: See `predict_probabilities`.
-        refinement: See `predict_mask`.
+        config: See `predict_mask`.
         max_pixels: Larger photos are refused by name.
 
     Returns:
@@ -155,7 +154,7 @@ def predict_folder(
         logger.info("%d of %d masks are in %s already and are kept.", kept, len(photos), target)
     for photo in track(missing, description="Segmenting", console=Console(stderr=True)):
         image = load_image(photo.image, max_pixels)
-        save_mask(target / f"{photo.id}.png", predict_mask(network, image, config, refinement))
+        save_mask(target / f"{photo.id}.png", predict_mask(network, image, config))
     return {"predicted": len(missing), "kept": kept}
 
 

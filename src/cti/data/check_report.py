@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from cti.data.photos import dropped_sentence
+
 _SHOWN = 5  # names in a sentence
 
 
@@ -70,8 +72,7 @@ class CheckReport:
         if absent:
             found.append(f"No photo to train on has the class {', '.join(absent)}; its maps will mean nothing.")
         if self.dropped_tags:
-            tags = [f"{tag} ({count})" for tag, count in self.dropped_tags.items()]
-            found.append(f"{len(tags)} tags name no chosen class: {', '.join(tags)}.")
+            found.append(dropped_sentence(self.dropped_tags))
         if self.duplicates:
             same = [" = ".join(ids) for ids in self.duplicates]
             found.append(f"{len(same)} photos are there more than once: {_named(same)}.")
@@ -102,7 +103,8 @@ def print_report(report: CheckReport, console: Console) -> None:
     spread = ", ".join(f"{tags} tags: {photos}" for tags, photos in sorted(report.tags_per_image.items()))
     console.print(f"Tags per photo: {spread or 'no photos'}", highlight=False)
     for note in report.notes:
-        console.print(note, markup=False, highlight=False)
+        if note not in report.problems:
+            console.print(note, markup=False, highlight=False)
     for reason in [*report.broken.values(), *report.bad_masks.values()]:
         console.print(f"- {reason}", markup=False, highlight=False)
     for problem in report.problems:

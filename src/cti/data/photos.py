@@ -72,3 +72,9 @@ class PhotoSet:
         """Write `train.txt`, `score.txt` and `val.txt`, one photo id a line: the split, to be looked at or reused."""
         for name, photos in self.lists.items():
             write_text(Path(folder) / f"{name}.txt", "".join(f"{photo.id}\n" for photo in photos))
+
+
+def dropped_sentence(dropped_tags: dict[str, int]) -> str:
+    """Say which tags were dropped, and how often each."""
+    named = ", ".join(f"{tag} ({count})" for tag, count in dropped_tags.items())
+    return f"{sum(dropped_tags.values())} tags that name none of the chosen classes were dropped: {named}."

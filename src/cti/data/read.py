@@ -11,7 +11,7 @@ from cti.classes import IGNORE_INDEX, check_classes
 from cti.config import DataConfig
 from cti.data.coco import find_annotations, read_coco
 from cti.data.folder import read_folder
-from cti.data.photos import Photo, PhotoSet
+from cti.data.photos import Photo, PhotoSet, dropped_sentence
 from cti.data.shapes import render_shapes
 from cti.data.source import Entry, Source
 from cti.data.splits import split_by_seed
@@ -46,9 +46,9 @@ def read_photos(config: DataConfig) -> PhotoSet:
     lists = _lists(source, config, photos, notes)
     used = {name for names in lists.values() for name in names} if source.available else set(photos)
     dropped = Counter(tag for name in used for tag in source.entries[name].tags or () if tag not in classes)
-    if dropped:
-        named = ", ".join(f"{tag} ({count})" for tag, count in sorted(dropped.items()))
-        notes.append(f"{dropped.total()} tags of classes that are not used were dropped: {named}.")
+    dropped_tags = dict(sorted(dropped.items()))
+    if dropped_tags:
+        notes.append(dropped_sentence(dropped_tags))
     untagged = sorted(name for name in used if source.entries[name].tags is None)
     if untagged:
         notes.append(f"{len(untagged)} listed photos have no tags at all, e.g. {untagged[0]}.")
@@ -67,7 +67,7 @@ def read_photos(config: DataConfig) -> PhotoSet:
     if skipped:
         notes.append(f"{len(skipped)} photos without a tag of the chosen classes were left out (data.empty_tags).")
     has_masks = any(photo.mask is not None for name in ("score", "val") for photo in kept[name])
-    return PhotoSet(classes, kept, tuple(notes), has_masks, dict(sorted(dropped.items())))
+    return PhotoSet(classes, kept, tuple(notes), has_masks, dropped_tags)
 
 
 def data_root(config: DataConfig) -> Path:

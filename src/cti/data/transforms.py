@@ -28,8 +28,9 @@ Box = tuple[int, int, int, int]  # left, upper, right, lower in pixels
 def draw_crop(size: tuple[int, int]) -> Box:
     """Draw the box of a random resized crop (docs/method.md): area 0.3 to 1.2 of the photo, aspect 3:4 to 4:3.
 
-    A box larger than the photo is drawn again, up to ten times, then the largest centred box of a permitted aspect is
-    taken; so the upper limit 1.2 means that more crops show (nearly) the whole photo, as in timm and torchvision.
+    A box that does not fit into the photo is drawn again, up to ten times, then the largest centred box of a permitted
+    aspect is taken, as timm and torchvision do. So areas above the photo's own, up to the upper limit of 1.2, are never
+    reached.
 
     Args:
         size: (width, height) of the photo.

@@ -1,0 +1,156 @@
+"""The check finds every kind of damage, keeps what it found, and decides whether training may start."""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from cti.config import DataConfig
+from cti.data import read_photos, save_mask
+from cti.data.check import check_cache, check_data, usable
+from cti.data.check_report import CheckReport, print_report
+from cti.data.fingerprint import fingerprint
+
+Writer = Callable[..., Path]
+
+
+@pytest.fixture
+def damaged(folder_set: Writer) -> Path:
+    """Eight photos: one missing, one truncated, one no image, one twice; four with masks, of which three are wrong."""
+    names = ["good", "missing", "cut", "text", "copy", "small", "rgb", "values"]
+    root = folder_set(
+        {f"{name}.png": "cat" for name in names} | {"val.png": "cat dog"},
+        masks=("good.png",),
+        train=names,
+        val=["val"],
+    )
+    images = root / "images"
+    (images / "missing.png").unlink()
+    (images / "cut.png").write_bytes((images / "cut.png").read_bytes()[:150])
+    (images / "text.png").write_text("no image")
+    shutil.copy(images / "val.png", images / "copy.png")
+    save_mask(root / "masks" / "small.png", np.zeros((4, 4), dtype=np.uint8))
+    Image.new("RGB", (12, 8)).save(root / "masks" / "rgb.png")
+    save_mask(root / "masks" / "values.png", np.full((8, 12), 99, dtype=np.uint8))
+    return root
+
+
+def _check(root: Path, **settings: object) -> CheckReport:
+    return check_data(DataConfig(root=str(root), **settings), root.parent / "cache.json", progress=False)  # type: ignore[arg-type]
+
+
+def test_every_kind_of_damage_is_found(damaged: Path) -> None:
+    report = _check(damaged)
+    assert set(report.broken) == {"missing", "cut", "text"}
+    assert "restore" in report.broken["missing"]
+    assert "damaged" in report.broken["cut"]
+    assert "not a readable image" in report.broken["text"]
+    assert set(report.bad_masks) == {"small", "rgb", "values"}
+    assert "4 x 4, its photo 12 x 8" in report.bad_masks["small"]
+    assert "colour mode RGB" in report.bad_masks["rgb"]
+    assert "unknown values 99" in report.bad_masks["values"]
+    assert [set(ids) for ids in report.duplicates] == [{"copy", "val"}]
+    assert [set(ids) for ids in report.leaks] == [{"copy", "val"}]
+    assert report.classes["train"] == {"cat": 8, "dog": 0}
+    assert report.tags_per_image == {1: 8, 2: 1}
+    assert (report.num_photos, report.num_masks, report.num_trainable) == (9, 4, 5)
+    text = " ".join(report.problems)
+    assert "3 of 9 photos cannot be read, more than the 1.0%" in text
+    assert "No photo to train on has the class dog" in text
+    assert "both in train and in val" in text
+    assert report.stops_training
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_training_stops_with_the_list_or_goes_on_without_the_broken(damaged: Path) -> None:
+    photos, report = read_photos(DataConfig(root=str(damaged))), _check(damaged)
+    with pytest.raises(ValueError, match=r"3 of 9 photos cannot be read") as error:
+        usable(photos, report)
+    assert all(f"{name}.png" in str(error.value) for name in ("missing", "cut", "text", "small", "rgb", "values"))
+    clean = usable(photos, report, max_broken=0.8)
+    assert [photo.id for photo in clean.lists["train"]] == ["good", "copy", "small", "rgb", "values"]
+    assert [photo.id for photo in clean.lists["train"] if photo.mask] == ["good"]
+    assert any("3 unreadable photos were left out: missing, cut, text" in note for note in clean.notes)
+    assert len(photos.lists["train"]) == 8
+
+
+def test_one_broken_photo_of_many_does_not_stop_training(folder_set: Writer) -> None:
+    root = folder_set({f"{index}.jpg": "cat" for index in range(100)})
+    (root / "images" / "7.jpg").write_bytes(b"")
+    report = _check(root)
+    assert not report.stops_training
+    assert report.problems == ("1 photos cannot be read and are left out: 7.",)
+    (root / "images" / "8.jpg").write_bytes(b"")
+    assert _check(root).stops_training
+    assert not _check(root, max_broken=0.02).stops_training
+
+
+def test_a_set_without_photos_to_train_on_stops(folder_set: Writer) -> None:
+    root = folder_set({"a.jpg": "", "b.jpg": "cat"}, train=["a"], val=["b"])
+    report = _check(root)
+    assert report.stops_training
+    assert "There is no photo to train on" in report.errors[0]
+
+
+def test_found_facts_are_kept_until_a_file_changes(folder_set: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = folder_set({"a.png": "cat", "b.png": "cat", "gone.png": "cat"})
+    (root / "images" / "gone.png").unlink()
+    opened: list[str] = []
+    import cti.data.check as check
+
+    original = check.open_image
+    monkeypatch.setattr(check, "open_image", lambda path, size: (opened.append(path.name), original(path, size))[1])
+    first = _check(root, max_broken=0.5)
+    assert sorted(opened) == ["a.png", "b.png", "gone.png"]
+    assert _check(root, max_broken=0.5) == first
+    assert len(opened) == 3
+    Image.new("RGB", (12, 8)).save(root / "images" / "b.png")
+    assert not _check(root, max_broken=0.5).duplicates
+    assert opened[3:] == ["b.png"]
+    assert "b" in _check(root, max_pixels=90).broken  # a new limit is a new look
+    (root.parent / "cache.json").write_text("{ damaged")
+    assert _check(root, max_broken=0.5).broken.keys() == {"gone"}
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(folder_set: Writer, caplog: pytest.LogCaptureFixture) -> None:
+    root = folder_set({"a.png": "cat", "b.png": "cat"})
+    (root.parent / "file").write_text("")
+    report = check_data(DataConfig(root=str(root)), root.parent / "file" / "cache.json", progress=False)
+    assert not report.stops_training
+    assert "could not be kept" in caplog.text
+
+
+def test_the_cache_lies_in_the_users_cache_folder(folder_set: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = folder_set({"a.png": "cat", "b.png": "cat"})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "xdg"))
+    photos = read_photos(DataConfig(root=str(root)))
+    check_data(photos, progress=False)
+    assert check_cache(photos).is_file()
+    assert check_cache(photos).is_relative_to(root.parent / "xdg")
+
+
+def test_the_report_can_be_read(damaged: Path) -> None:
+    console = Console(file=io.StringIO(), width=300)
+    print_report(_check(damaged), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "train (8)" in text
+    assert "Training would stop" in text
+    assert "unknown values 99" in text
+
+
+def test_the_fingerprint_follows_the_data_not_the_place(folder_set: Writer, tmp_path: Path) -> None:
+    root = folder_set({"a.png": "cat", "b.png": "cat dog"}, train=["a", "b"])
+    first = fingerprint(read_photos(DataConfig(root=str(root))))
+    shutil.copytree(root, tmp_path / "moved")
+    os.utime(tmp_path / "moved" / "images" / "a.png", (0, 0))
+    assert fingerprint(read_photos(DataConfig(root=str(tmp_path / "moved")))) == first
+    assert fingerprint(read_photos(DataConfig(root=str(root), classes=("cat",)))) != first
+    Image.new("RGB", (3, 3)).save(root / "images" / "a.png")
+    assert fingerprint(read_photos(DataConfig(root=str(root)))) != first

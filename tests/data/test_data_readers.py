@@ -1,0 +1,366 @@
+"""VOC, COCO and folders through `read_photos`: the same interface, whatever lies there."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cti.classes import VOC_CLASSES
+from cti.config import DataConfig
+from cti.data import PhotoSet, read_photos, save_mask
+from cti.data.coco import draw_mask
+from cti.data.read import detect_format
+from cti.data.splits import split_by_seed
+
+Writer = Callable[..., Path]
+
+
+def _read(root: Path, **settings: Any) -> PhotoSet:
+    return read_photos(DataConfig(root=str(root), **settings))
+
+
+def _tags(photo_set: PhotoSet, name: str = "train") -> dict[str, set[str]]:
+    return {photo.id: {photo_set.classes[tag] for tag in photo.tags} for photo in photo_set.lists[name]}
+
+
+# --- folder ---------------------------------------------------------------------------------------------------------
+
+
+def test_folder_with_lists_masks_and_subfolders(folder_set: Writer) -> None:
+    rows = {"a.jpg": "dog", "sub/b.png": "cat;dog", "sub/c.jpg": "cat"}
+    root = folder_set(rows, masks=("sub/b.png",), train=["a", "sub/b.png"], val=["sub__c"])
+    photos = _read(root)
+    assert photos.classes == ("cat", "dog")
+    assert _tags(photos) == {"a": {"dog"}, "sub__b": {"cat", "dog"}}
+    assert _tags(photos, "val") == {"sub__c": {"cat"}}
+    assert photos.lists["score"] == photos.lists["train"]
+    assert photos.has_masks
+    assert all(photo.image.is_file() for photo in photos.photos())
+    assert [photo.mask is not None for photo in photos.lists["train"]] == [False, True]
+
+
+def test_photos_may_lie_in_the_root(tmp_path: Path, write_photo: Writer) -> None:
+    write_photo(tmp_path / "a.jpg")
+    write_photo(tmp_path / "extra.jpg")
+    (tmp_path / "labels.csv").write_text("image,tags\na.jpg,cat\n")
+    photos = _read(tmp_path, val_fraction=0.0)
+    assert photos.lists["train"][0].image == tmp_path / "a.jpg"
+    assert any("1 photos in" in note and "no line" in note for note in photos.notes)
+
+
+def test_classes_are_chosen_ordered_and_the_rest_is_dropped_and_counted(folder_set: Writer) -> None:
+    root = folder_set(
+        {"a.jpg": "cat dog", "b.jpg": "bird", "c.jpg": "dog bird"}, masks=("a.jpg",), train=["a", "b", "c"]
+    )
+    mask = np.array([[0, 1, 2, 3, 255]], dtype=np.uint8)  # bird, cat, dog: the sorted names
+    save_mask(root / "masks" / "a.png", mask)
+    photos = _read(root, classes=("dog", "cat"))
+    assert photos.classes == ("dog", "cat")
+    assert {photo.id: photo.tags for photo in photos.lists["train"]} == {"a": (0, 1), "c": (0,)}
+    assert photos.dropped_tags == {"bird": 2}
+    assert any("2 tags" in note and "bird (2)" in note for note in photos.notes)
+    assert any("1 photos without a tag" in note for note in photos.notes)
+    source = photos.lists["train"][0].mask
+    assert source is not None
+    assert source.load().tolist() == [[0, 255, 2, 1, 255]]
+
+
+def test_photos_without_a_tag_left_can_be_negatives(folder_set: Writer) -> None:
+    root = folder_set({"a.jpg": "cat", "b.jpg": "", "c.jpg": "dog"}, train=["a", "b", "c"])
+    assert set(_tags(_read(root, classes=("cat",)))) == {"a"}
+    assert _tags(_read(root, classes=("cat",), empty_tags="negative")) == {"a": {"cat"}, "b": set(), "c": set()}
+
+
+def test_classes_txt_orders_classes_and_mask_values(folder_set: Writer) -> None:
+    root = folder_set({"a.jpg": "cat dog"}, masks=("a.jpg",), train=["a"])
+    (root / "classes.txt").write_text("dog\ncat\n")
+    photos = _read(root)
+    assert photos.classes == ("dog", "cat")
+    mask = photos.lists["train"][0].mask
+    assert mask is not None
+    assert set(np.unique(mask.load())) == {1}
+
+
+def test_a_class_nobody_has_is_an_error(folder_set: Writer) -> None:
+    with pytest.raises(ValueError, match=r"class catt \(data\.classes .*knows cat"):
+        _read(folder_set({"a.jpg": "cat"}), classes=("catt",))
+
+
+def test_without_lists_the_split_is_drawn_by_seed(folder_set: Writer, tmp_path: Path) -> None:
+    root = folder_set({f"{index:02d}.jpg": "cat" for index in range(20)})
+    photos = _read(root, val_fraction=0.25, split_seed=3)
+    train, val = (set(_tags(photos, name)) for name in ("train", "val"))
+    assert (len(train), len(val)) == (15, 5)
+    assert not train & val
+    assert any("seed 3 drew 15 photos" in note for note in photos.notes)
+    assert photos.lists == _read(root, val_fraction=0.25, split_seed=3).lists
+    assert val != set(_tags(_read(root, val_fraction=0.25, split_seed=4), "val"))
+
+    photos.write_lists(root / "lists")  # written down, it is the same split for every seed
+    assert _read(root, split_seed=9).lists == photos.lists
+
+
+def test_a_split_ignores_order_and_leaves_something_to_train_on() -> None:
+    ids = [f"photo{index}" for index in range(30)]
+    assert split_by_seed(ids, 0.1, 0) == split_by_seed(reversed(ids), 0.1, 0)
+    assert split_by_seed(["a"], 0.5, 0) == (("a",), ())
+    assert [len(part) for part in split_by_seed(["a", "b"], 0.01, 0)] == [1, 1]
+    assert split_by_seed([], 0.5, 0) == ((), ())
+
+
+def test_unknown_lists_and_members_are_errors(folder_set: Writer) -> None:
+    root = folder_set({"a.jpg": "cat"}, train=["a"])
+    assert _read(root).lists["val"] == ()
+    with pytest.raises(ValueError, match=r"no list 'trian' \(data\.train\); the lists are: train"):
+        _read(root, train="trian")
+    with pytest.raises(ValueError, match=r"no list 'test' \(data\.val\)"):
+        _read(root, val="test")
+    (root / "lists" / "train.txt").write_text("a\nzebra.jpg\n")
+    with pytest.raises(ValueError, match=r"list 'train' names 'zebra\.jpg', which is not in the tags file"):
+        _read(root)
+
+
+def test_two_photos_may_not_share_an_id(folder_set: Writer) -> None:
+    with pytest.raises(ValueError, match=r"x/a\.jpg and x/a\.png would share the id 'x__a'"):
+        _read(folder_set({"x/a.jpg": "cat", "x/a.png": "cat"}))
+
+
+def test_what_is_no_data_set_says_what_would_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CTI_DATA", raising=False)
+    with pytest.raises(ValueError, match=r"is no data set: .*write labels\.csv"):
+        _read(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"does not exist; set data\.root"):
+        _read(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"set data\.root or the environment variable CTI_DATA"):
+        read_photos(DataConfig())
+
+
+def test_the_root_may_come_from_the_environment(folder_set: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTI_DATA", str(folder_set({"a.jpg": "cat"})))
+    assert read_photos(DataConfig()).classes == ("cat",)
+
+
+# --- VOC ------------------------------------------------------------------------------------------------------------
+
+
+def _xml(*names: str, difficult: int = 0) -> str:
+    objects = "".join(
+        f"<object><name>{name}</name><difficult>{difficult}</difficult><part><name>head</name></part></object>"
+        for name in names
+    )
+    return f"<annotation><filename>x.jpg</filename>{objects}</annotation>"
+
+
+@pytest.fixture
+def voc(tmp_path: Path, write_photo: Writer) -> Path:
+    """A VOC folder with XML tags, three photos, one list."""
+    root = tmp_path / "VOCdevkit" / "VOC2007"
+    for seed, name in enumerate(("000001", "000002", "000003")):
+        write_photo(root / "JPEGImages" / f"{name}.jpg", seed=seed)
+    (root / "Annotations").mkdir()
+    (root / "Annotations" / "000001.xml").write_text(_xml("cat", "cat", "person"))
+    (root / "Annotations" / "000002.xml").write_text(_xml("dog", difficult=1))
+    (root / "Annotations" / "000003.xml").write_text(_xml("sofa"))
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("000001\n/JPEGImages/000002.jpg /SegmentationClassAug/000002.png\n")
+    (lists / "val.txt").write_text("000003\n")
+    return root
+
+
+def test_voc_tags_come_from_xml_and_difficult_objects_count(voc: Path) -> None:
+    photos = _read(voc.parents[1])  # the folder the official archive was unpacked in
+    assert photos.classes == VOC_CLASSES
+    assert _tags(photos) == {"000001": {"cat", "person"}, "000002": {"dog"}}
+    assert not photos.has_masks
+
+
+def test_voc_masks_prefer_the_augmented_folder(voc: Path) -> None:
+    save_mask(voc / "SegmentationClass" / "000001.png", np.full((8, 12), 8, dtype=np.uint8))
+    save_mask(voc / "SegmentationClass" / "000002.png", np.full((8, 12), 12, dtype=np.uint8))
+    save_mask(voc / "SegmentationClassAug" / "000001.png", np.full((8, 12), 15, dtype=np.uint8))
+    first, second = _read(voc, classes=("dog", "person")).lists["train"]
+    assert first.mask is not None
+    assert second.mask is not None
+    assert (first.mask.load() == 2).all()
+    assert (second.mask.load() == 1).all()
+    assert not _read(voc, masks="none").has_masks
+
+
+def test_voc_labels_csv_comes_before_xml_and_a_misspelt_tag_moves_no_mask_value(voc: Path) -> None:
+    (voc / "labels.csv").write_text("image,tags\n000001.jpg,sofa\n000002.jpg,dog sofaa\n")
+    save_mask(voc / "SegmentationClass" / "000001.png", np.full((8, 12), 18, dtype=np.uint8))
+    photos = _read(voc)
+    assert _tags(photos) == {"000001": {"sofa"}, "000002": {"dog"}}
+    assert photos.dropped_tags == {"sofaa": 1}
+    assert photos.lists["val"] == ()
+    assert any("1 listed photos have no tags" in note for note in photos.notes)
+    mask = photos.lists["train"][0].mask
+    assert mask is not None
+    assert (mask.load() == 18).all()
+
+
+def test_voc_layout_with_classes_of_its_own(voc: Path) -> None:
+    (voc / "classes.txt").write_text("zebra\nlion\n")
+    (voc / "tags.txt").write_text("000001 zebra\n000002 lion zebra\n000003 lion\n")
+    save_mask(voc / "SegmentationClass" / "000001.png", np.full((8, 12), 1, dtype=np.uint8))
+    photos = _read(voc)
+    assert photos.classes == ("zebra", "lion")
+    assert _tags(photos) == {"000001": {"zebra"}, "000002": {"lion", "zebra"}}
+
+
+def test_voc_without_lists_is_split(voc: Path) -> None:
+    for path in (voc / "ImageSets" / "Segmentation").iterdir():
+        path.unlink()
+    photos = _read(voc, val_fraction=0.34)
+    assert sorted(_tags(photos) | _tags(photos, "val")) == ["000001", "000002", "000003"]
+
+
+def test_broken_xml_is_named_with_its_line(voc: Path) -> None:
+    (voc / "Annotations" / "000002.xml").write_text("<annotation>\n<object>\n</annotation>")
+    with pytest.raises(ValueError, match=r"000002\.xml, line 3: not valid XML"):
+        _read(voc)
+    (voc / "Annotations" / "000002.xml").write_text("<annotation><object></object></annotation>")
+    with pytest.raises(ValueError, match=r"000002\.xml: object 1 has no <name>"):
+        _read(voc)
+
+
+def test_voc_without_any_tags_says_so(voc: Path) -> None:
+    (voc / "Annotations").rename(voc / "Elsewhere")
+    with pytest.raises(FileNotFoundError, match=r"neither labels\.csv nor Annotations"):
+        _read(voc)
+
+
+# --- COCO -----------------------------------------------------------------------------------------------------------
+
+CATEGORIES = [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
+
+
+def _square(number: int, image: int, category: int, box: tuple[int, int, int, int], crowd: int = 0) -> dict[str, Any]:
+    left, top, right, bottom = box
+    area = (right - left) * (bottom - top)
+    polygon: Any = [[left, top, right, top, right, bottom, left, bottom]]
+    if crowd:  # COCO stores crowds as column-wise run lengths
+        inside = np.zeros((10, 12), dtype=int)
+        inside[top:bottom, left:right] = 1
+        flat = [0, *inside.T.ravel().tolist()]
+        edges = [index for index in range(1, len(flat)) if flat[index] != flat[index - 1]]
+        runs = np.diff([1, *edges, len(flat)]).tolist()
+        polygon = {"size": [10, 12], "counts": runs}
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "segmentation": polygon,
+        "area": area,
+        "iscrowd": crowd,
+    }
+
+
+@pytest.fixture(params=["2014", "2017"])
+def coco(request: pytest.FixtureRequest, tmp_path: Path, write_photo: Writer) -> Path:
+    """A COCO folder of either year: overlap, crowd, a photo whose only tag is a crowd, a photo without annotations."""
+    year = request.param
+    name = {"2014": "COCO_{}2014_{:012d}.jpg", "2017": "{1:012d}.jpg"}[year]
+    annotations = {
+        "train": [
+            _square(1, 1, 90, (4, 4, 8, 8)),
+            _square(2, 1, 1, (0, 0, 10, 10)),
+            _square(3, 2, 18, (2, 3, 7, 8), crowd=1),
+        ],
+        "val": [_square(4, 4, 1, (0, 0, 5, 5))],
+    }
+    images = {"train": [1, 2, 3], "val": [4]}
+    for part, items in annotations.items():
+        listed = []
+        for number in images[part]:
+            file = name.format(part, number)
+            write_photo(tmp_path / f"{part}{year}" / file, size=(12, 10), seed=number)
+            listed.append({"id": number, "file_name": file, "height": 10, "width": 12})
+        content = {"images": listed, "annotations": items, "categories": CATEGORIES}
+        path = tmp_path / "annotations" / f"instances_{part}{year}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_coco_tags_names_and_contiguous_classes(coco: Path) -> None:
+    photos = _read(coco)
+    assert photos.classes == ("person", "dog", "toothbrush")
+    assert sorted(map(sorted, _tags(photos).values())) == [["dog"], ["person", "toothbrush"]]
+    assert list(_tags(photos, "val").values()) == [{"person"}]
+    assert all(photo.image.is_file() for photo in photos.photos())
+    year = "2014" if (coco / "train2014").is_dir() else "2017"
+    assert _read(coco, train=f"train{year}", score=f"train{year}", val=f"val{year}").lists == photos.lists
+
+
+def test_coco_masks_paint_small_over_large_and_crowds_as_unlabelled(coco: Path) -> None:
+    pytest.importorskip("pycocotools")
+    first, second = _read(coco).lists["train"]
+    assert first.mask is not None
+    assert second.mask is not None
+    expected = np.zeros((10, 12), dtype=np.uint8)
+    expected[0:10, 0:10] = 1
+    expected[4:8, 4:8] = 3
+    assert (first.mask.load() == expected).all()
+    crowd = np.zeros((10, 12), dtype=np.uint8)
+    crowd[3:8, 2:7] = 255
+    assert (second.mask.load() == crowd).all()
+
+
+def test_coco_dropped_classes_become_unlabelled(coco: Path) -> None:
+    pytest.importorskip("pycocotools")
+    (photo,) = _read(coco, classes=("toothbrush",)).lists["train"]
+    assert photo.mask is not None
+    assert sorted(np.unique(photo.mask.load())) == [0, 1, 255]
+
+
+def test_coco_prefers_ready_made_masks(coco: Path) -> None:
+    photo = _read(coco).lists["train"][0]
+    save_mask(coco / "masks" / photo.image.parent.name / f"{photo.id}.png", np.full((10, 12), 2, dtype=np.uint8))
+    mask = _read(coco).lists["train"][0].mask
+    assert mask is not None
+    assert (mask.load() == 2).all()
+
+
+def test_two_years_of_coco_must_be_told_apart(coco: Path) -> None:
+    (there,) = (coco / "annotations").glob("instances_train*.json")
+    other = there.with_name("instances_train2014.json" if "2017" in there.name else "instances_train2017.json")
+    other.write_bytes(there.read_bytes())
+    with pytest.raises(ValueError, match="list 'train' may be train2014 or train2017; name the one"):
+        _read(coco)
+
+
+def test_broken_coco_files_are_named(coco: Path) -> None:
+    (path,) = (coco / "annotations").glob("instances_train*.json")
+    content = json.loads(path.read_text())
+    content["annotations"][0]["category_id"] = 7
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"instances_train\d+\.json: annotation 1 has the unknown category 7"):
+        _read(coco)
+    path.write_text('{"images": []}')
+    with pytest.raises(ValueError, match="lacks annotations, categories; it is not a COCO instances file"):
+        _read(coco)
+    path.write_text("{")
+    with pytest.raises(ValueError, match="not valid JSON"):
+        _read(coco)
+
+
+def test_degenerate_and_broken_polygons() -> None:
+    pytest.importorskip("pycocotools")
+    base = {"id": 5, "category_id": 1, "area": 1.0, "iscrowd": 0}
+    assert not draw_mask([{**base, "segmentation": [[1.0, 1.0, 2.0, 2.0]]}], (4, 4), {1: 1}).any()
+    with pytest.raises(ValueError, match=r"f\.json: annotation 5 cannot be drawn"):
+        draw_mask([{**base, "segmentation": {"size": [4, 4]}}], (4, 4), {1: 1}, "f.json")
+
+
+# --- which reader ---------------------------------------------------------------------------------------------------
+
+
+def test_the_reader_is_chosen_by_what_is_there(voc: Path, folder_set: Writer) -> None:
+    (voc / "labels.csv").write_text("image,tags\n000001.jpg,sofa\n")
+    assert detect_format(voc, DataConfig()) == "voc"
+    assert detect_format(folder_set({"a.jpg": "cat"}), DataConfig()) == "folder"

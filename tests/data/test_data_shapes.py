@@ -1,0 +1,93 @@
+"""The rendered set: deterministic, learnable in principle, an ordinary folder data set, written once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cti.config import DataConfig
+from cti.data import read_photos
+from cti.data.shapes import SHAPES_CLASSES, render_scene, render_shapes
+from cti.data.shapes_art import draw_object
+
+
+def test_a_scene_depends_on_its_seed_and_index_only() -> None:
+    first, again = render_scene(1, 2, 48), render_scene(1, 2, 48)
+    assert (first.image == again.image).all()
+    assert (first.mask == again.mask).all()
+    assert (first.image != render_scene(1, 3, 48).image).any()
+    assert (first.image != render_scene(2, 2, 48).image).any()
+
+
+def test_tags_are_what_the_mask_shows() -> None:
+    seen = set()
+    for index in range(60):
+        scene = render_scene(0, index, 64)
+        assert scene.image.shape == (64, 64, 3)
+        assert scene.image.dtype == np.uint8
+        assert 1 <= len(scene.classes) <= 3
+        assert set(np.unique(scene.mask)) - {0} == {tag + 1 for tag in scene.classes}
+        # Every tag can be seen: what is left of a class is worth at least half a small object, cut by the border.
+        assert min((scene.mask == tag + 1).sum() for tag in scene.classes) >= 25
+        assert (scene.mask == 0).mean() > 0.15
+        seen |= set(scene.classes)
+    assert seen == set(range(len(SHAPES_CLASSES)))
+
+
+def test_colour_does_not_tell_the_class() -> None:
+    means: dict[int, list[np.ndarray]] = {index: [] for index in range(len(SHAPES_CLASSES))}
+    canvas = np.full((64, 64, 3), 0.5)
+    for class_index, found in means.items():
+        for seed in range(60):
+            image, alpha = draw_object(np.random.default_rng((seed, class_index)), canvas, class_index, (32, 32), 16)
+            found.append(image[alpha > 0.5].mean(axis=0))
+    centres = np.array([np.mean(found, axis=0) for found in means.values()])
+    spread = np.mean([np.std(found, axis=0) for found in means.values()])
+    assert np.abs(centres - centres.mean(axis=0)).max() < spread
+
+
+@pytest.mark.parametrize("class_index", range(len(SHAPES_CLASSES)))
+def test_an_object_stays_where_it_is_put(class_index: int) -> None:
+    image, alpha = draw_object(np.random.default_rng(0), np.full((80, 80, 3), 0.5), class_index, (40, 30), 14)
+    rows, columns = np.nonzero(alpha > 0.5)
+    assert np.hypot(rows - 40, columns - 30).max() <= 1.2 * 14
+    assert abs(rows.mean() - 40) < 2
+    assert abs(columns.mean() - 30) < 2
+    assert ((image >= 0) & (image <= 1)).all()
+    assert (image[:15] == 0.5).all()
+
+
+def test_the_set_is_rendered_once_and_read_as_any_other(tmp_path: Path) -> None:
+    config = DataConfig(root=str(tmp_path / "shapes"), format="shapes")
+    render_shapes(tmp_path / "shapes", count=20, size=32, seed=5)
+    stamp = (tmp_path / "shapes" / "shapes.json").stat().st_mtime_ns
+    photos = read_photos(config)
+    assert (tmp_path / "shapes" / "shapes.json").stat().st_mtime_ns == stamp
+    assert photos.classes == SHAPES_CLASSES
+    assert [len(photos.lists[name]) for name in ("train", "score", "val")] == [17, 17, 3]
+    assert photos.has_masks
+    for index, photo in enumerate(sorted(photos.photos(), key=lambda photo: photo.id)):
+        scene = render_scene(5, index, 32)
+        assert photo.tags == scene.classes
+        assert photo.mask is not None
+        assert (photo.mask.load() == scene.mask).all()
+    assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
+
+
+def test_nothing_else_is_overwritten_and_nothing_half_done_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="name an empty or a new folder"):
+        render_shapes(tmp_path / "mine", count=4)
+    with pytest.raises(ValueError, match="at least 2 images"):
+        render_shapes(tmp_path / "few", count=1)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cti.data.shapes.save_mask", killed)
+    with pytest.raises(KeyboardInterrupt):
+        render_shapes(tmp_path / "new", count=4, size=32)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

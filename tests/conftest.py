@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+torch.set_num_threads(1)  # the tests' tensors are tiny; a second thread only costs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -57,7 +57,6 @@ class Oracle:
 
 @pytest.fixture(scope="module")
 def oracle(golden: Path) -> Oracle:
-    torch.set_num_threads(2)
     return Oracle(golden)
 
 

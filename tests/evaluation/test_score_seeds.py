@@ -69,14 +69,15 @@ def test_every_number_is_that_of_its_plain_computation(workers):
     assert scores.free_interval.value == expected.threshold_free.miou
 
 
-def test_perfect_seeds_score_1_and_a_threshold_off_the_grid_is_swept_too():
+@pytest.mark.parametrize("threshold", [0.123, 0.25001, 0.29])
+def test_perfect_seeds_score_1_and_a_threshold_off_the_grid_is_swept_too(threshold):
     mask = np.zeros((4, 4), np.uint8)
     mask[:2] = 2
     photo = Photo("one", Path("none.jpg"), (1,), Drawn(mask))
     maps = (mask == 2).astype(np.float32)
-    scores = score_seeds(lambda _: Seed((1,), (4, 4), maps[None], 1 - maps), [photo], CLASSES, 0.123)
+    scores = score_seeds(lambda _: Seed((1,), (4, 4), maps[None], 1 - maps), [photo], CLASSES, threshold)
     assert scores.fixed.miou == scores.best.miou == scores.threshold_free.miou == 1
-    assert scores.fixed.threshold == 0.123
+    assert scores.fixed.threshold == threshold
     assert scores.fixed.confusion.classes_in_mean == (0, 2)
     assert np.isnan(scores.overlap)
 

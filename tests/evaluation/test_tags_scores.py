@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -58,6 +59,11 @@ def test_no_other_threshold_has_a_higher_f1(scores, labels):
 def test_f1_in_closed_form():
     f1 = f1_scores([[2.0, -1.0], [1.0, -1.0], [-1.0, -1.0]], [[1, 0], [0, 0], [1, 0]], [0.0, 0.0])
     np.testing.assert_allclose(f1, [2 * 1 / (2 + 2), np.nan])
+
+
+def test_takes_tensors_of_any_float_type():
+    scores = torch.tensor([[0.5], [-1.0]], dtype=torch.bfloat16, requires_grad=True)
+    assert score_tags(scores, torch.tensor([[1.0], [0.0]]), ("cat",)).mean_average_precision == 1
 
 
 def test_wrong_input_is_named():

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -19,7 +20,10 @@ Scores = NDArray[np.float64]
 
 def to_numpy(values: ArrayLike | Tensor) -> NDArray[Any]:
     """A NumPy array of `values`; tensors may lie on any device."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    tensor = values.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()  # NumPy has no bfloat16
 
 
 def to_mask(values: ArrayLike | Tensor, name: str) -> NDArray[np.uint8]:

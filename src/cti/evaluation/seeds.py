@@ -18,7 +18,7 @@ from cti.evaluation.floors import Floors
 from cti.evaluation.labels import label_pixels
 from cti.evaluation.overlap import cam_overlap
 from cti.evaluation.scored_photos import with_files, with_masks
-from cti.evaluation.threshold_sweep import SweepResult, ThresholdScore, ThresholdSweep
+from cti.evaluation.threshold_sweep import MIN_GAP, SweepResult, ThresholdScore, ThresholdSweep
 from cti.seeds.store import Seed, read_seed
 
 
@@ -225,9 +225,9 @@ class _Tally:
 
 
 def _thresholds_with(threshold: float) -> Scores:
-    """0, 0.01, ..., 1, and `threshold` if it is not one of them."""
-    swept: Scores = np.linspace(0, 1, 101)
-    return swept if np.isclose(swept, threshold, rtol=0, atol=1e-9).any() else np.sort(np.append(swept, threshold))
+    """0, 0.01, ..., 1, with `threshold` among them."""
+    grid: Scores = np.linspace(0, 1, 101)
+    return np.sort(np.append(grid[np.abs(grid - threshold) > 2 * MIN_GAP], threshold))
 
 
 def _numbers(scores: Scores) -> list[float | None]:

@@ -141,7 +141,7 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, monkeypatch
 def test_what_pillow_itself_calls_a_bomb_is_refused_by_name(tmp_path: Path) -> None:
     header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 9) + b"IDAT")
     with pytest.raises(ValueError, match=r"bomb\.png was not decoded"):
         load_image(tmp_path / "bomb.png")
 

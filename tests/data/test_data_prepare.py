@@ -27,7 +27,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(prepare_module, "download_url", unreachable)
     for name, archives in list(ARCHIVES.items()):
-        plain = tuple(Archive(a.url, a.name, "", a.target, a.proof) for a in archives)
+        plain = tuple(Archive(a.url, a.name, "", a.proof) for a in archives)
         monkeypatch.setitem(ARCHIVES, name, plain)
 
 
@@ -127,7 +127,7 @@ def test_damaged_archives_and_unknown_names_are_refused(tmp_path: Path, monkeypa
         prepare("coco14", tmp_path)
     assert not (tmp_path / "train2014").exists()
     first = ARCHIVES["coco14"][0]
-    monkeypatch.setitem(ARCHIVES, "coco14", (Archive(first.url, first.name, "0" * 32, ".", first.proof),))
+    monkeypatch.setitem(ARCHIVES, "coco14", (Archive(first.url, first.name, "0" * 32, first.proof),))
     with pytest.raises(ValueError, match=r"train2014\.zip is damaged or incomplete"):
         prepare("coco14", tmp_path)
     with pytest.raises(ValueError, match="choose one of voc12, coco14"):

@@ -30,11 +30,11 @@ def _tags(photo_set: PhotoSet, name: str = "train") -> dict[str, set[str]]:
 
 
 def test_folder_with_lists_masks_and_subfolders(folder_set: Writer) -> None:
-    rows = {"a.jpg": "dog", "sub/b.png": "cat;dog", "sub/c.jpg": "cat"}
-    root = folder_set(rows, masks=("sub/b.png",), train=["a", "sub/b.png"], val=["sub__c"])
+    rows = {"a.v2.jpg": "dog", "sub/b.png": "cat;dog", "sub/c.jpg": "cat"}
+    root = folder_set(rows, masks=("sub/b.png",), train=["a.v2", "sub/b.png"], val=["sub__c"])
     photos = _read(root)
     assert photos.classes == ("cat", "dog")
-    assert _tags(photos) == {"a": {"dog"}, "sub__b": {"cat", "dog"}}
+    assert _tags(photos) == {"a.v2": {"dog"}, "sub__b": {"cat", "dog"}}
     assert _tags(photos, "val") == {"sub__c": {"cat"}}
     assert photos.lists["score"] == photos.lists["train"]
     assert photos.has_masks
@@ -121,6 +121,11 @@ def test_unknown_lists_and_members_are_errors(folder_set: Writer) -> None:
     (root / "lists" / "train.txt").write_text("a\nzebra.jpg\n")
     with pytest.raises(ValueError, match=r"list 'train' names 'zebra\.jpg', which is not in the tags file"):
         _read(root)
+
+
+def test_a_set_without_any_tag_says_so(folder_set: Writer) -> None:
+    with pytest.raises(ValueError, match="No photo of the data set has a tag"):
+        _read(folder_set({"a.jpg": "", "b.jpg": ""}))
 
 
 def test_two_photos_may_not_share_an_id(folder_set: Writer) -> None:

@@ -60,9 +60,8 @@ def _subfolder(root: Path, named: str, usual: str, option: str) -> Path | None:
 def _list_ids(name: str, lines: list[str], entries: dict[str, Entry]) -> Iterator[str]:
     for line in lines:
         plain = line.replace("\\", "/").removeprefix("./")
-        # An id may hold a dot, so a line is an id first and a path with extension second.
-        photo = next((i for i in (plain.replace("/", "__"), photo_id(plain)) if i in entries), None)
-        if photo is None:
+        photo = photo_id(plain)
+        if photo not in entries:
             raise ValueError(f"The list '{name}' names '{line}', which is not in the tags file; add it or take it off.")
         yield photo
 

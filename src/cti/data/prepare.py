@@ -33,14 +33,12 @@ class Archive:
         url: Where it is published.
         name: Its file name.
         md5: Its checksum; empty where none is published.
-        target: Folder to unpack it in, relative to the root.
         proof: A path that exists once it is unpacked, relative to the root.
     """
 
     url: str
     name: str
     md5: str
-    target: str
     proof: str
 
 
@@ -48,17 +46,16 @@ _VOC = DATASET_YEAR_DICT["2012"]
 _COCO = "http://images.cocodataset.org"
 ARCHIVES: dict[str, tuple[Archive, ...]] = {
     "voc12": (
-        Archive(_VOC["url"], _VOC["filename"], _VOC["md5"], ".", "VOCdevkit/VOC2012/SegmentationClass"),
-        Archive(SBDataset.url, SBDataset.filename, SBDataset.md5, ".", "benchmark_RELEASE/dataset/cls"),
+        Archive(_VOC["url"], _VOC["filename"], _VOC["md5"], "VOCdevkit/VOC2012/SegmentationClass"),
+        Archive(SBDataset.url, SBDataset.filename, SBDataset.md5, "benchmark_RELEASE/dataset/cls"),
     ),
     "coco14": (
-        Archive(f"{_COCO}/zips/train2014.zip", "train2014.zip", "", ".", "train2014"),
-        Archive(f"{_COCO}/zips/val2014.zip", "val2014.zip", "", ".", "val2014"),
+        Archive(f"{_COCO}/zips/train2014.zip", "train2014.zip", "", "train2014"),
+        Archive(f"{_COCO}/zips/val2014.zip", "val2014.zip", "", "val2014"),
         Archive(
             f"{_COCO}/annotations/annotations_trainval2014.zip",
             "annotations_trainval2014.zip",
             "",
-            ".",
             "annotations/instances_train2014.json",
         ),
     ),
@@ -91,7 +88,7 @@ def prepare(name: Literal["voc12", "coco14"], root: Path | str) -> Path:
     if missing:
         raise FileNotFoundError("\n".join(missing))
     for archive in needed:
-        _unpack(root / archive.name, root / archive.target)
+        _unpack(root / archive.name, root)
     if name == "voc12":
         return add_sbd(root / "VOCdevkit" / "VOC2012", root / "benchmark_RELEASE" / "dataset")
     write_coco_masks(root)
@@ -133,10 +130,9 @@ def write_coco_masks(root: Path, lists: Sequence[str] = ("val2014", "train2014")
     for name in lists:
         source = read_coco(root, DataConfig(train=name, score=name, val=name))
         for entry in _progress([source.entries[photo] for photo in source.lists[name]], f"Drawing masks of {name}"):
-            target = root / "masks" / name / f"{entry.id}.png"
             mask = entry.mask(identity) if entry.mask else None
-            if isinstance(mask, CocoMask) and not target.is_file():
-                save_mask(target, mask.load())
+            if isinstance(mask, CocoMask):  # else it has been drawn already
+                save_mask(root / "masks" / name / f"{entry.id}.png", mask.load())
 
 
 def _fetch(archive: Archive, root: Path) -> str:

@@ -78,7 +78,7 @@ def data_root(config: DataConfig) -> Path:
         ValueError: if nothing names it.
     """
     if config.format == "shapes":
-        return Path(config.root or SHAPES_ROOT)
+        return Path(config.root or SHAPES_ROOT).expanduser()
     named = config.root or os.environ.get(ROOT_VARIABLE, "")
     if not named:
         raise ValueError(f"No data folder is given; set data.root or the environment variable {ROOT_VARIABLE}.")
@@ -107,6 +107,8 @@ def detect_format(root: Path, config: DataConfig) -> str:
 
 
 def _choose_classes(source: Source, config: DataConfig) -> tuple[str, ...]:
+    if not (config.classes or source.chosen):
+        raise ValueError("No photo of the data set has a tag; write class names into the tags column.")
     classes = check_classes(config.classes or source.chosen)
     unknown = [name for name in classes if name not in source.classes]
     if unknown:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
 from cti.data.images import save_mask
 from cti.data.shapes_art import CLASSES, Array, background, clutter, draw_object
@@ -127,7 +129,8 @@ def _write_set(folder: Path, count: int, size: int, seed: int, val_fraction: flo
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["image", "tags"])
     names = [f"shapes_{index:05d}" for index in range(count)]
-    for index, name in enumerate(names):
+    console = Console(stderr=True)
+    for index, name in enumerate(track(names, "Rendering shapes", console=console, transient=True)):
         scene = render_scene(seed, index, size)
         Image.fromarray(scene.image).save(folder / "images" / f"{name}.png")
         save_mask(folder / "masks" / f"{name}.png", scene.mask)

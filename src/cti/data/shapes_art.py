@@ -81,13 +81,13 @@ def clutter(random: Generator, canvas: Array) -> None:
     for _ in range(int(random.integers(4, 9))):
         y, x = rows - random.uniform(0, size), columns - random.uniform(0, size)
         v, u = _rotate(y, x, random.uniform(0, 2 * math.pi))
-        angle = np.arctan2(v, u)
         kind = random.integers(3)
         if kind == 0:  # a stroke, slightly bent
             bend = random.uniform(-0.02, 0.02) * u**2 * 32 / size
             alpha = np.clip(0.5 + random.uniform(0.8, 2.0) - np.abs(v - bend), 0, 1)
             alpha = alpha * (np.abs(u) < size * random.uniform(0.15, 0.5))
         else:  # a lump or patch with a wavy outline
+            angle = np.arctan2(v, u)
             waves = sum(random.uniform(0, 0.22) * np.cos(n * angle + random.uniform(0, 6.3)) for n in (2, 3, 5))
             reach = size * random.uniform(0.06, 0.2) * (1 + waves)
             softness = 1.0 if kind == 1 else 0.25 * size * random.uniform(0.1, 0.4)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from cti.data.images import MaskFile
+from cti.data.images import SUFFIXES, MaskFile
 from cti.data.photos import MaskSource
 
 
@@ -47,8 +47,9 @@ class Source:
 
 
 def photo_id(path: str) -> str:
-    """The id of a photo given its path relative to the photo folder: `a/b.jpg` -> `a__b`."""
-    return str(PurePosixPath(path).with_suffix("")).replace("/", "__")
+    """The id of a photo given its path relative to the photo folder, with or without extension: `a/b.jpg` -> `a__b`."""
+    pure = PurePosixPath(path)
+    return str(pure.with_suffix("") if pure.suffix.lower() in SUFFIXES else pure).replace("/", "__")
 
 
 def mask_maker(path: Path, num_classes: int) -> Callable[[bytes], MaskSource]:

@@ -50,10 +50,8 @@ def read_voc(root: Path, config: DataConfig) -> Source:
         annotations = folder / "Annotations"
         if not annotations.is_dir():
             raise FileNotFoundError(f"There are no tags in {folder}: neither labels.csv nor Annotations/*.xml.")
-        wanted = (
-            dict.fromkeys(photo for photos in lists.values() for photo in photos) if lists else dict.fromkeys(files)
-        )
-        tags = read_annotations(annotations, wanted)
+        listed_photos = [photo for photos in lists.values() for photo in photos]
+        tags = read_annotations(annotations, listed_photos if lists else files)
 
     named = {name for names in tags.values() for name in names}
     # A misspelt tag among VOC's names must not change what the masks mean, so most names decide.
@@ -102,8 +100,7 @@ def read_annotations(folder: Path, photos: Iterable[str]) -> dict[str, frozenset
 
 def _list_id(line: str) -> str:
     """The photo a line of a list names: `id`, `id 1` (Main), or `/JPEGImages/id.jpg /SegmentationClassAug/id.png`."""
-    first = PurePosixPath(line.split()[0])
-    return first.stem if first.suffix.lower() in SUFFIXES else first.name
+    return photo_id(PurePosixPath(line.split()[0]).name)
 
 
 def _tags_file(folder: Path, config: DataConfig) -> Path | None:

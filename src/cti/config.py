@@ -406,6 +406,8 @@ class AffinityConfig:
         seed: Seed of initialisation and order.
         beta: Power of the affinities in the walk; higher stops it earlier at edges.
         walk_steps: Steps of the walk (IRNet: 2^8).
+        rescale: What the walk levels out is restored: not at all (`none`), so that the best class of the photo has
+            the maximum it came with (`photo`, IRNet), or so that every class has (`class`).
     """
 
     head: Literal["boundary", "pairwise"] = "boundary"
@@ -423,6 +425,7 @@ class AffinityConfig:
     seed: int = 0
     beta: float = 10.0
     walk_steps: int = 256
+    rescale: Literal["none", "photo", "class"] = "none"
 
     def __post_init__(self) -> None:
         _check(

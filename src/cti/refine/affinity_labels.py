@@ -4,6 +4,7 @@ The rule of confident foreground, confident background and unsure pixels, and pa
 (Ahn & Kwak 2018) and IRNet (Ahn, Cho & Kwak 2019); the threshold-free variant is this project's.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -76,12 +77,13 @@ def straight_path(dy: int, dx: int) -> tuple[Offset, ...]:
     return tuple((round(dy * step / length), round(dx * step / length)) for step in range(length + 1))
 
 
-def shifted(maps: Tensor, offset: Offset, radius: int, value: float) -> Tensor:
-    """`maps` (..., h, w) as seen from every point's partner at `offset`; `value` where that lies outside."""
-    dy, dx = offset
+def partners(maps: Tensor, offsets: Iterable[Offset], value: float) -> list[Tensor]:
+    """`maps` (..., h, w) as seen from every point's partner at each offset; `value` where that lies outside."""
+    offsets = tuple(offsets)
     height, width = maps.shape[-2:]
-    padded = F.pad(maps, (radius, radius, radius, radius), value=value)
-    return padded[..., radius + dy : radius + dy + height, radius + dx : radius + dx + width]
+    reach = max(max(abs(dy), abs(dx)) for dy, dx in offsets)
+    padded = F.pad(maps, (reach, reach, reach, reach), value=value)
+    return [padded[..., reach + dy : reach + dy + height, reach + dx : reach + dx + width] for dy, dx in offsets]
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class PairLabels:
 def pair_labels(labels: NDArray[np.uint8], radius: int) -> PairLabels:
     """Compare confident labels (h, w) with those of each point's partners within `radius`."""
     here = torch.from_numpy(labels.astype(np.int64))
-    there = torch.stack([shifted(here, offset, radius, IGNORE_INDEX) for offset in pair_offsets(radius)])
+    there = torch.stack(partners(here, pair_offsets(radius), IGNORE_INDEX))
     known = (here != IGNORE_INDEX) & (there != IGNORE_INDEX)
     same = known & (here == there)
     return PairLabels(same & (here == 0), same & (here > 0), known & (here != there))

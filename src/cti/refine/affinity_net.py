@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cti.config import AffinityConfig
-from cti.refine.affinity_labels import PairLabels, grid_size, pair_offsets, shifted, straight_path
+from cti.refine.affinity_labels import PairLabels, grid_size, pair_offsets, partners, straight_path
 
 
 class AffinityNet(nn.Module):
@@ -83,8 +83,8 @@ def boundary_affinity(boundary: Tensor, radius: int) -> Tensor:
         (o, h, w) in [0, 1] for the offsets of `pair_offsets(radius)`; 0 where the partner lies outside.
     """
     offsets = pair_offsets(radius)
-    points = {point for offset in offsets for point in straight_path(*offset)}
-    views = {point: shifted(boundary, point, radius, 1.0) for point in points}
+    points = sorted({point for offset in offsets for point in straight_path(*offset)})
+    views = dict(zip(points, partners(boundary, points, 1.0), strict=True))
     ways = [torch.stack([views[point] for point in straight_path(*offset)]).amax(dim=0) for offset in offsets]
     return 1 - torch.stack(ways)
 
@@ -99,12 +99,11 @@ def embedding_affinity(embedding: Tensor, radius: int) -> Tensor:
     Returns:
         (o, h, w) in [0, 1] for the offsets of `pair_offsets(radius)`; 0 where the partner lies outside.
     """
-    inside = torch.ones_like(embedding[0])
-    pairs = []
-    for offset in pair_offsets(radius):
-        distance = (embedding - shifted(embedding, offset, radius, 0.0)).abs().mean(dim=0)
-        pairs.append((-distance).exp() * shifted(inside, offset, radius, 0.0))
-    return torch.stack(pairs)
+    offsets = pair_offsets(radius)
+    others = partners(embedding, offsets, 0.0)
+    inside = torch.stack(partners(torch.ones_like(embedding[0]), offsets, 0.0))
+    distances = torch.stack([(embedding - other).abs().mean(dim=0) for other in others])
+    return (-distances).exp() * inside
 
 
 def affinity_loss(affinity: Tensor, pairs: PairLabels) -> Tensor:

@@ -110,9 +110,8 @@ class AffinityStep:
     def __call__(self, image: NDArray[np.uint8], scores: NDArray[np.float32]) -> NDArray[np.float32]:
         """Refine one photo's scores.
 
-        The walk is that of PSA and IRNet. Both then bring the maps back to a maximum of 1; here each channel, the
-        background's included, keeps the maximum it came with, so that thresholds mean the same before and after and a
-        constant background stays as it is.
+        The walk is that of PSA and IRNet, all channels alike, so a constant background stays as it is. IRNet then
+        stretches the classes to a maximum of 1; here `config.rescale` decides, and the background is left alone.
 
         Args:
             image: (H, W, 3) RGB.
@@ -129,8 +128,10 @@ class AffinityStep:
         transition = transition_matrix(affinity, pair_offsets(config.radius), config.beta)
         coarse = F.adaptive_avg_pool2d(torch.from_numpy(scores), grid_size(size, config.stride)).numpy()
         walked = random_walk(transition, coarse, config.walk_steps)
-        peaks, old_peaks = walked.max(axis=(1, 2), keepdims=True), scores.max(axis=(1, 2), keepdims=True)
-        walked *= old_peaks / np.maximum(peaks, 1e-8)
+        if config.rescale != "none":
+            axes = (1, 2) if config.rescale == "class" else (0, 1, 2)
+            peaks, old_peaks = (maps[1:].max(axis=axes, keepdims=True) for maps in (walked, scores))
+            walked[1:] *= old_peaks / np.maximum(peaks, 1e-8)
         fine: NDArray[np.float32] = F.interpolate(torch.from_numpy(walked)[None], size=size, mode="bilinear")[0].numpy()
         return fine
 

@@ -60,14 +60,14 @@ def crf_step(image: NDArray[np.uint8], scores: NDArray[np.float32], config: CrfC
     library = load_library()
     numbers = crf_numbers(config)
     field = library.DenseCRF2D(width, height, num_labels)
-    field.setUnaryEnergy(np.ascontiguousarray(unary_energy(scores, numbers).reshape(num_labels, -1)))
+    field.setUnaryEnergy(unary_energy(scores, numbers).reshape(num_labels, -1))
     if numbers.gaussian_compat > 0:
         field.addPairwiseGaussian(sxy=numbers.gaussian_sxy, compat=numbers.gaussian_compat)
     if numbers.bilateral_compat > 0:
         field.addPairwiseBilateral(
             sxy=numbers.bilateral_sxy,
             srgb=numbers.bilateral_srgb,
-            rgbim=np.ascontiguousarray(image),
+            rgbim=np.array(image, order="C"),  # the library refuses read-only arrays
             compat=numbers.bilateral_compat,
         )
     result = np.asarray(field.inference(numbers.iterations), dtype=np.float32)

@@ -55,7 +55,12 @@ def random_walk(transition: Any, scores: NDArray[np.float32], steps: int) -> NDA
     Returns:
         (c, h, w): `transition`^steps applied to each channel; within the channel's range.
     """
-    walked = np.ascontiguousarray(scores.reshape(len(scores), -1).T)
-    for _ in range(steps):
-        walked = transition @ walked
-    return np.ascontiguousarray(walked.T).reshape(scores.shape)
+    walked = scores.copy()
+    for channel in walked:
+        if channel.min() == channel.max():  # a constant stays what it is: rows sum to 1
+            continue
+        values = channel.ravel()  # one vector at a time: SciPy's product with several is several times slower
+        for _ in range(steps):
+            values = transition @ values
+        channel[:] = values.reshape(channel.shape)
+    return walked

@@ -165,3 +165,12 @@ def test_rand_augment_never_asks_for_no_bits() -> None:
         for _ in range(200):
             changed += not math.isclose(np.abs(np.asarray(augment(image), dtype=float) - np.asarray(image)).mean(), 0)
     assert 100 < changed < 190  # two operations, each with probability 1/2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 3)])
+def test_tiny_and_narrow_photos_give_views(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("RGB", size, (10, 20, 30)).save(tmp_path / "thin.png")
+    for seed in range(20):
+        with drawing_from(seed):
+            view = TwoViews(8, (0, 0, 0), (1, 1, 1))(tmp_path / "thin.png")[0]
+        assert (view * 255).mean(dim=(1, 2)).tolist() == pytest.approx([10, 20, 30], abs=0.01)

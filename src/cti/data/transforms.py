@@ -38,7 +38,8 @@ def draw_crop(size: tuple[int, int]) -> Box:
     # Only the size of the stand-in is looked at, and a view of one pixel costs nothing.
     stand_in = torch.empty(1).expand(3, size[1], size[0])
     top, left, height, width = RandomResizedCropAndInterpolation.get_params(stand_in, CROP_SCALE, CROP_RATIO)
-    return left, top, left + width, top + height
+    left, top = min(left, size[0] - 1), min(top, size[1] - 1)  # a photo of a few pixels can give an empty box
+    return left, top, left + max(1, width), top + max(1, height)
 
 
 class Normalize:

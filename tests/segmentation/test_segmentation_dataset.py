@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -80,6 +80,7 @@ def test_a_reduced_jpeg_stays_aligned(tmp_path: Path, tiny: SegmentConfig) -> No
 sizes = st.tuples(st.integers(1, 900), st.integers(1, 900))
 
 
+@settings(deadline=None)
 @given(sizes, st.integers(0, 500), st.integers(0, 10**6))
 def test_crops_lie_within_photo_and_crop(size: tuple[int, int], long_side: int, seed: int) -> None:
     config = SegmentConfig(crop_size=64, long_side=long_side)

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cti.data.images import load_mask, save_mask
@@ -78,6 +78,7 @@ def test_real_masks(drawn: Drawn) -> None:
         real_mask(photo)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 10**9), min_size=2, max_size=21).filter(any), st.sampled_from(["inverse_sqrt", "median"])
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
@@ -46,6 +46,7 @@ def photo(height: int = 45, width: int = 61, seed: int = 0) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(0, 80), st.integers(0, 80))
 def test_windows_cover_without_gaps(length: int, window: int, stride: int) -> None:
     found = windows(length, window, stride)
@@ -111,6 +112,7 @@ def test_scales_are_averaged_at_the_working_size(tiny: SegmentConfig) -> None:
     torch.testing.assert_close(both.sum(dim=0), torch.ones(30, 40))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), st.tuples(st.integers(1, 20), st.integers(1, 20)), st.integers(0, 999))
 def test_argmax_class_by_class_is_the_argmax_of_the_stretched(num: int, size: tuple[int, int], seed: int) -> None:
     probabilities = torch.rand(num, 7, 9, generator=torch.Generator().manual_seed(seed))

@@ -124,7 +124,7 @@ class UpsampleDecoder(nn.Module):
 
     A 14 or 16 pixel patch token knows what is there but hardly where it ends, and 1/4 resolution is where the field's
     decoders stop (DeepLabV3+). The two strided convolutions of `stem` see colour edges at that resolution, which no
-    up-sampling of tokens can bring back. At 196 px and D = 384 the decoder costs about a fifth of a ViT-S.
+    up-sampling of tokens can bring back. The decoder multiplies about an eighth as much as a ViT-S/14.
 
     Args:
         width: D, width of the patch tokens.

@@ -63,7 +63,7 @@ def check_data(
             write_json(cache, {"version": _VERSION, "facts": known | facts})
         except OSError as error:
             _log.warning("The data check could not be kept in %s (%s); it will run again next time.", cache, error)
-    return _report(photo_set, [(photo, facts[_photo_key(photo, max_pixels)]) for photo in photos], facts, max_broken)
+    return _report(photo_set, facts, max_broken, max_pixels)
 
 
 def usable(photo_set: PhotoSet, report: CheckReport, max_broken: float | None = None) -> PhotoSet:
@@ -148,14 +148,13 @@ def _mask_facts(num_classes: int, path: Path) -> dict[str, Any]:
     return {"size": [width, height]}
 
 
-def _report(
-    photo_set: PhotoSet, looked_at: list[tuple[Photo, dict[str, Any]]], facts: dict[str, Any], max_broken: float
-) -> CheckReport:
+def _report(photo_set: PhotoSet, facts: dict[str, Any], max_broken: float, max_pixels: int) -> CheckReport:
     photos = photo_set.photos()
     broken: dict[str, str] = {}
     bad_masks: dict[str, str] = {}
     same: dict[str, list[str]] = defaultdict(list)
-    for photo, image in looked_at:
+    for photo in photos:
+        image = facts[_photo_key(photo, max_pixels)]
         if "error" in image:
             broken[photo.id] = image["error"]
             continue

@@ -193,6 +193,8 @@ class SeedsConfig:
             stages use: refined (the method), fused, patch (patch maps) or attention (class-to-patch).
         batch_size: Photos of one size per forward pass.
         lists: Lists of photos to extract seeds for.
+        predicted_tags: Lists for which seeds are also made from predicted instead of given tags, for comparison with
+            a segmenter, which sees no tags.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -261,6 +263,9 @@ class SegmentConfig:
         window: Larger photos are predicted window by window of this side in pixels; 0 = always whole.
         stride: Distance between windows in pixels; 0 = two thirds of the window.
         crf: Dense CRF on the predicted probabilities, by the settings of this name.
+        variants: Ways to predict, each scored on its own, the first one being the result: `single` = one scale,
+            `multi-scale` = `multi_scales`, `+crf` = the same and dense CRF (`crf`).
+        multi_scales: Scales of the `multi-scale` variants.
         lists: Lists of photos to predict.
     """
 
@@ -284,7 +289,9 @@ class SegmentConfig:
     window: int = 512
     stride: int = 0
     crf: Literal["none", "psa", "irn"] = "none"
-    lists: tuple[Literal["train", "score", "val"], ...] = ("val",)
+    variants: tuple[Literal["single", "multi-scale", "single+crf", "multi-scale+crf"], ...] = ("single",)
+    multi_scales: tuple[float, ...] = (0.75, 1.0, 1.25)
+    lists: tuple[Literal["train", "score", "val"], ...] = ("score", "val")
 
     def __post_init__(self) -> None:
         smp = self.network.startswith("smp:") and self.network.count(":") == 2
@@ -330,7 +337,7 @@ class PamrConfig:
     iterations: int = 10
     dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
     std_scale: float = 0.1
-    downscale: int = 1
+    downscale: int = 2
 
     def __post_init__(self) -> None:
         _check(self.iterations >= 0, f"refine.pamr.iterations is {self.iterations}; give 0 or more.")
@@ -396,6 +403,8 @@ class AffinityConfig:
         channels: Width of the head.
         confident: `thresholds` = foreground above `foreground`, background below `background`, the rest unsure;
             `scores` = threshold-free: whichever of foreground and background score leads by `margin`.
+        clean: Step that the scores go through before confident pixels are read off: without it, pixels just beyond an
+            edge count as confident too and the head learns not to see the edge. `crf` is IRNet's, `pamr` is quicker.
         foreground: Confident foreground from this best foreground score.
         background: Confident background below this best foreground score.
         margin: Lead that makes a pixel confident in the threshold-free variant.
@@ -415,6 +424,7 @@ class AffinityConfig:
     radius: int = 5
     channels: int = 32
     confident: Literal["thresholds", "scores"] = "thresholds"
+    clean: Literal["none", "pamr", "crf"] = "pamr"
     foreground: float = 0.40
     background: float = 0.26
     margin: float = 0.1
@@ -501,6 +511,7 @@ class Config:
 
     Args:
         out: Folder of the run.
+        stages: Stages of `cti run`, in their order.
         data: Photos, tags, lists.
         model: The network.
         method: The losses.
@@ -513,6 +524,14 @@ class Config:
     """
 
     out: str = "runs/default"
+    stages: tuple[Literal["train", "seeds", "masks", "segmenter", "scores", "report"], ...] = (
+        "train",
+        "seeds",
+        "masks",
+        "segmenter",
+        "scores",
+        "report",
+    )
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)

@@ -1,26 +1,44 @@
-"""The pipeline: one function per stage, each from folders to one folder."""
+"""The pipeline: one function per stage, each from folders to one folder, and `run` for all of them.
+
+photos + tags -> train -> seeds -> masks -> segmenter -> scores -> report
+"""
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import functional as TF
 
 from cti.checkpoint import load_model, save_model
-from cti.config import Config
+from cti.config import Config, SegmentConfig
 from cti.data import Photo, PhotoSet, read_photos
 from cti.data.check import check_data, usable
-from cti.data.datasets import TagDataset, TwoViewDataset, multi_hot
+from cti.data.datasets import TwoViewDataset
 from cti.data.fingerprint import fingerprint
-from cti.evaluation.tags import choose_thresholds, f1_scores, score_tags
+from cti.evaluation import score_tags
+from cti.files import read_manifest
 from cti.models import CTI
+from cti.refine.chain import refine_folder
+from cti.refine.features import Features
+from cti.refine.seed_folder import SeedFolder
+from cti.scoring import score_run
 from cti.seeds import extract_seeds
+from cti.seeds.extract import fit_to_patches
+from cti.segmentation.checkpoint import load_segmenter, save_segmenter
+from cti.segmentation.dataset import SegmentationDataset
+from cti.segmentation.masks import MaskFolder, MaskOf, class_weights, real_mask
+from cti.segmentation.networks import build_segmenter, describe
+from cti.segmentation.predict import predict_folder
+from cti.segmentation.step import SegmentationStep
 from cti.stages import run_stage, settings_of
+from cti.tagging import positive_weights, tag_facts, tag_logits
 from cti.training.cti_step import CTIStep
 from cti.training.optimiser import parameter_groups
 from cti.training.trainer import fit
@@ -28,52 +46,170 @@ from cti.training.trainer import fit
 logger = logging.getLogger(__name__)
 
 TRAIN_SECTIONS = ("data", "model", "method", "train")
+SEED_SECTIONS = (*TRAIN_SECTIONS, "seeds")
+MASK_SECTIONS = (*SEED_SECTIONS, "refine")
+NEW_PARTS = ("model.class_tokens.mlp", "model.class_tokens.bg_token", "model.patch_head")
+
+Result = dict[str, Any]
 
 
-def train(config: Config) -> dict[str, Any]:
-    """Stage 1: train CTI from tags. Writes `train/`: the network, its training state, metrics, tag thresholds."""
+def train(config: Config) -> Result:
+    """Train CTI from tags. Writes `train/`: the network, its training state, metrics, tag thresholds, lists."""
     photo_set = sound_photos(config)
-    settings = settings_of(config, TRAIN_SECTIONS, photos=fingerprint(photo_set))
+    photos, held_out = photo_set.lists["train"], photo_set.lists["val"]
+    num_classes, size = len(photo_set.classes), config.model.image_size
 
-    def body(folder: Path) -> dict[str, Any]:
+    def body(folder: Path) -> Result:
         photo_set.write_lists(folder / "lists")
         torch.manual_seed(config.train.seed)
         model = CTI.from_config(photo_set.classes, config.model)
         model.recompute = config.train.recompute
-        photos = photo_set.lists["train"]
-        dataset = TwoViewDataset(
-            photos, len(photo_set.classes), config.model.image_size, model.mean, model.std, config.train.seed
-        )
-        step = CTIStep(model, config.method, positive_weights(photos, photo_set.classes, config.method.positive_weight))
-        groups = parameter_groups(
-            step,
-            config.train,
-            new=("model.class_tokens.mlp", "model.class_tokens.bg_token", "model.patch_head"),
-            no_decay=("cls_token",),
-        )
-        held_out = photo_set.lists["val"]
+        dataset = TwoViewDataset(photos, num_classes, size, model.mean, model.std, config.train.seed)
+        step = CTIStep(model, config.method, positive_weights(photos, num_classes, config.method.positive_weight))
+        groups = parameter_groups(step, config.train, new=NEW_PARTS, no_decay=("cls_token",))
 
         def validate(epoch: int) -> dict[str, float]:
-            scores, labels = tag_logits(model, held_out, config.model.image_size)
-            result = score_tags(scores, labels, photo_set.classes).mean_average_precision
-            logger.info("Epoch %d: tag mAP %.3f on %d photos not trained on", epoch, result, len(held_out))
-            return {"tag_map": result}
+            scores, labels = tag_logits(model, held_out, size)
+            tag_map = score_tags(scores, labels, photo_set.classes).mean_average_precision
+            logger.info("Epoch %d: tag mAP %.3f on %d photos not trained on", epoch, tag_map, len(held_out))
+            return {"tag_map": tag_map}
 
-        fitted = fit(step, dataset, config.train, folder, groups, validate if held_out else None, title="train")
-        tags = _tag_facts(model, photo_set, config.model.image_size)
-        save_model(folder, model, {"tag_thresholds": tags.pop("thresholds", None)})
-        return {"classes": photo_set.classes, "photos": len(photos), "notes": photo_set.notes, **tags, **asdict(fitted)}
+        fitted = fit(step, dataset, config.train, folder, groups, validate if held_out else None)
+        facts = tag_facts(model, held_out, size)
+        save_model(folder, model, {"tag_thresholds": facts.get("tag_thresholds", {})})
+        return {
+            "classes": photo_set.classes,
+            "photos": len(photos),
+            "notes": photo_set.notes,
+            **facts,
+            **asdict(fitted),
+        }
 
-    return run_stage(config, "train", settings, body)
+    return run_stage(config, "train", _settings(config, photo_set, TRAIN_SECTIONS), body)
 
 
-def seeds(config: Config) -> dict[str, Any]:
-    """Stage 2: class activation maps of the tagged classes. Writes `seeds/<photo>.npz`."""
+def seeds(config: Config, official: str = "") -> Result:
+    """Class activation maps of the tagged classes. Writes `seeds/<photo>.npz`.
+
+    Args:
+        config: The run.
+        official: A checkpoint in the CTI authors' names to use instead of the run's own network.
+    """
     photo_set = sound_photos(config)
-    settings = settings_of(config, (*TRAIN_SECTIONS, "seeds"), photos=fingerprint(photo_set))
-    return run_stage(
-        config, "seeds", settings, lambda folder: _extract(config, photo_set, _trained(config, photo_set), folder)
-    )
+
+    def body(folder: Path) -> Result:
+        if official:
+            model = CTI.from_official(official, photo_set.classes)
+        else:
+            model, facts = load_model(Path(config.out) / "train")
+            _check_classes(model.classes, photo_set.classes, f"The network in {config.out}/train")
+        model.to(_device())
+        wanted = _union(photo_set, config.seeds.lists)
+        result = {"classes": photo_set.classes, "kinds": config.seeds.kinds}
+        result |= {"photos": len(wanted), **asdict(extract_seeds(model, wanted, config.seeds, folder))}
+        if config.seeds.predicted_tags:
+            logits = [facts["tag_thresholds"].get(name, 0.0) for name in photo_set.classes]
+            chosen = torch.tensor(logits)
+
+            def predicted(photo: Photo, scores: Tensor) -> Sequence[int]:
+                return (scores > chosen).nonzero().flatten().tolist() or [int((scores - chosen).argmax())]
+
+            without_tags = _union(photo_set, config.seeds.predicted_tags)
+            extract_seeds(model, without_tags, config.seeds, folder / "predicted", predicted)
+        return result
+
+    return run_stage(config, "seeds", _settings(config, photo_set, SEED_SECTIONS, official=official), body)
+
+
+def masks(config: Config) -> Result:
+    """Refine seeds into pseudo-masks. Writes `masks/<photo>.png`."""
+    photo_set = sound_photos(config)
+
+    def body(folder: Path) -> Result:
+        seed_folder = SeedFolder(Path(config.out) / "seeds", photo_set.classes, config.refine.kind)
+        photos = _union(photo_set, ("train", "score"))
+        features = None
+        if "affinity" in config.refine.steps:
+            model, _ = load_model(Path(config.out) / "train")
+            features = backbone_features(model.to(_device()))
+        return refine_folder(photos, seed_folder, config.refine, out=folder, features=features)
+
+    return run_stage(config, "masks", _settings(config, photo_set, MASK_SECTIONS), body)
+
+
+def segmenter(config: Config) -> Result:
+    """Train a segmentation network on the pseudo-masks (or `segment.masks`) and predict.
+
+    Writes `segmenter/`: the network, metrics, and `predictions/<variant>/<photo>.png`.
+    """
+    photo_set = sound_photos(config)
+    own = not config.segment.masks
+    sections = (*(MASK_SECTIONS if own else ("data",)), "segment", "segment_train")
+
+    def body(folder: Path) -> Result:
+        torch.manual_seed(config.segment_train.seed)
+        network = build_segmenter(config.segment, len(photo_set.classes), config.segment_train.recompute)
+        mask_of, photos = _segmenter_masks(config, photo_set)
+        dataset = SegmentationDataset(
+            photos,
+            mask_of,
+            len(photo_set.classes),
+            config.segment,
+            network.mean,
+            network.std,
+            config.segment_train.seed,
+        )
+        step = SegmentationStep(network, class_weights(dataset.pixels, config.segment.balance))
+        fitted = fit(
+            step, dataset, config.segment_train, folder, step.parameter_groups(config.segment_train), title="segmenter"
+        )
+        save_segmenter(folder, network, config.segment, photo_set.classes)
+        trained, _, _ = load_segmenter(folder)
+        trained.to(_device())
+        wanted = _union(photo_set, config.segment.lists)
+        for variant in config.segment.variants:
+            predict_folder(
+                trained, wanted, folder / "predictions" / variant, prediction_config(config.segment, variant)
+            )
+        facts = {"classes": photo_set.classes, "photos": len(photos), "variants": config.segment.variants}
+        return {**facts, "network": describe(network, config.segment), **asdict(fitted)}
+
+    return run_stage(config, "segmenter", _settings(config, photo_set, sections), body)
+
+
+def scores(config: Config) -> Result:
+    """Score whatever the run has made, where the photos have masks. Writes `scores/`: numbers, tables, panels."""
+    photo_set = sound_photos(config)
+    run = Path(config.out)
+    made = {
+        name: manifest["finished"]
+        for name in ("seeds", "masks", "segmenter")
+        if (manifest := read_manifest(run / name))
+    }
+    settings = _settings(config, photo_set, ("data", "score"), made=made)
+    return run_stage(config, "scores", settings, lambda folder: score_run(config, photo_set, folder), repeatable=True)
+
+
+def report(config: Config) -> Result:
+    """Write `report.html`, where the `report` extra is installed."""
+    from cti.report import write_report
+
+    return {"report": str(write_report(Path(config.out)))}
+
+
+STAGES: dict[str, Callable[[Config], Result]] = {
+    "train": train,
+    "seeds": seeds,
+    "masks": masks,
+    "segmenter": segmenter,
+    "scores": scores,
+    "report": report,
+}
+
+
+def run(config: Config) -> Result:
+    """All stages of `config.stages` in turn; finished ones are skipped. Results by stage."""
+    return {name: STAGES[name](config) for name in config.stages}
 
 
 def sound_photos(config: Config) -> PhotoSet:
@@ -86,68 +222,58 @@ def sound_photos(config: Config) -> PhotoSet:
     report = check_data(photo_set, max_broken=config.data.max_broken, max_pixels=config.data.max_pixels)
     photo_set = usable(photo_set, report)
     for note in photo_set.notes:
-        logger.warning("%s", note)
+        logger.info("%s", note)
     return photo_set
 
 
-def positive_weights(photos: Sequence[Photo], classes: Sequence[str], power: float) -> Tensor | None:
-    """(C,) weights (negatives / positives)^power of each class's positive tags; None for power 0."""
-    if power == 0:
-        return None
-    positives = sum((multi_hot(photo.tags, len(classes)) for photo in photos), torch.zeros(len(classes))).clamp(min=1)
-    return ((len(photos) - positives).clamp(min=1) / positives) ** power
+def backbone_features(model: CTI) -> Features:
+    """The frozen network as a function from an image (H, W, 3) uint8 to its patch features (D, h, w)."""
+
+    @torch.inference_mode()
+    def features(image: NDArray[np.uint8]) -> Tensor:
+        height, width = fit_to_patches((image.shape[0], image.shape[1]), model.patch_size)
+        resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+        pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1).float() / 255
+        images = TF.normalize(pixels, list(model.mean), list(model.std))[None]
+        return model.features(images.to(next(model.parameters()).device))[0]
+
+    return features
 
 
-@torch.inference_mode()
-def tag_logits(model: CTI, photos: Sequence[Photo], image_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of class and patch logits (n, C) of whole photos, and their tags (n, C) multi-hot.
-
-    Puts the model into eval mode.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    dataset = TagDataset(photos, len(model.classes), image_size, model.mean, model.std)
-    logits, labels = [], []
-    for batch in DataLoader(dataset, batch_size=32):
-        out = model(batch["images"].to(device))
-        logits.append(((out.class_logits + out.patch_logits) / 2).float().cpu())
-        labels.append(batch["labels"])
-    return torch.cat(logits).numpy(), torch.cat(labels).numpy()
+def prediction_config(config: SegmentConfig, variant: str) -> SegmentConfig:
+    """The settings of one of `segment.variants`."""
+    scales = config.multi_scales if variant.startswith("multi-scale") else (1.0,)
+    crf = (config.crf if config.crf != "none" else "psa") if variant.endswith("+crf") else "none"
+    return replace(config, scales=scales, crf=crf)
 
 
-def _tag_facts(model: CTI, photo_set: PhotoSet, image_size: int) -> dict[str, Any]:
-    """Tag mAP and per-class thresholds on photos not trained on; nothing if there are none."""
-    held_out = photo_set.lists["val"]
-    if not held_out:
-        return {}
-    scores, labels = tag_logits(model, held_out, image_size)
-    thresholds = choose_thresholds(scores, labels)
-    f1 = f1_scores(scores, labels, thresholds)
-    return {
-        "tags": score_tags(scores, labels, photo_set.classes).to_dict(),
-        "tag_f1": float(np.nanmean(f1)),
-        "thresholds": dict(zip(photo_set.classes, thresholds.tolist(), strict=True)),
-    }
+def _segmenter_masks(config: Config, photo_set: PhotoSet) -> tuple[MaskOf, Sequence[Photo]]:
+    photos = photo_set.lists["train"]
+    if config.segment.masks == "real":
+        return real_mask, photos
+    folder = Path(config.segment.masks or Path(config.out) / "masks")
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        _check_classes(tuple(manifest["result"]["classes"]), photo_set.classes, f"The masks in {folder}")
+    source = MaskFolder(folder, len(photo_set.classes))
+    return source, source.covered(photos, config.refine.allow_missing)
 
 
-def _trained(config: Config, photo_set: PhotoSet) -> CTI:
-    model, _ = load_model(Path(config.out) / "train")
-    if model.classes != photo_set.classes:
+def _settings(config: Config, photo_set: PhotoSet, sections: Sequence[str], **more: Any) -> dict[str, Any]:
+    return settings_of(config, sections, photos=fingerprint(photo_set), **more)
+
+
+def _union(photo_set: PhotoSet, names: Sequence[str]) -> list[Photo]:
+    return list({photo.id: photo for name in names for photo in photo_set.lists[name]}.values())
+
+
+def _check_classes(theirs: Sequence[str], ours: Sequence[str], what: str) -> None:
+    if tuple(theirs) != tuple(ours):
         raise ValueError(
-            f"The network in {config.out}/train knows the classes {', '.join(model.classes)}; the data have "
-            f"{', '.join(photo_set.classes)}. Use the data.classes it was trained with."
+            f"{what} knows the classes [{', '.join(theirs)}], but the data have [{', '.join(ours)}]; "
+            "use the same data.classes in the same order."
         )
-    return model
-
-
-def _extract(config: Config, photo_set: PhotoSet, model: CTI, folder: Path) -> dict[str, Any]:
-    wanted = {photo.id: photo for name in config.seeds.lists for photo in photo_set.lists[name]}
-    result = extract_seeds(model.to(_device()), list(wanted.values()), config.seeds, folder)
-    return {"classes": photo_set.classes, "photos": len(wanted), "kinds": config.seeds.kinds, **asdict(result)}
 
 
 def _device() -> torch.device:
-    return torch.accelerator.current_accelerator() or torch.device("cpu")  # type: ignore[return-value]
-
-
-STAGES: dict[str, Callable[[Config], dict[str, Any]]] = {"train": train, "seeds": seeds}
+    return torch.accelerator.current_accelerator() or torch.device("cpu")

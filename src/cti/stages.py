@@ -13,7 +13,7 @@ from cti.settings import CONFIG_FILE, dump_config
 
 logger = logging.getLogger(__name__)
 
-SETTINGS = "settings.json"
+SETTINGS = "stage.json"
 
 # Where things lie and how many processes read them does not change a result.
 _IRRELEVANT = {

@@ -248,11 +248,21 @@ class CTI(nn.Module):
         """Class logits (B, C), patch logits (B, C) and patch maps (B, K, h, w) of the last block's tokens."""
         C, K = len(self.classes), self.num_class_tokens
         class_logits = full_precision(tokens[:, K - C : K]).mean(dim=-1)
-        patches = tokens[:, K:]
-        if self.final_norm:
-            patches = self.backbone.norm(patches)
-        scores = full_precision(self.patch_head(patches.transpose(1, 2).unflatten(-1, grid)))
+        scores = full_precision(self.patch_head(self._patches(tokens).transpose(1, 2).unflatten(-1, grid)))
         return class_logits, scores[:, -C:].mean(dim=(-2, -1)), scores.relu()
+
+    def _patches(self, tokens: Tensor) -> Tensor:
+        patches = tokens[:, self.num_class_tokens :]
+        return self.backbone.norm(patches) if self.final_norm else patches
+
+    def features(self, images: Tensor) -> Tensor:
+        """Patch features of the last block, (B, D, h, w), as the patch head sees them.
+
+        Args:
+            images: (B, 3, H, W), normalised; H and W multiples of the patch.
+        """
+        end = self._run(self.first_blocks(images), self.infused_blocks)
+        return self._patches(end.tokens).transpose(1, 2).unflatten(-1, end.grid)
 
     def _run(self, batch: Tokens, blocks: range) -> Tokens:
         tokens, class_tokens, attention = batch.tokens, list(batch.class_tokens), list(batch.attention)

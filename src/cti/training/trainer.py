@@ -150,7 +150,7 @@ def fit(
                 state["step"] += 1
                 clock.images += sampler.batch_size * fabric.world_size
                 if state["step"] % LOG_EVERY == 0 or state["step"] % sampler.steps == 0:
-                    values = {name: float(value) for name, value in scalars.items()}
+                    values = {name: value.item() for name, value in scalars.items()}
                     if not math.isfinite(values["loss"]):
                         raise ValueError(
                             f"The loss is {values['loss']} at step {state['step']} (epoch {epoch}): lower the learning "
@@ -317,4 +317,4 @@ def _progress(enabled: bool) -> Progress:
 
 def _show(progress: Progress, bar: TaskID, step: int, scalars: dict[str, Tensor], clock: _Clock) -> None:
     speed = clock.images / max(clock.training(), 1e-9)
-    progress.update(bar, completed=step, note=f"loss {float(scalars['loss']):.3f}  {speed:.1f} images/s")
+    progress.update(bar, completed=step, note=f"loss {scalars['loss'].item():.3f}  {speed:.1f} images/s")

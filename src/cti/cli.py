@@ -1,0 +1,116 @@
+"""The command `cti`. Human output goes to stderr; with `--json` stdout is exactly one JSON object.
+
+Each command's parser and imports are made only when that command is called, so that `cti --help` is quick.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+COMMANDS: dict[str, str] = {
+    "quickstart": "train on rendered shapes, no download: tags -> seeds -> masks -> segmenter -> scores",
+    "run": "all stages of a configuration; finished ones are skipped",
+    "train": "learn the classes from tags",
+    "seeds": "class activation maps from the trained network",
+    "refine": "pseudo-masks from the seeds",
+    "segment": "train a segmentation network on the pseudo-masks",
+    "evaluate": "score seeds, masks and segmentations where true masks exist",
+    "label": "masks for new photos",
+    "report": "write a run's report.html",
+    "compare": "write one report of several runs side by side",
+    "export": "masks and networks in other formats",
+    "serve": "a web page to try a run and to review its masks",
+    "data": "check a data set, or prepare an official one",
+}
+
+_STAGES = {"train": "train", "seeds": "seeds", "refine": "masks", "segment": "segmenter", "evaluate": "scores"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 1 for a clear error, 2 for a wrong call."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] not in COMMANDS:
+        _top_parser().parse_args(arguments or ["--help"])
+    name, rest = arguments[0], arguments[1:]
+    as_json, verbose = "--json" in rest, "--verbose" in rest
+    rest = [word for word in rest if word not in ("--json", "--verbose")]
+    _start_logging(verbose)
+    try:
+        code, result = _call(name, rest)
+    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        if verbose:
+            raise
+        print(f"cti {name}: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        print(f"cti {name}: stopped; call it again to go on.", file=sys.stderr)  # noqa: T201
+        return 130
+    if as_json:
+        print(json.dumps(result, default=str))  # noqa: T201
+    return code
+
+
+def _call(name: str, arguments: list[str]) -> tuple[int, dict[str, Any]]:
+    """Exit code and result of one command."""
+    if name in ("run", *_STAGES):
+        return 0, _run_stage(name, arguments)
+    from cti import commands
+
+    command: Callable[[list[str]], tuple[int, dict[str, Any]]] = getattr(commands, name)
+    return command(arguments)
+
+
+def _run_stage(name: str, arguments: list[str]) -> dict[str, Any]:
+    from cti.settings import config_from, config_parser
+
+    parser = config_parser(f"cti {name}", f"cti {name}: {COMMANDS[name]}.")
+    if name in ("seeds", "evaluate"):
+        parser.add_argument("--official", default="", help="checkpoint in the CTI authors' names to use for the seeds")
+    _add_common(parser)
+    namespace = parser.parse_args(arguments)
+    config = config_from(parser, namespace)
+
+    from cti import pipeline
+
+    if name == "run":
+        return pipeline.run(config)
+    official = getattr(namespace, "official", "")
+    if official:
+        result = pipeline.seeds(config, official)
+        return pipeline.scores(config) if name == "evaluate" else result
+    return pipeline.STAGES[_STAGES[name]](config)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    """Options that `main` takes off before parsing; listed for `--help`."""
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
+    parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="cti",
+        description="From photos with image-level tags to pixel masks and a trained segmentation network.",
+        epilog=f"commands:\n{listing}\n\n`cti COMMAND --help` says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="cti COMMAND [options]",
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    from importlib.metadata import version
+
+    parser.add_argument("--version", action="version", version=f"cti {version('cti')}")
+    return parser
+
+
+def _start_logging(verbose: bool) -> None:
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    logging.getLogger("cti").setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -40,7 +40,7 @@ def batch_maps(
     out = model(both)
     used = model.all_blocks[-blocks:] if blocks else model.all_blocks
     channels = _channels(model, class_indices).to(images.device).repeat(1 + flip, 1)  # (B or 2B, most n [+ 1])
-    maps = {kind: _add_mirrored(_maps_of_kind(out, channels, kind, used), B) for kind in kinds}
+    maps = {kind: _add_mirrored(maps_of_kind(out, channels, kind, used), B) for kind in kinds}
     logits = ((out.class_logits + out.patch_logits) / 2).unflatten(0, (-1, B)).mean(dim=0)
     background = model.config.background != "none"
     counts = [len(indices) for indices in class_indices]
@@ -58,7 +58,7 @@ def _channels(model: CTI, class_indices: Sequence[Sequence[int]]) -> Tensor:
     return torch.tensor([row + [0] * background for row in rows], dtype=torch.long).reshape(len(rows), -1)
 
 
-def _maps_of_kind(out: CTIOutput, channels: Tensor, kind: str, blocks: range) -> Tensor:
+def maps_of_kind(out: CTIOutput, channels: Tensor, kind: str, blocks: range) -> Tensor:
     """(2B, most n [+ 1], h, w) maps of the channels asked for."""
     h, w = out.patch_maps.shape[-2:]
     index = channels[:, :, None, None].expand(-1, -1, h, w)

@@ -1,0 +1,69 @@
+"""Masks as indexed PNG files, checked on the way: what everything else that reads masks can take."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cti.data.images import load_mask, open_image, oriented_size, save_mask
+from cti.files import write_text
+
+
+def export_png(
+    masks: Path | str, photos: Mapping[str, Path], classes: Sequence[str], out: Path | str
+) -> dict[str, Any]:
+    """Copy checked masks: 8-bit indexed PNG, fixed palette, photo's size, values 0..C and 255.
+
+    Args:
+        masks: Folder of `<id>.png`.
+        photos: Id -> photo.
+        classes: The C class names behind the values.
+        out: Gets `<id>.png` and `classes.txt`.
+
+    Returns:
+        `out`, `images`, and the `pixels` of background and each class; `unsure` counts 255.
+
+    Raises:
+        ValueError: if masks are missing, hold unknown values, or are not of their photo's size.
+    """
+    target = Path(out)
+    pixels = np.zeros(256, dtype=np.int64)
+    for name, mask in checked_masks(masks, photos, classes):
+        save_mask(target / f"{name}.png", mask)
+        pixels += np.bincount(mask.ravel(), minlength=256)
+    write_text(target / "classes.txt", "".join(f"{name}\n" for name in classes))
+    counts = dict(zip(("background", *classes), pixels.tolist(), strict=False))
+    return {"out": str(target), "images": len(photos), "pixels": counts | {"unsure": int(pixels[255])}}
+
+
+def checked_masks(
+    masks: Path | str, photos: Mapping[str, Path], classes: Sequence[str]
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Ids and masks (H, W), in the order of the ids; see `export_png` for what is refused."""
+    folder = Path(masks)
+    if not photos:
+        raise ValueError("The list of photos to export is empty; name a run, photos or folders.")
+    missing = [name for name in photos if not (folder / f"{name}.png").is_file()]
+    if missing:
+        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise ValueError(
+            f"{folder} lacks the masks of {len(missing)} of {len(photos)} photos ({some}); make them first."
+        )
+    for name in sorted(photos):
+        mask = load_mask(folder / f"{name}.png", len(classes))
+        height, width = photo_size(photos[name])
+        if mask.shape != (height, width):
+            raise ValueError(
+                f"The mask {folder / name}.png is {mask.shape[1]} x {mask.shape[0]} px, but {photos[name]} is "
+                f"{width} x {height}; make the mask again."
+            )
+        yield name, mask
+
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """(H, W) of a photo as it is shown; only the header is read."""
+    with open_image(path) as image:
+        width, height = oriented_size(image)
+    return height, width

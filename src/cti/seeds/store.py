@@ -67,11 +67,12 @@ def write_seed(path: Path | str, seeds: dict[str, Seed]) -> None:
         "size": np.asarray(first.size, dtype=np.int64),
     }
     for kind, seed in seeds.items():
-        # Half precision ends at 65504 and thins out near 0: store each map relative to its own maximum.
         stack = seed.maps if seed.background is None else np.concatenate([seed.maps, seed.background[None]])
-        scale = np.maximum(stack.max(axis=(1, 2), initial=0.0), np.finfo(np.float32).tiny).astype(np.float32)
-        arrays[f"maps/{kind}"] = (stack / scale[:, None, None]).astype(np.float16)
-        arrays[f"scale/{kind}"] = scale
+        low, high = stack.min(axis=(1, 2), initial=np.inf), stack.max(axis=(1, 2), initial=-np.inf)
+        width = np.maximum(high - low, np.finfo(np.float32).tiny)
+        # Half precision, relative to each map's own range: a flat map keeps its digits, a large one does not overflow.
+        arrays[f"maps/{kind}"] = ((stack - low[:, None, None]) / width[:, None, None]).astype(np.float16)
+        arrays[f"range/{kind}"] = np.stack([low, width], axis=1).astype(np.float32)
         arrays[f"has_background/{kind}"] = np.array(seed.background is not None)
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
         np.savez(handle, allow_pickle=False, **arrays)
@@ -91,14 +92,20 @@ def read_seed(path: Path | str, kind: str = "") -> Seed:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             kinds = [str(name) for name in arrays["kinds"]]
-            kind = kind or kinds[0]
-            if kind not in kinds:
-                raise ValueError(f"{path} has no '{kind}' maps, only {', '.join(kinds)}; extract that kind first.")
-            stack = arrays[f"maps/{kind}"].astype(np.float32) * arrays[f"scale/{kind}"][:, None, None]
-            has_background = bool(arrays[f"has_background/{kind}"])
+            wanted = kind or kinds[0]
+            found = (
+                {name: arrays[f"{name}/{wanted}"] for name in ("maps", "range", "has_background")}
+                if wanted in kinds
+                else None
+            )
             indices = tuple(int(index) for index in arrays["class_indices"])
             height, width = (int(side) for side in arrays["size"])
-    except (KeyError, zipfile.BadZipFile, EOFError) as error:
+    except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{path} is not a seed file ({error}); delete it and run `cti seeds` again.") from error
+    if found is None:
+        raise ValueError(f"{path} has no '{kind}' maps, only {', '.join(kinds)}; extract that kind first.")
+    low, spread = found["range"].T[:, :, None, None]
+    stack = found["maps"].astype(np.float32) * spread + low
+    has_background = bool(found["has_background"])
     maps = stack[:-1] if has_background else stack
     return Seed(indices, (height, width), maps, stack[-1] if has_background else None)

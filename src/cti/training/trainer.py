@@ -149,16 +149,17 @@ def fit(
                     optimiser.zero_grad(set_to_none=True)
                 state["step"] += 1
                 clock.images += sampler.batch_size * fabric.world_size
+                loss = scalars["loss"].item()
+                if not math.isfinite(loss):
+                    raise ValueError(
+                        f"The loss is {loss} at step {state['step']} (epoch {epoch}): lower the learning rate "
+                        f"({rate:.2g}), clip gradients, or train with precision 32. The last checkpoint in {folder} is "
+                        "from before."
+                    )
                 if state["step"] % LOG_EVERY == 0 or state["step"] % sampler.steps == 0:
                     values = {name: value.item() for name, value in scalars.items()}
-                    if not math.isfinite(values["loss"]):
-                        raise ValueError(
-                            f"The loss is {values['loss']} at step {state['step']} (epoch {epoch}): lower the learning "
-                            f"rate ({rate:.2g}), clip gradients, or train with precision 32. The last checkpoint in "
-                            f"{folder} is from before."
-                        )
                     log.write(state["step"], {"epoch": epoch, "lr": rate, **values})
-                _show(progress, bar, state["step"], scalars, clock)
+                _show(progress, bar, state["step"], loss, clock)
                 whole_epoch = state["step"] % sampler.steps == 0
                 due = config.checkpoint_every and state["step"] % config.checkpoint_every == 0
                 if due and updates and not whole_epoch:
@@ -315,6 +316,6 @@ def _progress(enabled: bool) -> Progress:
     )
 
 
-def _show(progress: Progress, bar: TaskID, step: int, scalars: dict[str, Tensor], clock: _Clock) -> None:
+def _show(progress: Progress, bar: TaskID, step: int, loss: float, clock: _Clock) -> None:
     speed = clock.images / max(clock.training(), 1e-9)
-    progress.update(bar, completed=step, note=f"loss {scalars['loss'].item():.3f}  {speed:.1f} images/s")
+    progress.update(bar, completed=step, note=f"loss {loss:.3f}  {speed:.1f} images/s")

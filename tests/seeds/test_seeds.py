@@ -1,0 +1,143 @@
+"""Seeds: the oracle's final maps, flip, files, restarting, sizes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from builders import CLASSES, tiny_model
+from cti.config import SeedsConfig
+from cti.data import Photo
+from cti.models import CTI
+from cti.seeds import Seed, extract_seeds, read_seed, seed_cams, write_seed
+from cti.seeds.extract import fit_to_patches, photo_size
+from cti.seeds.maps import batch_maps
+from test_golden import noise, official_state
+
+
+@pytest.fixture
+def model() -> CTI:
+    return tiny_model().eval()
+
+
+def photos(folder: Path, count: int = 5) -> list[Photo]:
+    made = []
+    for index in range(count):
+        size = (48, 33) if index % 2 else (33, 48)
+        pixels = np.random.default_rng(index).integers(0, 255, (*size, 3), dtype=np.uint8)
+        path = folder / f"{index}.png"
+        Image.fromarray(pixels).save(path)
+        made.append(Photo(str(index), path, ((0, 2), (1,), ())[index % 3]))
+    return made
+
+
+def test_seed_cams_are_the_authors(golden: Path) -> None:
+    state = official_state(json.loads((golden / "cti_golden.json").read_text())["shapes"])
+    arrays = np.load(golden / "cti_golden.npz")
+    cams = seed_cams(CTI.from_official(state), noise(3, (1, 3, 96, 160))[0], [2, 14])
+    assert cams.shape == (2, 96, 160)
+    for cam, name in zip(cams, ("infer_cam_class2", "infer_cam_class14"), strict=True):
+        np.testing.assert_allclose(cam.numpy(), arrays[name], rtol=1e-6, atol=1e-6)
+
+
+def test_mirrored_images_give_mirrored_cams(model: CTI) -> None:
+    image = torch.randn(3, 40, 56)
+    cams = seed_cams(model, image, [0, 2])
+    assert cams.shape == (2, 40, 56)
+    assert 0 <= cams.min() <= cams.max() <= 1
+    torch.testing.assert_close(seed_cams(model, image.flip(-1), [0, 2]), cams.flip(-1), rtol=1e-3, atol=1e-4)
+
+
+def test_no_class_gives_no_cam(model: CTI) -> None:
+    assert seed_cams(model, torch.randn(3, 32, 32), []).shape == (0, 32, 32)
+
+
+@pytest.mark.parametrize("background", ["token", "cam", "none"])
+def test_a_batch_of_different_tags_equals_one_by_one(background: str) -> None:
+    model = tiny_model(background=background).eval()
+    images = torch.randn(3, 3, 32, 48)
+    tags = [[0, 2], [1], []]
+    kinds = ("refined", "fused", "patch", "attention")
+    together, logits = batch_maps(model, images, tags, kinds)
+    for row in range(3):
+        alone, own_logits = batch_maps(model, images[row : row + 1], tags[row : row + 1], kinds)
+        torch.testing.assert_close(own_logits[0], logits[row], rtol=1e-4, atol=1e-5)
+        for kind in kinds:
+            expected = len(tags[row]) + int(background != "none")
+            assert together[kind][row].shape == (expected, 4, 6)
+            torch.testing.assert_close(together[kind][row], alone[kind][0], rtol=1e-4, atol=1e-5)
+
+
+def test_files_come_back_as_written(tmp_path: Path) -> None:
+    maps = np.random.default_rng(0).random((2, 5, 7), dtype=np.float32) * 1e6
+    seed = Seed((1, 4), (70, 98), maps, maps[0] / 3)
+    write_seed(tmp_path / "a.npz", {"refined": seed, "patch": Seed((1, 4), (70, 98), maps * 2, None)})
+    back = read_seed(tmp_path / "a.npz")
+    assert (back.class_indices, back.size) == ((1, 4), (70, 98))
+    np.testing.assert_allclose(back.maps, maps, rtol=1e-3, atol=1e-3 * maps.max())
+    assert back.cams().shape == (2, 70, 98)
+    background = back.background_cam()
+    assert background is not None
+    assert background.shape == (70, 98)
+    assert read_seed(tmp_path / "a.npz", "patch").background is None
+    with pytest.raises(ValueError, match="has no 'fused' maps, only refined, patch"):
+        read_seed(tmp_path / "a.npz", "fused")
+    (tmp_path / "b.npz").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="is not a seed file"):
+        read_seed(tmp_path / "b.npz")
+
+
+def test_extraction_restarts_and_repairs(model: CTI, tmp_path: Path) -> None:
+    listed = photos(tmp_path)
+    out = tmp_path / "seeds"
+    config = SeedsConfig(kinds=("refined", "patch"), batch_size=2)
+    assert extract_seeds(model, listed, config, out, workers=0).written == 5
+    before = (out / "0.npz").read_bytes()
+    (out / "1.npz").write_bytes(before[:100])
+    (out / "2.npz").unlink()
+    again = extract_seeds(model, listed, config, out, workers=0)
+    assert (again.written, again.skipped) == (2, 3)
+    assert {read_seed(out / f"{photo.id}.npz").class_indices for photo in listed} == {(0, 2), (1,), ()}
+    assert read_seed(out / "0.npz").size == (33, 48)
+
+
+def test_extraction_is_seed_cams_of_each_photo(model: CTI, tmp_path: Path) -> None:
+    listed = photos(tmp_path, 1)
+    extract_seeds(model, listed, SeedsConfig(), tmp_path / "seeds", workers=0)
+    stored = read_seed(tmp_path / "seeds" / "0.npz").cams()
+    pixels = Image.open(listed[0].image).resize((48, 32), Image.Resampling.BICUBIC)
+    image = (torch.from_numpy(np.asarray(pixels).copy()).permute(2, 0, 1) / 255 - torch.tensor(model.mean)[:, None, None]) / torch.tensor(model.std)[:, None, None]  # noqa: E501  # fmt: skip
+    maps, _ = batch_maps(model, image[None].float(), [[0, 2]])
+    from cti.seeds.store import to_cams
+
+    torch.testing.assert_close(stored, to_cams(maps["refined"][0][:2], (33, 48)), rtol=0.01, atol=0.01)
+
+
+def test_scales_are_added_on_one_grid(model: CTI, tmp_path: Path) -> None:
+    listed = photos(tmp_path, 2)
+    extract_seeds(model, listed, SeedsConfig(scales=(1.0, 1.5)), tmp_path / "seeds", workers=0)
+    assert read_seed(tmp_path / "seeds" / "0.npz").maps.shape == (2, 4, 6)
+
+
+def test_predicted_classes_take_the_place_of_tags(model: CTI, tmp_path: Path) -> None:
+    listed = photos(tmp_path, 2)
+    extract_seeds(model, listed, SeedsConfig(), tmp_path / "s", lambda photo, logits: [int(logits.argmax())], workers=0)
+    assert all(len(read_seed(tmp_path / "s" / f"{photo.id}.npz").class_indices) == 1 for photo in listed)
+    assert len(CLASSES) > 1
+
+
+def test_sizes_fit_patches() -> None:
+    assert fit_to_patches((375, 500), 14) == (378, 504)
+    assert fit_to_patches((3, 500), 16) == (16, 496)
+    assert fit_to_patches((100, 100), 16, scale=0.5) == (48, 48)
+
+
+def test_photo_size_turns_with_exif(tmp_path: Path) -> None:
+    image = Image.new("RGB", (20, 10))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a.jpg", exif=exif)
+    assert photo_size(tmp_path / "a.jpg") == (20, 10)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from cti.config import AffinityConfig
+from cti.config import AffinityConfig, CrfConfig, RefineConfig
 from cti.refine.affinity_labels import (
     confident_labels,
+    confident_labels_crf,
     grid_size,
     pair_labels,
     pair_offsets,
@@ -84,3 +85,16 @@ def test_pair_labels_against_loops():
             assert bool(pairs.background[number, y, x]) == (known and a == b == 0)
             assert bool(pairs.foreground[number, y, x]) == (known and a == b > 0)
             assert bool(pairs.different[number, y, x]) == (known and a != b)
+
+
+def test_crf_labels_without_pairs_are_the_thresholds():
+    pytest.importorskip("pydensecrf.densecrf", reason="the crf extra is not installed")
+    image = np.zeros((1, 4, 3), dtype=np.uint8)
+    alone = CrfConfig(gaussian_compat=0, bilateral_compat=0)
+    scores = SCORES[:, None] + np.float32(1e-3)  # ties
+    for numbers in (
+        AffinityConfig(foreground=0.4, background=0.26),
+        AffinityConfig(confident="scores", margin=0.12),
+    ):
+        config = RefineConfig(crf=alone, affinity=numbers)
+        np.testing.assert_array_equal(confident_labels_crf(image, scores, config), confident_labels(scores, numbers))

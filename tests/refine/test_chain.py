@@ -17,7 +17,7 @@ from cti.refine.scores import start_scores
 from cti.refine.seed_folder import SeedFolder
 from cti.refine.steps import read_rgb
 
-CONFIG = RefineConfig(threshold=0.4, foreground=0.5, background=0.4, pamr=PamrConfig(dilations=(1, 2, 4)))
+CONFIG = RefineConfig(threshold=0.4, foreground=0.5, background=0.4, pamr=PamrConfig(dilations=(1, 2, 4), downscale=1))
 CLASSES = ("disc", "box", "bar")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cti.config import PamrConfig
 from cti.refine.pamr import pamr, pamr_step, pixel_affinity
 
-SMALL = PamrConfig(iterations=3, dilations=(1, 3))
+SMALL = PamrConfig(iterations=3, dilations=(1, 3), downscale=1)
 
 
 def plain_pamr(image: np.ndarray, scores: np.ndarray, config: PamrConfig) -> np.ndarray:
@@ -62,7 +62,7 @@ def test_flips_with_the_photo():
 def test_a_flat_photo_averages_and_no_iterations_change_nothing():
     images, scores = torch.zeros(1, 3, 5, 5), torch.zeros(1, 1, 5, 5)
     scores[..., 2, 2] = 8
-    config = PamrConfig(iterations=1, dilations=(1,))
+    config = PamrConfig(iterations=1, dilations=(1,), downscale=1)
     expected = torch.zeros(5, 5)
     expected[1:4, 1:4] = 1
     expected[2, 2] = 0  # a pixel is not its own neighbour

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cti.classes import IGNORE_INDEX
-from cti.config import AffinityConfig
+from cti.config import AffinityConfig, RefineConfig
+from cti.refine.crf import crf_step
 
 Offset = tuple[int, int]
 
@@ -42,6 +43,35 @@ def confident_labels(scores: NDArray[np.float32], config: AffinityConfig) -> NDA
     labels = np.full(best.shape, IGNORE_INDEX, dtype=np.uint8)
     labels[sure_foreground] = scores[1:].argmax(axis=0)[sure_foreground] + 1
     labels[sure_background] = 0
+    return labels
+
+
+def confident_labels_crf(
+    image: NDArray[np.uint8], scores: NDArray[np.float32], config: RefineConfig
+) -> NDArray[np.uint8]:
+    """`confident_labels` as IRNet finds them: from two dense CRFs, against a high and against a low background.
+
+    Args:
+        image: (H, W, 3) RGB.
+        scores: (1+n, H, W) in [0, 1].
+        config: The backgrounds are `affinity.foreground` and `affinity.background`, or, with `affinity.confident:
+            scores`, the background score plus and minus `affinity.margin`; the CRF's numbers are `crf`.
+
+    Returns:
+        (H, W): a class where it wins against the high background, background where that wins even when low, else 255.
+    """
+    if len(scores) == 1:
+        return np.zeros(scores.shape[1:], dtype=np.uint8)
+    numbers = config.affinity
+    free = numbers.confident == "scores"
+    high = np.minimum(scores[0] + numbers.margin, 1) if free else np.full_like(scores[0], numbers.foreground)
+    low = np.maximum(scores[0] - numbers.margin, 0) if free else np.full_like(scores[0], numbers.background)
+    winners = [
+        crf_step(image, np.concatenate([background[None], scores[1:]]), config.crf).argmax(axis=0)
+        for background in (high, low)
+    ]
+    labels = winners[0].astype(np.uint8)
+    labels[(winners[0] == 0) & (winners[1] != 0)] = IGNORE_INDEX
     return labels
 
 

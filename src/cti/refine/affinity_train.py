@@ -111,7 +111,8 @@ class AffinityStep:
         """Refine one photo's scores.
 
         The walk is that of PSA and IRNet, all channels alike, so a constant background stays as it is. IRNet then
-        stretches the classes to a maximum of 1; here `config.rescale` decides, and the background is left alone.
+        stretches the classes to a maximum of 1; here `config.rescale` decides, and the background is left alone. IRNet
+        also wipes scores on the boundary before the walk; boundaries learned in a few epochs are too broad for that.
 
         Args:
             image: (H, W, 3) RGB.

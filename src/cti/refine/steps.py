@@ -19,7 +19,7 @@ from rich.progress import track
 from cti.config import RefineConfig
 from cti.data.images import load_image
 from cti.data.photos import Photo
-from cti.refine.affinity_labels import confident_labels, to_grid
+from cti.refine.affinity_labels import confident_labels, confident_labels_crf, to_grid
 from cti.refine.affinity_train import AffinityStep, Sample, load_affinity, save_affinity, train_affinity
 from cti.refine.crf import crf_step, load_library
 from cti.refine.features import FeatureCache, Features
@@ -107,7 +107,7 @@ def build_steps(
         ModuleNotFoundError: if `crf` is asked for and not installed.
         ValueError: if `affinity` is asked for without `features`, or cannot be learned.
     """
-    if "crf" in config.steps:
+    if "crf" in config.steps or ("affinity" in config.steps and config.affinity.clean == "crf"):
         load_library()  # say now, not after an hour of training, that it is missing
     steps: list[Step] = []
     for number, name in enumerate(config.steps):
@@ -179,14 +179,22 @@ def _in_processes(step: Step, name: str, stream: Iterator[Refined], workers: int
 
 
 def _sample(refined: Refined, config: RefineConfig) -> Sample:
-    labels = to_grid(confident_labels(refined.final, config.affinity), config.affinity.stride)
-    return Sample(partial(read_rgb, refined.photo.image), labels)
+    """The photo's confident labels on the grid, from cleaned scores."""
+    image, scores = refined.image, refined.final
+    if config.affinity.clean == "pamr":
+        labels = confident_labels(pamr_step(image, scores, config.pamr), config.affinity)
+    elif config.affinity.clean == "crf":
+        labels = confident_labels_crf(image, scores, config)
+    else:
+        labels = confident_labels(scores, config.affinity)
+    return Sample(partial(read_rgb, refined.photo.image), to_grid(labels, config.affinity.stride))
 
 
 def _fingerprint(photos: Sequence[Photo], seeds: SeedFolder, config: RefineConfig, number: int) -> str:
     """Digest of everything that shapes the affinity head of step `number`."""
     shaping = [getattr(config, name) for name in ("kind", "background_score", "threshold", "alpha", "affinity")]
     before = config.steps[:number]
-    shaping += [before, config.pamr if "pamr" in before else None, config.crf if "crf" in before else None]
+    used = {*before, config.affinity.clean}
+    shaping += [before, config.pamr if "pamr" in used else None, config.crf if "crf" in used else None]
     facts = json.dumps([repr(shaping), [photo.id for photo in photos], seeds.identity])
     return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()

@@ -204,6 +204,7 @@ class SeedsConfig:
     kinds: tuple[Literal["refined", "fused", "patch", "attention"], ...] = ("refined", "fused", "patch")
     batch_size: int = 8
     lists: tuple[Literal["train", "score", "val"], ...] = ("train", "score", "val")
+    predicted_tags: tuple[Literal["train", "score", "val"], ...] = ()
 
     def __post_init__(self) -> None:
         _check(

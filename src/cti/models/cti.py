@@ -47,7 +47,7 @@ class Tokens:
                 tuple(tokens.narrow(0, start, rows) for tokens in self.class_tokens),
                 tuple(QueriesKeys(q.narrow(0, start, rows), k.narrow(0, start, rows)) for q, k in self.attention),
             )
-            for start in range(0, rows * parts, rows)
+            for start in (part * rows for part in range(parts))
         ]
 
 
@@ -207,7 +207,7 @@ class CTI(nn.Module):
     def first_blocks(self, images: Tensor) -> Tokens:
         """Blocks 0 .. infusion index: the same for a plain and an infused pass of the same images."""
         patches, grid = self.backbone.embed(images)  # (B, N, D)
-        tokens = torch.cat([self.class_tokens().expand(len(images), -1, -1).to(patches.dtype), patches], dim=1)
+        tokens = torch.cat([self.class_tokens().expand(images.shape[0], -1, -1).to(patches.dtype), patches], dim=1)
         return self._run(Tokens(tokens, grid), range(self.infusion_index + 1))
 
     def infuse(self, start: Tokens, class_tokens: Tensor) -> Tokens:

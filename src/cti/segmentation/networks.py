@@ -81,7 +81,7 @@ class ViTSegmenter(Segmenter):
     def padded_logits(self, images: Tensor) -> Tensor:
         """Logits (B, 1 + C, ., .) at the decoder's resolution."""
         patches, grid = self.encoder.embed(images)  # (B, N, D)
-        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches], dim=1)
         for block in self.encoder.blocks:
             recompute = self.recompute and torch.is_grad_enabled()
             tokens = checkpoint(block, tokens, use_reentrant=False) if recompute else block(tokens)

@@ -1,0 +1,120 @@
+"""What a run was told, what it logged and what it cost."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cti.report.blocks import MISSING, Cell, Chart, Table
+from cti.report.charts import MAX_POINTS, Series, line_chart
+from cti.report.run_folder import RunFolder
+
+Lines = Sequence[Mapping[str, float]]
+_NOT_LOSSES = ("step", "epoch", "lr")
+
+
+def metric_charts(lines: Lines, title: str) -> list[Chart]:
+    """Losses, learning rate and whatever else was logged in a training run."""
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    losses = [name for name in names if name == "loss" or name.startswith("loss/")]
+    checked = [name for name in names if name not in (*_NOT_LOSSES, *losses)]
+    thin = len(_column(lines, "loss")[0]) > MAX_POINTS
+    note = "Points are means of neighbouring log lines." if thin else ""
+    charts = []
+    if losses:
+        charts.append(line_chart(f"{title}: losses", _series(lines, losses), "step", "loss", note=note))
+    if "lr" in names:
+        charts.append(line_chart(f"{title}: learning rate", _series(lines, ["lr"]), "step"))
+    if checked:
+        charts.append(
+            line_chart(f"{title}: on photos not trained on, and other values", _series(lines, checked), "step")
+        )
+    return charts
+
+
+def loss_comparison(runs: Mapping[str, Lines], caption: str) -> Chart | None:
+    """Total loss of several runs in one chart."""
+    series = [
+        Series(name, *_column(lines, "loss"), colour=place)
+        for place, (name, lines) in enumerate(runs.items())
+        if _column(lines, "loss")[0]
+    ]
+    return line_chart(caption, series, "step", "loss") if series else None
+
+
+def cost_table(run: RunFolder) -> Table | None:
+    """Time, speed and memory of each finished stage."""
+    if not run.manifests:
+        return None
+    rows = []
+    for stage, manifest in run.manifests.items():
+        result = manifest.get("result", {})
+        rows.append(
+            (
+                stage,
+                (
+                    Cell(duration(manifest.get("seconds"))),
+                    Cell(_rounded(_speed(result, manifest.get("seconds")), "{:.1f}")),
+                    Cell(_rounded(result.get("peak_memory_gb"), "{:.1f} GB")),
+                    Cell(_rounded(result.get("waited"), "{:.0%}")),
+                    Cell(str(manifest.get("finished", ""))[:16].replace("T", " ")),
+                ),
+            )
+        )
+    header = ("stage", "time", "photos/s", "peak memory", "waited for data", "finished")
+    note = f"Not finished: {', '.join(run.unfinished)}." if run.unfinished else ""
+    return Table("Cost of each stage", header, tuple(rows), note=note)
+
+
+def machine_table(run: RunFolder) -> Table | None:
+    """Versions and machine, of the stage that finished last."""
+    facts: dict[str, Any] = {}
+    for manifest in run.manifests.values():
+        facts |= {**manifest.get("machine", {}), **manifest.get("versions", {})}
+    if not facts:
+        return None
+    return Table("Machine and versions", ("", ""), tuple((name, (Cell(str(value)),)) for name, value in facts.items()))
+
+
+def settings_table(runs: Mapping[str, Mapping[str, Any]]) -> Table | None:
+    """The settings in which runs differ."""
+    names = sorted({name for settings in runs.values() for name in settings} - {"out"})
+    rows = []
+    for name in names:
+        values = [settings.get(name, MISSING) for settings in runs.values()]
+        if any(value != values[0] for value in values):
+            rows.append((name, tuple(Cell(str(value)) for value in values)))
+    if not rows:
+        return None
+    return Table("Settings in which the runs differ", ("setting", *runs), tuple(rows))
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as `1 h 02 min`, `3 min 20 s` or `4.2 s`."""
+    if seconds is None:
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _speed(result: Mapping[str, Any], seconds: float | None) -> float | None:
+    if "images_per_second" in result:
+        return float(result["images_per_second"])
+    done = result.get("written", result.get("made"))
+    return done / seconds if done and seconds else None
+
+
+def _rounded(value: float | None, pattern: str) -> str:
+    return MISSING if value is None else pattern.format(value)
+
+
+def _series(lines: Lines, names: Sequence[str]) -> list[Series]:
+    return [
+        Series(name.removeprefix("loss/") if name != "loss" else "total", *_column(lines, name), colour=place)
+        for place, name in enumerate(names)
+    ]
+
+
+def _column(lines: Lines, name: str) -> tuple[list[float], list[float]]:
+    known = [line for line in lines if name in line]
+    return [line["step"] for line in known], [line[name] for line in known]

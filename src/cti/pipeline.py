@@ -22,6 +22,7 @@ from cti.data import Photo, PhotoSet, read_photos
 from cti.data.check import check_data, usable
 from cti.data.datasets import TwoViewDataset
 from cti.data.fingerprint import fingerprint
+from cti.device import default_device
 from cti.evaluation import score_tags
 from cti.files import read_manifest
 from cti.models import CTI
@@ -64,7 +65,16 @@ def train(config: Config) -> Result:
         torch.manual_seed(config.train.seed)
         model = CTI.from_config(photo_set.classes, config.model)
         model.recompute = config.train.recompute
-        dataset = TwoViewDataset(photos, num_classes, size, model.mean, model.std, config.train.seed)
+        dataset = TwoViewDataset(
+            photos,
+            num_classes,
+            size,
+            model.mean,
+            model.std,
+            config.train.seed,
+            early_size=config.model.early_size,
+            early_epochs=config.model.early_epochs,
+        )
         step = CTIStep(model, config.method, positive_weights(photos, num_classes, config.method.positive_weight))
         groups = parameter_groups(step, config.train, new=NEW_PARTS, no_decay=("cls_token",))
 
@@ -103,7 +113,7 @@ def seeds(config: Config, official: str = "") -> Result:
         else:
             model, facts = load_model(Path(config.out) / "train")
             _check_classes(model.classes, photo_set.classes, f"The network in {config.out}/train")
-        model.to(_device())
+        model.to(default_device())
         wanted = _union(photo_set, config.seeds.lists)
         result = {"classes": photo_set.classes, "kinds": config.seeds.kinds}
         result |= {"photos": len(wanted), **asdict(extract_seeds(model, wanted, config.seeds, folder))}
@@ -131,7 +141,7 @@ def masks(config: Config) -> Result:
         features = None
         if "affinity" in config.refine.steps:
             model, _ = load_model(Path(config.out) / "train")
-            features = backbone_features(model.to(_device()))
+            features = backbone_features(model.to(default_device()))
         return refine_folder(photos, seed_folder, config.refine, out=folder, features=features)
 
     return run_stage(config, "masks", _settings(config, photo_set, MASK_SECTIONS), body)
@@ -165,7 +175,7 @@ def segmenter(config: Config) -> Result:
         )
         save_segmenter(folder, network, config.segment, photo_set.classes)
         trained, _, _ = load_segmenter(folder)
-        trained.to(_device())
+        trained.to(default_device())
         wanted = _union(photo_set, config.segment.lists)
         for variant in config.segment.variants:
             predict_folder(
@@ -191,9 +201,14 @@ def scores(config: Config) -> Result:
 
 
 def report(config: Config) -> Result:
-    """Write `report.html`, where the `report` extra is installed."""
-    from cti.report import write_report
+    """Write `report.html`. Without the extra `report` that is said, and the run is finished all the same."""
+    from cti.report import check_extra, write_report
 
+    try:
+        check_extra()
+    except ModuleNotFoundError as error:
+        logger.warning("%s", error)
+        return {}
     return {"report": str(write_report(Path(config.out)))}
 
 
@@ -273,7 +288,3 @@ def _check_classes(theirs: Sequence[str], ours: Sequence[str], what: str) -> Non
             f"{what} knows the classes [{', '.join(theirs)}], but the data have [{', '.join(ours)}]; "
             "use the same data.classes in the same order."
         )
-
-
-def _device() -> torch.device:
-    return torch.accelerator.current_accelerator() or torch.device("cpu")

@@ -22,6 +22,7 @@ from torchvision.transforms.v2 import functional as TF
 from cti.checkpoint import CONFIG, load_model, save_model
 from cti.config import Config, CrfConfig, SeedsConfig, SegmentConfig
 from cti.data.images import MAX_PIXELS, load_image, to_rgb
+from cti.device import default_device
 from cti.files import read_json, read_manifest, write_json, write_text
 from cti.hub import about_run, download, model_card, push_folder
 from cti.models import CTI
@@ -248,7 +249,7 @@ class Predictor:
                 _seeds_config(facts["seeds"]) if "seeds" in facts else config.seeds,
                 facts.get("threshold", config.score.threshold),
             )
-        backend.network.to(device or torch.accelerator.current_accelerator() or "cpu")
+        backend.network.to(device or default_device())
         return cls(backend, about)
 
     @property

@@ -62,6 +62,9 @@ class ModelConfig:
         backbone: Name of a plain ViT of timm, e.g. `deit_small_patch16_224`, `vit_small_patch14_dinov2`.
         weights: `timm` (downloaded from the hub), `none` (from scratch), or the path of a .safetensors / .pth file.
         image_size: Side of a training crop in pixels; a multiple of the backbone's patch.
+        early_size: Side of a training crop in the first `early_epochs`: smaller crops teach the tags several times as
+            fast. 0 = `image_size` from the start.
+        early_epochs: Epochs of small crops.
         infusion_index: 0-based block whose output class tokens are infused into the next block's input.
         background: `token` = the method; `cam` = a background channel without a token; `none` = neither.
         final_norm: Layer-norm the patch tokens before the patch head; `auto` = where the backbone has layer scale.
@@ -75,6 +78,8 @@ class ModelConfig:
     backbone: str = "deit_small_patch16_224"
     weights: str = "timm"
     image_size: int = 224
+    early_size: int = 0
+    early_epochs: int = 0
     infusion_index: int = 3
     background: Literal["none", "cam", "token"] = "token"
     final_norm: Literal["auto", "on", "off"] = "auto"
@@ -86,6 +91,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check(self.image_size > 0, f"model.image_size is {self.image_size}; give a positive number of pixels.")
+        for name in ("early_size", "early_epochs"):
+            _check(getattr(self, name) >= 0, f"model.{name} is {getattr(self, name)}; give 0 or more.")
         _check(self.infusion_index >= 0, f"model.infusion_index is {self.infusion_index}; blocks count from 0.")
         _check(0 <= self.drop_path < 1, f"model.drop_path is {self.drop_path}; give 0 <= x < 1.")
 

@@ -25,6 +25,8 @@ class TwoViewDataset(Dataset[dict[str, Tensor]]):
         std: Per channel, in [0, 1].
         seed: Seed of every draw.
         max_pixels: Larger photos are refused.
+        early_size: Side of a view in the first `early_epochs`, in pixels.
+        early_epochs: Epochs of small views.
     """
 
     def __init__(
@@ -36,11 +38,15 @@ class TwoViewDataset(Dataset[dict[str, Tensor]]):
         std: Sequence[float],
         seed: int = 0,
         max_pixels: int = MAX_PIXELS,
+        early_size: int = 0,
+        early_epochs: int = 0,
     ) -> None:
         self.photos = tuple(photos)
         self.num_classes = num_classes
         self.seed = seed
+        self.early_epochs = early_epochs
         self.views = TwoViews(image_size, mean, std, max_pixels)
+        self.early_views = TwoViews(early_size or image_size, mean, std, max_pixels)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -58,7 +64,7 @@ class TwoViewDataset(Dataset[dict[str, Tensor]]):
         epoch, index = key
         photo = self.photos[index]
         with drawing_from(self.seed, epoch, index):
-            images, images_pos = self.views(photo.image)
+            images, images_pos = (self.early_views if epoch < self.early_epochs else self.views)(photo.image)
         labels = multi_hot(photo.tags, self.num_classes)
         return {"images": images, "images_pos": images_pos, "labels": labels, "index": torch.tensor(index)}
 

@@ -39,15 +39,20 @@ class Tokens:
 
     def split(self, parts: int) -> list["Tokens"]:
         """Cut the batch into equal parts (views, no copies)."""
-        rows = self.tokens.shape[0] // parts
+        if parts == 1:
+            return [self]
+        # `chunk`, not a slice per part: its gradient is one concatenation instead of a sum of zero-filled tensors.
+        tokens = self.tokens.chunk(parts)
+        class_tokens = [tokens.chunk(parts) for tokens in self.class_tokens]
+        attention = [(q.chunk(parts), k.chunk(parts)) for q, k in self.attention]
         return [
             Tokens(
-                self.tokens.narrow(0, start, rows),
+                tokens[part],
                 self.grid,
-                tuple(tokens.narrow(0, start, rows) for tokens in self.class_tokens),
-                tuple(QueriesKeys(q.narrow(0, start, rows), k.narrow(0, start, rows)) for q, k in self.attention),
+                tuple(chunks[part] for chunks in class_tokens),
+                tuple(QueriesKeys(queries[part], keys[part]) for queries, keys in attention),
             )
-            for start in (part * rows for part in range(parts))
+            for part in range(parts)
         ]
 
 

@@ -12,7 +12,7 @@ class Cell:
 
     Args:
         text: What it says.
-        share: 0 to 1, drawn as a bar or as a shade; None draws nothing.
+        share: 0 to 1, drawn as a bar or as a shade, in `heat` tables also -1 to 0 in another colour; None draws nothing.
         note: Small print behind the text.
     """
 
@@ -52,14 +52,14 @@ class Chart:
     Args:
         caption: What it shows.
         svg: The `<svg>` element.
-        legend: Name and CSS colour of each series.
+        legend: Name and CSS colour of each series, and whether it is dashed.
         note: A sentence below.
     """
 
     kind: ClassVar[str] = "chart"
     caption: str
     svg: str
-    legend: tuple[tuple[str, str], ...] = ()
+    legend: tuple[tuple[str, str, bool], ...] = ()
     note: str = ""
 
 

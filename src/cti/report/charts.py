@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 SERIES = 8  # colours of the style sheet: --s0 .. --s7
 MAX_POINTS = 300
+FONT = 10
 # Matplotlib wants real colours: these stand for the page's own and are replaced in the SVG.
 _INK, _LINES = "#fe00f0", "#fe00f1"
-_SIZE = (4.6, 2.9)  # inches of 72 px: close to a phone's width, so that text keeps its size there
+_SIZE = (4.8, 3.1)  # inches of 72 px: close to a phone's width, so that text keeps its size there
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,12 @@ class Series:
         name: For the legend.
         x: (n,) rising.
         y: (n,) NaN where undefined.
-        dashed: Drawn dashed.
-        colour: Place in the page's palette; lines that belong together may share one.
+        colour: Place in the page's palette; odd ones are also dashed, so that lines can be told apart without colours.
     """
 
     name: str
     x: ArrayLike
     y: ArrayLike
-    dashed: bool = False
     colour: int = 0
 
 
@@ -48,6 +47,7 @@ def line_chart(
     x_label: str,
     y_label: str = "",
     *,
+    logarithmic: bool = False,
     verticals: Sequence[tuple[float, str]] = (),
     horizontals: Sequence[tuple[float, str]] = (),
     note: str = "",
@@ -59,6 +59,7 @@ def line_chart(
         series: At least one.
         x_label: With unit.
         y_label: With unit.
+        logarithmic: Scale of y, if every value is above 0.
         verticals: Places on x to mark, with words.
         horizontals: Places on y to mark, with words.
         note: A sentence below.
@@ -66,22 +67,26 @@ def line_chart(
     figure, axes = _canvas()
     for one in series:
         x, y = thinned(np.asarray(one.x, float), np.asarray(one.y, float))
-        style = "--" if one.dashed else "-"
+        style = "--" if one.colour % 2 else "-"
         marker = "o" if x.size < 2 else None
         axes.plot(x, y, style, color=_series_colour(one.colour), linewidth=1.6, marker=marker, markersize=4)
+    if logarithmic and all(np.nanmin(one.y) > 0 for one in series):
+        axes.set_yscale("log")
+    else:
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.6g}")
     for place, words in verticals:
         axes.axvline(place, color=_LINES, linewidth=1, linestyle=":")
-        axes.annotate(words, (place, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8, color=_INK)
+        axes.annotate(words, (place, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=FONT, color=_INK)
     for place, words in horizontals:
         axes.axhline(place, color=_LINES, linewidth=1, linestyle=":")
         axes.annotate(
-            words, (0.995, place), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8, color=_INK
+            words, (0.995, place), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=FONT, color=_INK
         )
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(color=_LINES, alpha=0.35, linewidth=0.6)
     ends = "; ".join(_described(one) for one in series)
-    legend = tuple((one.name, f"var(--s{one.colour % SERIES})") for one in series if one.name)
+    legend = tuple((one.name, f"var(--s{one.colour % SERIES})", one.colour % 2 == 1) for one in series if one.name)
     return Chart(caption, _svg(figure, f"{caption}. {ends}"), legend if len(legend) > 1 else (), note)
 
 
@@ -101,7 +106,8 @@ def scatter_chart(
     for group in np.unique(groups):
         mine = points[groups == group]
         axes.scatter(mine[:, 0], mine[:, 1], s=14, color=colours[group], alpha=0.85, linewidths=0)
-        axes.annotate(names[group], tuple(np.median(mine, axis=0)), ha="center", va="center", fontsize=9, color=_INK)
+        axes.annotate(names[group], tuple(np.median(mine, axis=0)), ha="center", va="center", fontsize=FONT, color=_INK)
+    axes.spines[:].set_visible(True)
     axes.set_xticks([])
     axes.set_yticks([])
     words = f"{caption}. {len(points)} points of {np.unique(groups).size} classes"
@@ -125,14 +131,14 @@ def _canvas() -> "tuple[Figure, Axes]":
     axes = figure.add_subplot()
     figure.patch.set_visible(False)
     axes.patch.set_visible(False)
-    axes.tick_params(colors=_INK, labelsize=9)
+    axes.tick_params(colors=_INK, labelsize=FONT)
     for spine in axes.spines.values():
         spine.set_color(_LINES)
     axes.spines[["top", "right"]].set_visible(False)
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(_INK)
-        label.set_fontsize(9)
-    axes.ticklabel_format(style="plain", axis="x", useOffset=False)
+        label.set_fontsize(FONT)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.6g}")
     return figure, axes
 
 

@@ -8,25 +8,36 @@ from cti.report.charts import MAX_POINTS, Series, line_chart
 from cti.report.run_folder import RunFolder
 
 Lines = Sequence[Mapping[str, float]]
-_NOT_LOSSES = ("step", "epoch", "lr")
+_TAG_LOSSES = ("loss", "loss/classification")
+_NAMES = {
+    "loss": "total",
+    "lr": "learning rate",
+    "tag_map": "mAP of the tags, photos not trained on",
+    "accuracy": "right, of the labelled pixels",
+    "labelled": "labelled, of all pixels",
+}
 
 
 def metric_charts(lines: Lines, title: str) -> list[Chart]:
     """Losses, learning rate and whatever else was logged in a training run."""
-    names = list(dict.fromkeys(name for line in lines for name in line))
-    losses = [name for name in names if name == "loss" or name.startswith("loss/")]
-    checked = [name for name in names if name not in (*_NOT_LOSSES, *losses)]
+    names = list(dict.fromkeys(name for line in lines for name in line if name not in ("step", "epoch")))
+    tag_losses = [name for name in names if name in _TAG_LOSSES]
+    other_losses = [name for name in names if name.startswith("loss/") and name not in _TAG_LOSSES]
+    values = [name for name in names if name not in ("lr", *tag_losses, *other_losses)]
     thin = len(_column(lines, "loss")[0]) > MAX_POINTS
     note = "Points are means of neighbouring log lines." if thin else ""
     charts = []
-    if losses:
-        charts.append(line_chart(f"{title}: losses", _series(lines, losses), "step", "loss", note=note))
+    if tag_losses:
+        charts.append(line_chart(f"{title}: loss", _series(lines, tag_losses), "step", note=note))
+    if other_losses:  # orders of magnitude below the others, and apart
+        series = _series(lines, other_losses)
+        charts.append(line_chart(f"{title}: further losses", series, "step", logarithmic=True, note=note))
     if "lr" in names:
         charts.append(line_chart(f"{title}: learning rate", _series(lines, ["lr"]), "step"))
-    if checked:
-        charts.append(
-            line_chart(f"{title}: on photos not trained on, and other values", _series(lines, checked), "step")
-        )
+    if len(values) == 1:
+        charts.append(line_chart(f"{title}: {_NAMES.get(values[0], values[0])}", _series(lines, values), "step"))
+    elif values:
+        charts.append(line_chart(f"{title}: shares", _series(lines, values), "step"))
     return charts
 
 
@@ -110,7 +121,7 @@ def _rounded(value: float | None, pattern: str) -> str:
 
 def _series(lines: Lines, names: Sequence[str]) -> list[Series]:
     return [
-        Series(name.removeprefix("loss/") if name != "loss" else "total", *_column(lines, name), colour=place)
+        Series(_NAMES.get(name, name.removeprefix("loss/")), *_column(lines, name), colour=place)
         for place, name in enumerate(names)
     ]
 

@@ -26,6 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cti.config import TrainConfig
 from cti.files import atomic_path
+from cti.training.allocator import keep_freed_memory
 from cti.training.optimiser import build_optimiser, learning_rate
 from cti.training.precision import fabric_precision
 
@@ -113,6 +114,8 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     fabric = Fabric(accelerator=config.accelerator, devices=config.devices)
     device_type = fabric.device.type
+    if device_type == "cpu":
+        keep_freed_memory()
     fabric = Fabric(
         accelerator=config.accelerator,
         devices=config.devices,

@@ -136,7 +136,7 @@ class TrainConfig:
     """Optimisation, shared by CTI and the segmenter.
 
     Args:
-        epochs: Passes over the training photos.
+        epochs: Passes over the training photos; 0 = by their number (`cti.training.optimiser.epochs_by_size`).
         batch_size: Photos per step and device.
         lr: Peak learning rate of the pre-trained parts.
         new_lr_factor: Multiplier of `lr` for newly initialised parts.
@@ -178,7 +178,8 @@ class TrainConfig:
     accelerator: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate"):
+        _check(self.epochs >= 0, f"epochs is {self.epochs}; give 1 or more, or 0 for by the number of photos.")
+        for name in ("batch_size", "accumulate"):
             _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; give 1 or more.")
         for name in ("lr", "new_lr_factor"):
             _check(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; give a positive number.")

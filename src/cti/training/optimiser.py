@@ -45,6 +45,18 @@ def build_optimiser(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=0.0, fused=True)
 
 
+def epochs_by_size(steps_per_epoch: int) -> int:
+    """Passes for `epochs: 0`: enough for about 500 steps, at least 4 and at most 60.
+
+    Below 4 passes the extra losses, which start after the first ones, would hardly count; beyond 60, the paper's
+    number, few photos are only learned by heart.
+
+    Args:
+        steps_per_epoch: Steps in an epoch.
+    """
+    return min(max(math.ceil(500 / steps_per_epoch), 4), 60)
+
+
 def learning_rate(peak: float, step: int, steps_per_epoch: int, config: TrainConfig) -> float:
     """The learning rate of one step: linear warm-up, then cosine or poly decay to `min_lr`.
 

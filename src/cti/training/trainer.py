@@ -12,7 +12,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 from cti.config import TrainConfig
 from cti.files import atomic_path
 from cti.training.allocator import keep_freed_memory
-from cti.training.optimiser import build_optimiser, learning_rate
+from cti.training.optimiser import build_optimiser, epochs_by_size, learning_rate
 from cti.training.precision import fabric_precision
 
 logger = logging.getLogger(__name__)
@@ -127,6 +127,7 @@ def fit(
     module, optimiser = fabric.setup(step, optimiser)
 
     sampler = EpochSampler(num_photos, config.batch_size, config.seed, fabric.global_rank, fabric.world_size)
+    config = replace(config, epochs=config.epochs or epochs_by_size(sampler.steps))
     loader = fabric.setup_dataloaders(_loader(dataset, sampler, config, device_type), use_distributed_sampler=False)
     state = _load_state(folder, step, optimiser)
     total_steps = config.epochs * sampler.steps

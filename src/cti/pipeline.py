@@ -142,7 +142,8 @@ def masks(config: Config) -> Result:
         if "affinity" in config.refine.steps:
             model, _ = load_model(Path(config.out) / "train")
             features = backbone_features(model.to(default_device()))
-        return refine_folder(photos, seed_folder, config.refine, out=folder, features=features)
+        scored = {photo.id for photo in photo_set.lists["score"] if photo.mask is not None}
+        return refine_folder(photos, seed_folder, config.refine, out=folder, features=features, keep_steps=scored)
 
     return run_stage(config, "masks", _settings(config, photo_set, MASK_SECTIONS), body)
 

@@ -12,8 +12,10 @@ from rich.console import Console
 from cti.config import Config
 from cti.data import Photo, PhotoSet, load_image, load_mask
 from cti.evaluation import label_pixels, score_masks, score_seeds
-from cti.evaluation.tables import mask_tables, seed_tables
+from cti.evaluation.tables import mask_tables, seed_tables, step_table
 from cti.files import read_manifest
+from cti.refine.chain import STEPS
+from cti.refine.steps import step_names
 from cti.seeds.store import read_seed
 from cti.visualize import PanelRow, panel_row, save_panels
 
@@ -32,8 +34,8 @@ def score_run(config: Config, photo_set: PhotoSet, folder: Path) -> dict[str, An
         folder: Gets the picture.
 
     Returns:
-        `lists` -> list -> `seeds` (by kind), `seeds_predicted_tags`, `masks`, `segmentation` (by variant), each as
-        its `to_dict()`; and `picture`.
+        `lists` -> list -> `seeds` (by kind), `seeds_predicted_tags`, `masks`, `steps` (by refinement step),
+        `segmentation` (by variant), each as its `to_dict()`; and `picture`.
     """
     run = Path(config.out)
     lists: dict[str, Any] = {}
@@ -72,6 +74,14 @@ def _score_list(
         scores = score_masks(run / "masks", photos, classes, bootstrap=bootstrap)
         console.print(mask_tables(scores, f"Pseudo-masks, {name}"))
         found["masks"] = scores.to_dict()
+    steps = {
+        step: score_masks(run / "masks" / STEPS / step, photos, classes, bootstrap=bootstrap)
+        for step in step_names(config.refine)
+        if _covers(run / "masks" / STEPS / step, photos, "png")
+    }
+    if steps and read_manifest(run / "masks") is not None:
+        console.print(step_table(steps, f"Refinement steps, {name}"))
+        found["steps"] = {step: scores.to_dict() for step, scores in steps.items()}
     if read_manifest(run / "segmenter") is not None:
         for variant in config.segment.variants:
             folder = run / "segmenter" / "predictions" / variant

@@ -46,6 +46,18 @@ def test_masks_coverage_and_preview(drawn, seeds, tmp_path, iou):
     assert Image.open(tmp_path / "photo0.png").mode == "P"
 
 
+def test_masks_of_every_step_are_kept_where_asked_for(drawn, seeds, tmp_path):
+    first = drawn.photos[0]
+    refine_folder(drawn.photos, seeds, CONFIG, out=tmp_path, keep_steps={first.id}, progress=False)
+    image, start = read_rgb(first.image), start_scores(seeds(first.id), CONFIG)
+    by_hand = {"seed": start, "pamr": pamr_step(image, start, CONFIG.pamr)}
+    for step, scores in by_hand.items():
+        assert [path.stem for path in (tmp_path / "steps" / step).iterdir()] == [first.id]
+        kept = load_mask(tmp_path / "steps" / step / f"{first.id}.png")
+        np.testing.assert_array_equal(kept, decide(scores, (0, 1)))
+        assert not (kept == 255).any()
+
+
 def test_finished_masks_are_kept(drawn, seeds, tmp_path):
     refine_folder(drawn.photos, seeds, CONFIG, out=tmp_path, progress=False)
     (tmp_path / "photo1.png").unlink()

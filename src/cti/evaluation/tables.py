@@ -1,6 +1,6 @@
 """Scores as tables for the terminal, in percent (files and JSON hold fractions)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Group
@@ -65,6 +65,22 @@ def mask_tables(scores: MaskScores, title: str = "Masks") -> Group:
     if scores.missing:
         notes.append(f"{len(scores.missing)} photos without a mask were left out: {_few(scores.missing)}.")
     return Group(table, *notes, _class_table(scores.classes, {"IoU": scores.resolved}, scores.resolved, ""))
+
+
+def step_table(steps: Mapping[str, MaskScores], title: str) -> Table:
+    """What each refinement step makes of the seeds, every pixel decided by argmax.
+
+    Args:
+        steps: Names of the steps so far (`seed`, `pamr`, `pamr+affinity`) -> scores, in the order of the chain.
+        title: What was scored.
+    """
+    table = Table(title=f"{title}: mIoU in %, every pixel decided", title_justify="left")
+    for name in ("after", "mIoU", "gain over the seed"):
+        table.add_column(name, justify="left" if name == "after" else "right")
+    start = next(iter(steps.values())).resolved.miou
+    for name, scores in steps.items():
+        table.add_row(name, percent(scores.resolved.miou), f"{100 * (scores.resolved.miou - start):+.1f}")
+    return table
 
 
 def percent(fraction: float) -> str:

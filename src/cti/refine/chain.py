@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from cti.refine.steps import build_steps, read_rgb, refine_photos
 logger = logging.getLogger(__name__)
 
 SETTINGS = "settings.json"
+STEPS = "steps"
 
 
 def refine_folder(
@@ -34,6 +35,7 @@ def refine_folder(
     *,
     out: Path | str,
     features: Features | None = None,
+    keep_steps: Collection[str] = (),
     progress: bool = True,
 ) -> dict[str, Any]:
     """Make the pseudo-mask of every photo; masks that are there already are kept, so a killed run goes on.
@@ -44,6 +46,8 @@ def refine_folder(
         config: The chain of steps, their numbers, and the rule for unsure pixels.
         out: Folder of `<photo id>.png`, indexed with the VOC palette, 255 where unsure.
         features: The frozen backbone; only the affinity step needs it.
+        keep_steps: Ids of photos whose masks after each step, every pixel decided, are kept in `steps/<names>/`, so
+            that each step can be scored.
         progress: Show bars.
 
     Returns:
@@ -66,6 +70,10 @@ def refine_folder(
         steps = build_steps(photos, seeds, config, work, features, progress)
         stream = refine_photos(todo, seeds, config, steps)
         for refined in track(stream, "pseudo-masks", total=len(todo), disable=not progress):
+            if refined.photo.id in keep_steps:
+                for name, scores in refined.scores.items():
+                    decided = decide(scores, refined.class_indices)
+                    save_mask(out / STEPS / name / f"{refined.photo.id}.png", decided)
             mask = pseudo_mask(refined.final, refined.class_indices, config)
             save_mask(paths[refined.photo.id], mask)
         shutil.rmtree(work / "features", ignore_errors=True)

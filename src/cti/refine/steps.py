@@ -72,13 +72,18 @@ def refine_photos(
     """
     stream: Iterator[Refined] = (_start(photo, seeds, config) for photo in photos)
     for number, step in enumerate(steps):
-        name = "+".join(config.steps[: number + 1])
+        name = step_names(config)[number + 1]
         workers = config.crf.workers if config.crf.workers >= 0 else os.cpu_count() or 1
         if config.steps[number] == "crf" and workers > 0:
             stream = _in_processes(step, name, stream, workers)
         else:
             stream = _in_turn(step, name, stream)
     return stream
+
+
+def step_names(config: RefineConfig) -> list[str]:
+    """What each stage of the chain is called: `seed`, then e.g. `affinity`, `affinity+crf`."""
+    return ["seed", *("+".join(config.steps[: number + 1]) for number in range(len(config.steps)))]
 
 
 def build_steps(

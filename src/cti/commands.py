@@ -1,75 +1,101 @@
 """The commands that are no stage of a run: each parses its arguments and returns an exit code and a result."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from cti.cli import COMMANDS, add_common_options
 
 Answer = tuple[int, dict[str, Any]]
 
 
 def quickstart(arguments: list[str]) -> Answer:
     """Rendered shapes through all stages."""
-    from cti.quickstart import quickstart as run
-
     parser = _parser("quickstart")
     parser.add_argument("--out", default="runs/quickstart", help="folder of the run (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of training (default: %(default)s)")
     given = parser.parse_args(arguments)
+    from cti.quickstart import quickstart as run
+
     return 0, run(Path(given.out), given.seed)
 
 
 def data(arguments: list[str]) -> Answer:
     """`cti data check PATH` and `cti data prepare NAME`."""
+    actions = {"check": _check, "prepare": _prepare}
     parser = _parser("data")
-    actions = parser.add_subparsers(dest="action", required=True)
-    check = actions.add_parser("check", help="decode everything once and report; exit code 1 if training would stop")
-    check.add_argument("path", nargs="?", default="", help="data folder (default: CTI_DATA)")
-    check.add_argument("--config", default=None, help="recipe, file or run folder whose `data` settings to use")
-    prepare = actions.add_parser("prepare", help="turn official downloads into what the readers want")
-    prepare.add_argument("name", choices=("voc12", "coco14"))
-    prepare.add_argument("--root", required=True, help="folder of the archives and of the result")
-    given, options = parser.parse_known_args(arguments)
-    if given.action == "prepare":
-        from cti.data.prepare import prepare as prepare_data
+    parser.add_argument(
+        "action",
+        choices=actions,
+        help="check: decode everything once and report; prepare: turn official downloads into what the readers want",
+    )
+    if not arguments or arguments[0] not in actions:
+        parser.parse_args(arguments)
+    return actions[arguments[0]](arguments[1:])
 
-        if options:
-            parser.error(f"unrecognized arguments: {' '.join(options)}")
-        return 0, {"root": str(prepare_data(given.name, Path(given.root)))}
 
+def _check(arguments: list[str]) -> Answer:
+    from cti.settings import config_parser, parse_config
+
+    about = "Decode everything once and report what is wrong; exit code 1 if training would stop. Uses data.* only."
+    parser = config_parser("cti data check", about)
+    parser.add_argument("path", nargs="?", help="data folder (default: data.root, else CTI_DATA)")
+    add_common_options(parser)
+    config, given = parse_config(parser, arguments)
     from rich.console import Console
 
     from cti.data.check import check_data
-    from cti.data.check_report import render_report
-    from cti.settings import load_config
+    from cti.data.check_report import print_report
 
-    root = ["--data.root", given.path] if given.path else []
-    config = load_config(given.config, [*root, *options]).data
-    report = check_data(config)
-    Console(stderr=True).print(render_report(report))
+    report = check_data(replace(config.data, root=given.path or config.data.root))
+    print_report(report, Console(stderr=True))
     return int(report.stops_training), report.to_dict()
+
+
+def _prepare(arguments: list[str]) -> Answer:
+    parser = argparse.ArgumentParser(prog="cti data prepare", description="Download, unpack and convert a benchmark.")
+    parser.add_argument("name", choices=("voc12", "coco14"), help="PASCAL VOC 2012 with SBD, or COCO 2014")
+    parser.add_argument("--root", required=True, help="folder of the archives and of the result")
+    add_common_options(parser)
+    given = parser.parse_args(arguments)
+    from cti.data.prepare import prepare
+
+    return 0, {"root": str(prepare(given.name, Path(given.root)))}
 
 
 def label(arguments: list[str]) -> Answer:
     """Masks for new photos."""
-    from cti.label import label as label_photos
-
     parser = _parser("label")
     parser.add_argument("photos", nargs="+", help="photos or folders of photos")
     parser.add_argument("--model", required=True, help="run folder, or a model saved by save_pretrained")
     parser.add_argument("--tags", nargs="+", default=None, help="classes in these photos; CTI itself makes the masks")
     parser.add_argument("--out", default="labels", help="folder of the masks (default: %(default)s)")
+    parser.add_argument("--threshold", type=threshold, help="background score from 0 to 1, or free (default: the run's)")
     given = parser.parse_args(arguments)
-    use = "cti" if given.tags else "auto"
-    return 0, label_photos([Path(p) for p in given.photos], given.model, tags=given.tags, use=use, out=Path(given.out))
+    from cti.label import label as label_photos
+
+    photos = [Path(photo) for photo in given.photos]
+    return 0, label_photos(photos, given.model, Path(given.out), given.tags, threshold=given.threshold)
+
+
+def threshold(text: str) -> float | Literal["free"]:
+    """A background score as it is written on the command line."""
+    return "free" if text == "free" else float(text)
 
 
 def report(arguments: list[str]) -> Answer:
     """One run's report."""
     from cti.report import write_report
+    from cti.report.report import NUM_PANELS
 
     parser = _parser("report")
-    parser.add_argument("run", help="run folder")
-    return 0, {"report": str(write_report(Path(parser.parse_args(arguments).run)))}
+    parser.add_argument("run", help="run folder, finished or not")
+    parser.add_argument("--out", default=None, help="file to write (default: report.html in the run folder)")
+    parser.add_argument("--photos", type=int, default=NUM_PANELS, help="photos to show (default: %(default)s)")
+    given = parser.parse_args(arguments)
+    out = None if given.out is None else Path(given.out)
+    return 0, {"report": str(write_report(Path(given.run), out, given.photos))}
 
 
 def compare(arguments: list[str]) -> Answer:
@@ -99,21 +125,31 @@ def export(arguments: list[str]) -> Answer:
 def serve(arguments: list[str]) -> Answer:
     """The web page."""
     from cti.web import serve as serve_run
+    from cti.web.guards import Limits
 
     parser = _parser("serve")
     parser.add_argument("run", help="run folder, or a model saved by save_pretrained")
     parser.add_argument("--folder", default=None, help="folder of photos to review")
+    parser.add_argument("--out", default=None, help="where the review is kept (default: FOLDER_review)")
+    parser.add_argument("--use", choices=("cti", "segmenter"), default=None, help="which network (default: cti)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port (default: %(default)s)")
+    parser.add_argument("--max-upload-mb", type=float, default=20, help="largest photo file (default: %(default)s)")
+    parser.add_argument("--max-pixels", type=int, default=25_000_000, help="largest photo (default: %(default)s)")
     given = parser.parse_args(arguments)
-    serve_run(Path(given.run), host=given.host, port=given.port, folder=Path(given.folder) if given.folder else None)
+    serve_run(
+        given.run,
+        host=given.host,
+        port=given.port,
+        folder=Path(given.folder) if given.folder else None,
+        out=Path(given.out) if given.out else None,
+        use=given.use,
+        limits=Limits(given.max_upload_mb, given.max_pixels),
+    )
     return 0, {}
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
-    from cti.cli import COMMANDS
-
     parser = argparse.ArgumentParser(prog=f"cti {name}", description=f"cti {name}: {COMMANDS[name]}.")
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
-    parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
+    add_common_options(parser)
     return parser

@@ -22,6 +22,12 @@ SIZE = (40, 48)
 NUM_PHOTOS = 9
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data check keeps its findings here, not in the user's cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def photos_root(tmp_path: Path) -> Path:
     """A folder data set; photo i has class i % 3, photo 0 two classes; lists train (all but the last 3) and val."""

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from cti import commands, pipeline
 from cti.report import compare_runs, write_report
 from cti.report.run_folder import read_run
+from cti.settings import load_config
 
+NUM_PHOTOS = 9
+ALWAYS = ["training", "tokens", "data", "cost", "settings"]
 VOID = {"meta", "link", "img", "br", "use", "path", "input"}
 
 
@@ -70,10 +74,11 @@ def test_a_finished_run_has_every_part(write_run: Callable[..., Path]) -> None:
     assert path.stat().st_size < 3_000_000
     page = Page(path)
     check_self_contained(page)
-    assert page.sections == ["scores-score", "scores-val", "panels", "training", "tokens", "data", "cost", "settings"]
-    words = ("uses pixel labels", "fixed at 0.25", "threshold-free", "floor: all background", "false-positive rate",
-             "learning rate", "silhouette", "Similarity of the class tokens", "2 photos <were> odd.", "1 min 15 s",
-             "12.5", "1.2 GB", "infusion_index: 3", "not finished: segmenter", "average precision")  # fmt: skip
+    assert page.sections == ["summary", "scores-score", "scores-val", "panels", *ALWAYS]
+    words = ("swept, uses pixel labels", "fixed at 0.25", "threshold-free", "floor: all background",
+             "average precision", "false-positive rate", "learning rate", "silhouette",
+             "Similarity of the class tokens", "2 photos <were> odd.", "1 min 15 s", "1 min 30 s", "12.5", "1.2 GB",
+             "infusion_index: 3", "not finished: segmenter")  # fmt: skip
     for text in words:
         assert text in page.text, text
 
@@ -91,6 +96,10 @@ def test_the_tables_say_what_the_scores_say(write_run: Callable[..., Path]) -> N
         f"{100 * interval['low']:.1f} to {100 * interval['high']:.1f} {100 * free['miou']:.1f}"
     )
     assert expected in text
+    floor = 100 * max(refined["floors"].values())
+    assert f"val {floor:.1f} {100 * best['miou']:.1f} {100 * fixed['miou']:.1f} {100 * free['miou']:.1f}" in text
+    for row in ("disc 2 2 1", "ring 3 3 1", "star 2 2 1", "all photos 6 6 3"):  # train, score, val
+        assert row in text
     masks = scores["masks"]
     assert f"{100 * masks['unsure_ignored']['miou']:.1f} {100 * masks['coverage']:.1f}" in text
 
@@ -98,9 +107,9 @@ def test_the_tables_say_what_the_scores_say(write_run: Callable[..., Path]) -> N
 def test_panels_show_each_photo_with_its_classes_and_scores(write_run: Callable[..., Path]) -> None:
     page = Page(write_report(write_run()))
     assert sorted(page.values("article", "data-name")) == [f"p{i}" for i in range(9)]
-    of_p0 = [alt for alt in page.values("img", "alt") if alt.endswith("photo p0")]
-    assert of_p0 == [f"{name}, photo p0" for name in ("p0", "truth", "CAM: disc", "CAM: ring", "CAM: background",
-                                                      "seed", "pseudo-mask", "segmentation")]  # fmt: skip
+    of_p0 = [alt for alt in page.values("img", "alt") if alt.endswith(", p0")]
+    assert of_p0 == [f"{name}, p0" for name in ("photo", "truth", "CAM: disc", "CAM: ring", "CAM: background",
+                                                "seed", "pseudo-mask", "segmentation")]  # fmt: skip
     assert '["disc", "ring"]' in page.values("article", "data-tags")
     assert set(page.values("option", "value")) >= {"", "name", "seed", "-seed", "mask", "segmentation"}
 
@@ -108,7 +117,7 @@ def test_panels_show_each_photo_with_its_classes_and_scores(write_run: Callable[
 def test_without_truth_its_parts_are_absent(write_run: Callable[..., Path]) -> None:
     page = Page(write_report(write_run(truth=False)))
     check_self_contained(page)
-    assert page.sections == ["panels", "training", "tokens", "data", "cost", "settings"]
+    assert page.sections == ["panels", *ALWAYS]
     assert "mIoU" not in page.text
     assert "truth" not in " ".join(page.values("img", "alt"))
     assert "-seed" not in page.values("option", "value")
@@ -137,7 +146,44 @@ def test_a_broken_photo_and_seed_leave_the_others(write_run: Callable[..., Path]
     (run / "seeds" / "p2.npz").write_bytes(b"no seed")
     page = Page(write_report(run))
     assert sorted(page.values("article", "data-name")) == ["p0", *(f"p{i}" for i in range(3, 9))]
-    assert "2 more could not be read" in page.text
+    assert "1 more could not be read" in page.text
+    assert "1 unreadable photos were left out: p1." in page.text
+    assert "tokens" in page.sections
+
+
+def test_pictures_stop_before_the_file_is_too_large(
+    write_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cti.report.panels.MAX_BYTES", 30_000)
+    page = Page(write_report(write_run(truth=False)))
+    shown = len(page.values("article", "data-name"))
+    assert 0 < shown < NUM_PHOTOS
+    assert f"{shown} of 9 photos" in page.text
+    assert sum(map(len, page.values("img", "src"))) <= 30_000
+
+
+def test_other_file_and_number_of_photos(write_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = write_run(truth=False)
+    code, result = commands.report([str(run), "--out", str(tmp_path / "elsewhere.html"), "--photos", "2"])
+    assert code == 0
+    assert result == {"report": str(tmp_path / "elsewhere.html")}
+    assert len(Page(tmp_path / "elsewhere.html").values("article", "data-name")) == 2
+    assert not (run / "report.html").exists()
+
+
+def test_without_the_extra_a_run_ends_well_and_the_command_says_what_to_do(
+    write_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = write_run(truth=False)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    config = load_config(run)
+    caplog.clear()
+    assert pipeline.report(config) == {}
+    (record,) = caplog.records
+    assert re.fullmatch(r'A report needs jinja2, .*`pip install "cti\[report\]"`.*', record.getMessage())
+    assert not (run / "report.html").exists()
+    with pytest.raises(ModuleNotFoundError, match="needs jinja2"):
+        write_report(run)
 
 
 def test_no_run_folder(tmp_path: Path) -> None:
@@ -156,8 +202,8 @@ def test_comparison(write_run: Callable[..., Path], tmp_path: Path) -> None:
     assert "train.lr 0.001 6.25e-05" in text
     assert "train.epochs" not in text
     assert "data.root" not in text
-    of_p7 = [alt for alt in page.values("img", "alt") if alt.endswith("photo p7")]
-    assert [alt for alt in of_p7 if alt.startswith("seed")] == ["seed, baseline, photo p7", "seed, cti, photo p7"]
+    of_p7 = [alt for alt in page.values("img", "alt") if alt.endswith(", p7")]
+    assert [alt for alt in of_p7 if alt.startswith("seed")] == ["seed, baseline, p7", "seed, cti, p7"]
     assert sum(alt.startswith("truth") for alt in of_p7) == 1
     before, after = (read_run(run).scores["val"]["seeds"]["refined"]["fixed"]["miou"] for run in runs)
     difference = re.search(r"seed, fixed ([\d.]+) ([\d.]+) \+([\d.]+) \+([\d.]+) to \+([\d.]+)", text)

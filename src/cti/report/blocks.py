@@ -12,7 +12,7 @@ class Cell:
 
     Args:
         text: What it says.
-        share: 0 to 1, drawn as a bar or as a shade, in `heat` tables also -1 to 0 in another colour; None draws nothing.
+        share: 0 to 1, drawn as a bar or as a shade, in `heat` tables also -1 to 0 in another colour; None: nothing.
         note: Small print behind the text.
     """
 

@@ -80,7 +80,13 @@ def line_chart(
     for place, words in horizontals:
         axes.axhline(place, color=_LINES, linewidth=1, linestyle=":")
         axes.annotate(
-            words, (0.995, place), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=FONT, color=_INK
+            words,
+            (0.995, place),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=FONT,
+            color=_INK,
         )
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)

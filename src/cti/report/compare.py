@@ -13,12 +13,12 @@ from cti.report.page import check_extra, write_page
 from cti.report.panels import build_panels
 from cti.report.run_folder import RunFolder, read_run
 from cti.report.run_tables import cost_table, loss_comparison, settings_table
-from cti.report.score_tables import SWEPT_NOTE, Scores, class_table, confusions, curve_chart, percent
+from cti.report.score_tables import SWEPT_NOTE, Scores, class_table, confusions, curve_chart, measures, percent
 from cti.report.tokens import run_tokens, tsne_charts
 
 logger = logging.getLogger(__name__)
 
-NUM_PANELS = 40
+NUM_PANELS = 36
 RESAMPLES = 1000
 SEED_FIXED, SEED_FREE = "seed, fixed", "seed, threshold-free"
 
@@ -60,7 +60,7 @@ def compare_runs(runs: list[Path], out: Path) -> Path:
         Section("tokens", "Class tokens: t-SNE by block", _tokens(folders)),
         Section("settings", "Settings", _settings(folders)),
         Section("cost", "Cost", _costs(folders)),
-        Section("data", "Notes on the data", [Words(notes)] if notes else []),
+        Section("data", "Data", [Words(notes)] if notes else []),
     ]
     names = " · ".join(folder.name for folder in folders)
     return write_page(Path(out), "Runs side by side", names, sections)
@@ -110,7 +110,7 @@ def _score_blocks(folders: Sequence[RunFolder], list_name: str) -> list[Block]:
     scores = {folder.name: folder.scores[list_name] for folder in folders}
     blocks: list[Block | None] = [_summary(scores, differences(folders, list_name), list_name)]
     kinds = {name: next(iter(one["seeds"].values())) for name, one in scores.items() if one.get("seeds")}
-    blocks.append(curve_chart(kinds, f"Threshold sweep of the seeds, list {list_name}", details=False))
+    blocks.append(curve_chart(kinds, f"mIoU of the seeds against the threshold, list {list_name}"))
     matrices = {name: confusions(one) for name, one in scores.items()}
     for measure in next(iter(matrices.values())):
         columns = {name: own[measure] for name, own in matrices.items() if measure in own}
@@ -122,26 +122,19 @@ def _score_blocks(folders: Sequence[RunFolder], list_name: str) -> list[Block]:
 
 
 def _summary(scores: Mapping[str, Scores], intervals: Sequence[Mapping[str, Interval]], list_name: str) -> Table:
-    values = {name: _measures(one) for name, one in scores.items()}
+    values = {name: measures(one) for name, one in scores.items()}
     base, *others = values
-    measures = list(dict.fromkeys(measure for own in values.values() for measure in own))
     rows = []
-    for measure in measures:
+    for measure in dict.fromkeys(measure for own in values.values() for measure in own):
         cells = [Cell(percent(own.get(measure))) for own in values.values()]
         for other, paired in zip(others, intervals, strict=True):
             cells.append(_difference(values[other].get(measure), values[base].get(measure), paired.get(measure)))
         rows.append((measure, tuple(cells)))
     header = ("mIoU, %", *values, *(f"{other} - {base}" for other in others))
-    note = f"* {SWEPT_NOTE}"
+    note = SWEPT_NOTE
     if any(intervals):
         note += f" Differences in points, with the 95 % interval of {RESAMPLES} paired resamples of the photos."
     return Table(f"Mean IoU, list {list_name}", header, tuple(rows), note=note)
-
-
-def _measures(scores: Scores) -> dict[str, float | None]:
-    first = next(iter(scores.get("seeds", {}).values()), None)
-    swept = {} if first is None else {"seed, swept*": first["best"]["miou"]}
-    return swept | {name: one["miou"] for name, one in confusions(scores).items()}
 
 
 def _difference(value: float | None, base: float | None, interval: Interval | None) -> Cell:

@@ -1,5 +1,6 @@
 """From sections to one HTML file that needs no other file and no network."""
 
+import logging
 from collections.abc import Sequence
 from importlib import resources
 from importlib.metadata import version
@@ -7,6 +8,8 @@ from pathlib import Path
 
 from cti.files import write_text
 from cti.report.blocks import Section
+
+logger = logging.getLogger(__name__)
 
 
 def check_extra() -> None:
@@ -19,7 +22,9 @@ def check_extra() -> None:
         import jinja2  # noqa: F401
         import sklearn  # noqa: F401
     except ModuleNotFoundError as error:
-        message = f'A report needs {error.name}; install it with `pip install "cti[report]"`.'
+        message = (
+            f'A report needs {error.name}, which is not installed: `pip install "cti[report]"`, then `cti report RUN`.'
+        )
         raise ModuleNotFoundError(message, name=error.name) from error
 
 
@@ -46,4 +51,5 @@ def write_page(path: Path, title: str, subtitle: str, sections: Sequence[Section
         version=version("cti"),
     )
     write_text(path, html)
+    logger.info("Report of %.1f MB: open %s in a browser.", len(html.encode()) / 1e6, path)
     return path

@@ -21,7 +21,7 @@ from cti.visualize import PanelRow, display_palette, panel_row
 
 logger = logging.getLogger(__name__)
 
-THUMBNAIL = 280  # longest side in pixels
+THUMBNAIL = 320  # longest side in pixels
 QUALITY = 80
 MAX_BYTES = 18_000_000  # of all pictures together, as base64
 MASKS = ("seed", "mask", "segmentation")
@@ -132,7 +132,7 @@ def _panel(
         values |= row.values
         suffix = f", {run.name}" if len(runs) > 1 else ""
         pictures = {
-            name: Picture(cell.caption, f"{cell.caption}{suffix}, photo {photo.id}", thumbnail(cell.image))
+            name: Picture(cell.caption, f"{cell.caption}{suffix}, {photo.id}", thumbnail(cell.image))
             for name, cell in row.cells.items()
         }
         if len(runs) > 1:
@@ -163,7 +163,7 @@ def _row(
         masks["seed"] = label_pixels(cams, seed.class_indices, run.config.score.threshold)
     masks |= {name: load_mask(path) for name, path in _mask_paths(run, photo).items() if path.is_file()}
     row = panel_row(
-        image, classes, name=photo.id, truth=truth, cams=cams,
+        image, classes, name="photo", truth=truth, cams=cams,
         class_indices=() if seed is None else seed.class_indices,
         background_cam=None if seed is None else seed.background_cam(),
         seed=masks.get("seed"), mask=masks.get("mask"), segmentation=masks.get("segmentation"),

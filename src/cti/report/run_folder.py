@@ -2,13 +2,14 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cti.checkpoint import CONFIG, WEIGHTS
 from cti.config import Config
 from cti.data import PhotoSet, read_photos
+from cti.data.check import check_data, usable
 from cti.files import read_manifest
 from cti.settings import CONFIG_FILE, load_config
 from cti.training.trainer import METRICS
@@ -30,8 +31,8 @@ class RunFolder:
         manifests: Manifests of the finished stages by name.
         unfinished: Stages that were begun and not finished.
         metrics: Logged lines of `train` and `segmenter`.
-        photo_set: The photos, if they are still where they were.
-        notes: Sentences about the data and about what could not be read.
+        photo_set: The photos, without broken ones, if they are still where they were.
+        notes: Sentences about the data: what was left out, what looks wrong, what could not be read.
     """
 
     path: Path
@@ -91,10 +92,9 @@ def read_run(path: Path | str) -> RunFolder:
     if not begun and not config_path.is_file():
         raise ValueError(f"{folder} is no run folder: it has neither {CONFIG_FILE} nor any of {', '.join(STAGES)}.")
     manifests = {stage: manifest for stage in begun if (manifest := read_manifest(folder / stage)) is not None}
-    notes: list[str] = []
+    notes: list[str] = list(manifests.get("train", {}).get("result", {}).get("notes", []))
     config = _config(config_path, notes)
     photo_set = None if config is None else _photos(config, notes)
-    trained = manifests.get("train", {}).get("result", {}).get("notes", [])
     return RunFolder(
         path=folder,
         name=folder.name,
@@ -104,7 +104,7 @@ def read_run(path: Path | str) -> RunFolder:
         unfinished=tuple(stage for stage in begun if stage not in manifests),
         metrics={stage: lines for stage in ("train", "segmenter") if (lines := read_metrics(folder / stage / METRICS))},
         photo_set=photo_set,
-        notes=tuple(dict.fromkeys([*trained, *notes])),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -132,12 +132,16 @@ def _config(path: Path, notes: list[str]) -> Config | None:
 
 
 def _photos(config: Config, notes: list[str]) -> PhotoSet | None:
+    """The photos as training takes them. The check is quick: what it found before is cached."""
     try:
         photo_set = read_photos(config.data)
+        found = check_data(photo_set, max_broken=config.data.max_broken, max_pixels=config.data.max_pixels)
+        photo_set = usable(photo_set, found, max_broken=1)
     except (ValueError, OSError) as error:
         notes.append(f"The photos cannot be read, so none are shown: {error}")
         return None
-    notes.extend(photo_set.notes)
+    notes.extend(photo_set.notes)  # they name the broken ones
+    notes.extend(replace(found, broken={}, bad_masks={}).problems)
     return photo_set
 
 

@@ -70,9 +70,22 @@ def cost_table(run: RunFolder) -> Table | None:
                 ),
             )
         )
+    total = sum(manifest.get("seconds") or 0 for manifest in run.manifests.values())
+    rows.append(("all", (Cell(duration(total)), *[Cell("")] * 4)))
     header = ("stage", "time", "photos/s", "peak memory", "waited for data", "finished")
     note = f"Not finished: {', '.join(run.unfinished)}." if run.unfinished else ""
-    return Table("Cost of each stage", header, tuple(rows), note=note)
+    return Table("Cost of each stage", header, tuple(rows), footer=1, note=note)
+
+
+def data_table(run: RunFolder) -> Table | None:
+    """Photos per class and list."""
+    if run.photo_set is None:
+        return None
+    lists = {name: photos for name, photos in run.photo_set.lists.items() if photos}
+    counts = {name: run.photo_set.count_tags(name) for name in lists}
+    rows = [(label, tuple(Cell(str(own[label])) for own in counts.values())) for label in run.photo_set.classes]
+    rows.append(("all photos", tuple(Cell(str(len(photos))) for photos in lists.values())))
+    return Table("Photos with a class as a tag, by list", ("class", *lists), tuple(rows), footer=1)
 
 
 def machine_table(run: RunFolder) -> Table | None:

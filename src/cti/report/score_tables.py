@@ -5,18 +5,35 @@ from typing import Any
 
 import numpy as np
 
-from cti.classes import BACKGROUND
 from cti.report.blocks import MISSING, Block, Cell, Chart, Table
 from cti.report.charts import Series, line_chart
 
-SWEPT_NOTE = "Swept: the best threshold, chosen by true masks, so this number uses pixel labels."
-FLOOR_NOTE = "Floors are what the tags give without looking at a photo."
+SWEPT = "swept, uses pixel labels"
+SWEPT_NOTE = "Swept: at the best threshold, which was found with true masks; the other numbers need none."
+FLOOR_NOTE = "Floors are what the tags alone give, without a look at the photo."
 Scores = Mapping[str, Any]
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
     """A fraction as percent; a dash where it is undefined."""
     return MISSING if fraction is None or np.isnan(fraction) else f"{100 * fraction:.{digits}f}"
+
+
+def summary_table(lists: Mapping[str, Scores]) -> Table | None:
+    """mIoU of seeds, pseudo-masks and segmentation, a row per list."""
+    names = list(dict.fromkeys(name for scores in lists.values() for name in measures(scores)))
+    rows = [(name, tuple(Cell(percent(measures(scores).get(key))) for key in names)) for name, scores in lists.items()]
+    return Table("mIoU in %", ("list", *names), tuple(rows), note=f"{SWEPT_NOTE} {FLOOR_NOTE}") if rows else None
+
+
+def measures(scores: Scores) -> dict[str, float | None]:
+    """mIoU by what is compared, in the order of the pipeline, the best floor first."""
+    found: dict[str, float | None] = {}
+    seeds = next(iter(scores.get("seeds", {}).values()), None)
+    if seeds is not None:
+        floors = [floor for floor in seeds["floors"].values() if floor is not None]
+        found |= {"best floor": max(floors, default=None), f"seed, {SWEPT}": seeds["best"]["miou"]}
+    return found | {name: one["miou"] for name, one in confusions(scores).items()}
 
 
 def seed_table(scores: Scores, list_name: str) -> Table | None:
@@ -29,13 +46,12 @@ def seed_table(scores: Scores, list_name: str) -> Table | None:
     first = next(iter({**predicted, **kinds}.values()))
     floors = first.get("floors", {})
     for name, floor in floors.items():
-        rows.append((f"floor: {name}", (Cell(""), Cell(percent(floor)), Cell(""), Cell(""))))
+        rows.append((f"floor: {name}", (*[Cell(percent(floor))] * 3, Cell(""))))
     fixed = first["fixed"]["threshold"]
-    header = ("seeds", "swept*", f"fixed at {fixed:g}", "threshold-free", "CAM overlap")
+    header = ("seeds", SWEPT, f"fixed at {fixed:g}", "threshold-free", "CAM overlap")
     caption = f"Seeds, list {list_name}: mIoU in % over {first['num_photos']} photos"
-    return Table(
-        caption, header, tuple(rows), footer=len(floors), note=f"* {SWEPT_NOTE} {FLOOR_NOTE}{_left_out(first)}"
-    )
+    note = f"{SWEPT_NOTE} {FLOOR_NOTE}{_left_out(first)}"
+    return Table(caption, header, tuple(rows), footer=len(floors), note=note)
 
 
 def mask_table(scores: Scores, list_name: str) -> Table | None:
@@ -111,27 +127,32 @@ def confusion_table(name: str, scores: Scores, list_name: str, folded: bool) -> 
     return Table(caption, ("true", *labels), tuple(rows), style="heat", folded=folded)
 
 
-def curve_chart(kinds: Mapping[str, Scores], caption: str, floors: bool = True, details: bool = True) -> Chart | None:
-    """mIoU against the threshold, one line per kind (or run), with precision and recall of the first."""
+def curve_chart(kinds: Mapping[str, Scores], caption: str) -> Chart | None:
+    """mIoU against the threshold, one line per kind (or run)."""
     if not kinds:
         return None
-    series = []
-    for place, (name, one) in enumerate(kinds.items()):
-        curve = one["curve"]
-        series.append(Series(f"{name}: mIoU", curve["thresholds"], _percents(curve["miou"]), colour=place))
-        if details and place == 0:
-            for offset, key in enumerate(("precision", "recall")):
-                values = _percents(curve[key])
-                colour = len(kinds) + offset
-                series.append(Series(f"{name}: {key}", curve["thresholds"], values, dashed=True, colour=colour))
+    series = [
+        Series(name or "seed", one["curve"]["thresholds"], _percents(one["curve"]["miou"]), colour=place)
+        for place, (name, one) in enumerate(kinds.items())
+    ]
     first = next(iter(kinds.values()))
-    floor_lines = [(100 * value, name) for name, value in first["floors"].items() if value is not None]
+    floors = [(100 * value, f"floor: {name}") for name, value in first["floors"].items() if value is not None]
     return line_chart(
-        caption, series, "background score (threshold)", "%",
+        caption, series, "background score (threshold)", "mIoU, %",
         verticals=[(first["fixed"]["threshold"], "fixed")],
-        horizontals=[max(floor_lines)] if floors and floor_lines else (),
-        note="The dotted line across is the highest floor." if floors and floor_lines else "",
+        horizontals=[max(floors)] if floors else (),
     )  # fmt: skip
+
+
+def precision_chart(one: Scores, caption: str) -> Chart:
+    """Precision and recall against the threshold, means over the classes."""
+    curve = one["curve"]
+    series = [
+        Series(key, curve["thresholds"], _percents(curve[key]), colour=place)
+        for place, key in enumerate(("precision", "recall"))
+    ]
+    verticals = [(one["fixed"]["threshold"], "fixed")]
+    return line_chart(caption, series, "background score (threshold)", "mean over classes, %", verticals=verticals)
 
 
 def tag_table(result: Scores) -> Table | None:
@@ -155,11 +176,13 @@ def list_blocks(scores: Scores, list_name: str) -> list[Block]:
     """Everything about the scores of one list, the summary first."""
     columns = confusions(scores)
     chosen = list(columns)[-1:]  # the last product of the pipeline is shown unfolded
-    caption = f"Threshold sweep, list {list_name}"
+    kinds = scores.get("seeds", {})
+    details = f"{next(iter(kinds), '') or 'seed'}: precision and recall against the threshold, list {list_name}"
     blocks: list[Block | None] = [
         seed_table(scores, list_name),
         mask_table(scores, list_name),
-        curve_chart(scores.get("seeds", {}), caption),
+        curve_chart(kinds, f"mIoU against the threshold, list {list_name}"),
+        *(precision_chart(one, details) for one in list(kinds.values())[:1]),
         class_table(columns, list_name),
         *(detail_table(name, one, list_name) for name, one in columns.items()),
         *(confusion_table(name, one, list_name, name not in chosen) for name, one in columns.items()),
@@ -168,14 +191,9 @@ def list_blocks(scores: Scores, list_name: str) -> list[Block]:
 
 
 def heat_table(caption: str, names: Sequence[str], values: np.ndarray, note: str = "") -> Table:
-    """A (n, n) matrix of values up to 1 as shades, in hundredths."""
+    """A (n, n) matrix of values from -1 to 1 as shades, in hundredths."""
     rows = [(name, tuple(_shade(value) for value in row)) for name, row in zip(names, values, strict=True)]
     return Table(caption, ("", *names), tuple(rows), style="heat", note=note)
-
-
-def with_background(classes: Sequence[str]) -> list[str]:
-    """Names of the mask values."""
-    return [BACKGROUND, *classes]
 
 
 def _seed_rows(kinds: Scores, suffix: str) -> list[tuple[str, tuple[Cell, ...]]]:
@@ -209,7 +227,7 @@ def _bar(value: float | None) -> Cell:
 def _shade(value: float) -> Cell:
     if np.isnan(value):
         return Cell("")
-    return Cell(f"{100 * value:.0f}", share=float(np.clip(value, 0, 1)))
+    return Cell(f"{100 * value:.0f}".replace("-0", "0"), share=float(np.clip(value, -1, 1)))
 
 
 def _percents(values: Sequence[float | None]) -> list[float]:

@@ -15,7 +15,7 @@ from cti.classes import BACKGROUND
 from cti.data import Photo
 from cti.data.datasets import TagDataset
 from cti.models import CTI
-from cti.report.blocks import Block
+from cti.report.blocks import Block, Table
 from cti.report.charts import scatter_chart
 from cti.report.panels import choose_photos, hex_colour
 from cti.report.run_folder import RunFolder
@@ -24,6 +24,7 @@ from cti.report.score_tables import heat_table
 logger = logging.getLogger(__name__)
 
 NUM_PHOTOS = 200
+FEW_PHOTOS = 30  # a list of fewer makes way for a longer one
 MIN_POINTS = 6  # fewer make no picture
 
 
@@ -36,12 +37,19 @@ class LayerTokens:
         tokens: (n, T, D) of n photos, background first where the network has a background token.
         tags: (n, T) whether the photo has the class; False for the background.
         names: Of the T tokens.
+        infused: Whether it is the block whose tokens are infused.
     """
 
     block: int
     tokens: NDArray[np.float32]
     tags: NDArray[np.bool_]
     names: tuple[str, ...]
+    infused: bool = False
+
+    @property
+    def title(self) -> str:
+        """Which block, counted from 1."""
+        return f"after block {self.block + 1}" + (" (infused)" if self.infused else "")
 
     @property
     def tagged(self) -> NDArray[np.float32]:
@@ -53,9 +61,15 @@ class LayerTokens:
         """Place in `names` of each of `tagged`, (m,)."""
         return np.nonzero(self.tags)[1]
 
-    def similarity(self) -> NDArray[np.float32]:
-        """Cosine of the tokens of each two classes in the same photo, mean over photos, (T, T)."""
-        unit = self.tokens / np.maximum(np.linalg.norm(self.tokens, axis=-1, keepdims=True), 1e-12)
+    def similarity(self, centred: bool) -> NDArray[np.float32]:
+        """Cosine of the tokens of each two classes in the same photo, mean over photos, (T, T).
+
+        Args:
+            centred: Take the mean of all tokens away first. Foreground tokens share a base token, so that as they are
+                all of them point nearly the same way.
+        """
+        tokens = self.tokens - self.tokens.mean(axis=(0, 1)) if centred else self.tokens
+        unit = tokens / np.maximum(np.linalg.norm(tokens, axis=-1, keepdims=True), 1e-12)
         result: NDArray[np.float32] = (unit @ unit.transpose(0, 2, 1)).mean(axis=0)
         return result
 
@@ -65,27 +79,33 @@ def token_blocks(run: RunFolder, num_photos: int = NUM_PHOTOS) -> list[Block]:
     layers = run_tokens(run, num_photos)
     if not layers:
         return []
-    blocks: list[Block] = list(tsne_charts(layers))
-    note = "Cosine x 100 of two classes' tokens in the same photo, mean over photos; negative values are not shaded."
-    for layer in (layers[0], layers[-1]):
-        caption = f"Similarity of the class tokens after block {layer.block + 1}"
-        blocks.append(heat_table(caption, layer.names, layer.similarity(), note))
-    return blocks
+    return [*tsne_charts(layers), *(_similarity_table(layer) for layer in (layers[0], layers[-1]))]
+
+
+def _similarity_table(layer: LayerTokens) -> Table:
+    raw = layer.similarity(centred=False)
+    others = raw[~np.eye(len(raw), dtype=bool)]
+    note = "Cosine x 100 in the same photo, mean over photos, after the mean of all tokens was taken away."
+    if others.size:
+        note += f" Without that, two classes' tokens have a cosine of {others.mean():.3f} on average."
+    caption = f"Similarity of the class tokens, {layer.title}"
+    return heat_table(caption, layer.names, layer.similarity(centred=True), note)
 
 
 def run_tokens(run: RunFolder, num_photos: int = NUM_PHOTOS) -> list[LayerTokens]:
-    """Class tokens of a run's network on its own photos, preferably ones not trained on."""
+    """Class tokens of a run's network on its own photos, not trained on if there are enough of these."""
     if not run.has_model or run.photo_set is None:
         return []
-    lists = run.photo_set.lists
-    name = next((name for name in ("val", "score", "train") if lists.get(name)), None)
-    if name is None:
-        return []
+    lists = {name: run.photo_set.lists[name] for name in ("val", "score", "train")}
+    longest = max(lists, key=lambda name: len(lists[name]))
+    name = next((name for name, photos in lists.items() if len(photos) >= FEW_PHOTOS), longest)
     photos = [photo for _, photo in choose_photos({name: lists[name]}, len(run.photo_set.classes), num_photos)]
-    model, _ = load_model(run.path / "train")
+    if not photos:
+        return []
     try:
+        model, _ = load_model(run.path / "train")
         return class_tokens(model, photos)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: weights of another version
         logger.warning("The class tokens are left out: %s", error)
         return []
 
@@ -112,7 +132,9 @@ def class_tokens(model: CTI, photos: Sequence[Photo]) -> list[LayerTokens]:
     tokenless = model.num_class_tokens - len(model.classes)
     tags = np.pad(tags, ((0, 0), (tokenless, 0)))
     names = (*[BACKGROUND] * tokenless, *model.classes)
-    return [LayerTokens(block, np.concatenate(kept[block]), tags, names) for block in blocks]
+    return [
+        LayerTokens(block, np.concatenate(kept[block]), tags, names, block == model.infusion_index) for block in blocks
+    ]
 
 
 def tsne_charts(layers: Sequence[LayerTokens], prefix: str = "") -> list[Block]:
@@ -135,6 +157,6 @@ def tsne_charts(layers: Sequence[LayerTokens], prefix: str = "") -> list[Block]:
             separation = f", silhouette {silhouette_score(tokens, groups, metric='cosine'):.2f}"
         offset = len(layer.names) - sum(name != BACKGROUND for name in layer.names)
         colours = [hex_colour(place - offset + 1) for place in range(len(layer.names))]
-        caption = f"{prefix}after block {layer.block + 1}{separation}"
+        caption = f"{prefix}{layer.title}{separation}"
         charts.append(scatter_chart(caption, points.astype(np.float64), groups, layer.names, colours))
     return charts

@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS ?= dev
+CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help setup quickstart test test-data test-slow lint format clean
+.PHONY: help setup quickstart test test-data test-slow test-web lint format clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -27,6 +28,11 @@ test-data: setup  ## The tests on a few real photos (skipped where they are abse
 
 test-slow: setup  ## The slow tests
 	$(BIN)/python -m pytest -m slow
+
+test-web: setup  ## The web page in a headless Chromium, which is installed if it is absent
+	$(BIN)/python -c "import gradio, playwright" 2>/dev/null || $(BIN)/python -m pip install --quiet -e ".[web-test]"
+	test -x $(CHROMIUM) || { apt-get update -q && apt-get install -y -q chromium; }
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -m web
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

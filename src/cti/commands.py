@@ -71,7 +71,9 @@ def label(arguments: list[str]) -> Answer:
     parser.add_argument("--model", required=True, help="run folder, or a model saved by save_pretrained")
     parser.add_argument("--tags", nargs="+", default=None, help="classes in these photos; CTI itself makes the masks")
     parser.add_argument("--out", default="labels", help="folder of the masks (default: %(default)s)")
-    parser.add_argument("--threshold", type=threshold, help="background score from 0 to 1, or free (default: the run's)")
+    parser.add_argument(
+        "--threshold", type=threshold, help="background score from 0 to 1, or free (default: the run's)"
+    )
     given = parser.parse_args(arguments)
     from cti.label import label as label_photos
 
@@ -124,9 +126,6 @@ def export(arguments: list[str]) -> Answer:
 
 def serve(arguments: list[str]) -> Answer:
     """The web page."""
-    from cti.web import serve as serve_run
-    from cti.web.guards import Limits
-
     parser = _parser("serve")
     parser.add_argument("run", help="run folder, or a model saved by save_pretrained")
     parser.add_argument("--folder", default=None, help="folder of photos to review")
@@ -137,6 +136,9 @@ def serve(arguments: list[str]) -> Answer:
     parser.add_argument("--max-upload-mb", type=float, default=20, help="largest photo file (default: %(default)s)")
     parser.add_argument("--max-pixels", type=int, default=25_000_000, help="largest photo (default: %(default)s)")
     given = parser.parse_args(arguments)
+    from cti.web import serve as serve_run
+    from cti.web.guards import Limits
+
     serve_run(
         given.run,
         host=given.host,

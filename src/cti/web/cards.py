@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from html import escape
 from threading import Lock
 from typing import Protocol
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cti.prediction import Analysis, Prediction, Threshold
+from cti.prediction import Analysis, Prediction, Threshold, class_indices
 from cti.visualize import display_palette, heat, overlay
 
-# Masks at this size follow a slider at once whatever the photo's own size; downloads have the photo's own.
+# The network and the eye see a photo at this size at most: attention's cost grows with the square of the pixels, and
+# masks of this size follow a slider at once. Downloads have the photo's own size.
 PREVIEW_SIDE = 1024
 
 
@@ -32,27 +34,26 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class Card:
-    """One photo with its tags and threshold.
+    """One photo with its tags and threshold; pictures are made when they are asked for.
 
     Args:
         name: What the page calls it.
         size: (H, W) of the photo in pixels.
-        prediction: Of the preview, which is at most `PREVIEW_SIDE` pixels long.
+        analysis: What the network found in the preview, which is at most `PREVIEW_SIDE` pixels long.
+        tags: Names of the classes that are looked for, in the order of the classes.
+        threshold: What a class must exceed; `free` = the background's own map.
     """
 
     name: str
     size: tuple[int, int]
-    prediction: Prediction = field(repr=False)
+    analysis: Analysis = field(repr=False)
+    tags: tuple[str, ...]
+    threshold: Threshold
 
     @property
-    def tags(self) -> tuple[str, ...]:
-        """Names of the classes that are looked for."""
-        return self.prediction.tags
-
-    @property
-    def threshold(self) -> Threshold:
-        """What a class must exceed; `free` = the background's own map."""
-        return self.prediction.threshold
+    def prediction(self) -> Prediction:
+        """CAMs and mask of the preview."""
+        return _predict(self.analysis, self.tags, self.threshold)
 
     def choose(self, tags: Sequence[str] | None, threshold: Threshold | None) -> "Card":
         """The same photo with other tags and threshold (None = the network's own); the network is not run.
@@ -60,13 +61,29 @@ class Card:
         Raises:
             ValueError: for an unknown tag or threshold.
         """
-        return replace(self, prediction=self.prediction.analysis.predict(tags, threshold))
+        analysis = self.analysis
+        indices = analysis.predicted if tags is None else class_indices(tags, analysis.classes)
+        prediction = _predict(
+            analysis,
+            tuple(analysis.classes[index] for index in indices),
+            analysis.threshold if threshold is None else threshold,
+        )
+        return replace(self, tags=prediction.tags, threshold=prediction.threshold)
 
     def full_mask(self) -> NDArray[np.uint8]:
-        """The mask at the photo's own size, (H, W) mask values."""
+        """The mask at the photo's own size, (H, W) mask values.
+
+        One class at a time: at the size of a large photo the maps of all classes need not fit into memory.
+        """
         height, width = self.size
         blank = Image.new("1", (width, height))  # only its size counts: the photo itself is not kept
-        return replace(self.prediction.analysis, image=blank).predict(self.tags, self.threshold).mask
+        analysis = replace(self.analysis, image=blank)
+        mask, best = np.zeros(self.size, np.uint8), np.zeros(self.size, np.float32)
+        for tag in self.tags:
+            alone = analysis.predict([tag], self.threshold)
+            wins = (alone.mask > 0) & (alone.cams[0] > best)  # ties go to the background, then to the first class
+            mask[wins], best[wins] = alone.mask[wins], alone.cams[0][wins]
+        return mask
 
     def overlay(self, opacity: float) -> Image.Image:
         """The preview with its mask painted over it."""
@@ -122,9 +139,15 @@ class Desk:
             name: What the page calls it.
             tags: None = the predicted ones.
         """
-        with self._lock:
-            analysis = self._network.analyse(image)
         preview = image.copy()
         preview.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-        analysis = replace(analysis, image=preview, source="")
-        return Card(name, (image.height, image.width), analysis.predict(tags))
+        with self._lock:
+            analysis = self._network.analyse(preview)
+        blank = Card(name, (image.height, image.width), replace(analysis, source=""), (), analysis.threshold)
+        return blank.choose(tags, None)
+
+
+@lru_cache(maxsize=16)
+def _predict(analysis: Analysis, tags: tuple[str, ...], threshold: Threshold) -> Prediction:
+    """Only the pictures last looked at are kept: their maps take several times the memory of an analysis."""
+    return analysis.predict(tags, threshold)

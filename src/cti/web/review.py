@@ -1,13 +1,16 @@
 """The review list: a verdict for each photo of a folder, kept beside the masks that were accepted."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from cti.data.images import save_mask
+from cti.data.images import load_mask, save_mask
 from cti.files import read_json, write_json
 from cti.prediction import Threshold
 from cti.web.cards import Card
@@ -44,10 +47,12 @@ class Review:
 
     Raises:
         FileNotFoundError: if there is no folder of photos.
-        ValueError: if it has no photo, or `out` belongs to another folder.
+        ValueError: if it has no photo, or `out` lies in it or belongs to another folder.
     """
 
     def __init__(self, folder: Path, out: Path) -> None:
+        if is_inside(folder, out):
+            raise ValueError(f"{out} lies in {folder}, where masks would be taken for photos; choose another folder.")
         self.folder, self.out = folder, out
         self.photos = find_photos(folder)
         self._lock = Lock()
@@ -66,6 +71,20 @@ class Review:
         """How many photos have each verdict."""
         return {verdict: len(self.names(verdict)) for verdict in VERDICTS}
 
+    def file_name(self, name: str) -> str:
+        """Path of a photo relative to the folder."""
+        self._check(name)
+        return self.photos[name].relative_to(self.folder).as_posix()
+
+    def accepted(self) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """File name and mask (H, W) of every photo whose mask is accepted.
+
+        Raises:
+            FileNotFoundError: if a mask was taken away since.
+        """
+        for name in self.names("accepted"):
+            yield self.file_name(name), load_mask(self.out / f"{name}.png")
+
     def read(self, name: str, limits: Limits) -> Image.Image:
         """Read a photo of the list.
 
@@ -76,7 +95,7 @@ class Review:
         path = self.photos[name]
         if not is_inside(self.folder, path):  # a link may have been put in its place since the list was made
             raise ValueError(f"{name} lies outside the folder under review; it is not read.")
-        return read_photo(path, path.relative_to(self.folder).as_posix(), limits)
+        return read_photo(path, self.file_name(name), limits)
 
     def decide(self, card: Card, verdict: Verdict) -> None:
         """Keep a verdict on a card of the list; an accepted mask is written, any other is taken away.
@@ -111,6 +130,14 @@ class Review:
             for far in range(1, len(order) + 1)
             if order[(place + by * far) % len(order)] in wanted
         )
+
+    def around(self, name: str | None, verdict: Verdict | None = None, length: int = 20) -> list[str]:
+        """At most `length` photos with a verdict, among them `name` itself whatever its verdict, near the middle."""
+        wanted = {*self.names(verdict), *([name] if name in self.photos else [])}
+        order = [other for other in self.photos if other in wanted]
+        place = order.index(name) if name in wanted else 0
+        start = max(0, min(place - length // 2, len(order) - length))
+        return order[start : start + length]
 
     def _check(self, name: str) -> None:
         if name not in self.photos:

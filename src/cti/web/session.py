@@ -19,24 +19,28 @@ class Session:
 
     Args:
         cards: Photos handed in, by name.
-        shown: Name of the one that is shown.
-        reviewed: The photo of the review list that is shown instead, if any.
+        chosen: Name of the one that is looked at.
+        reviewed: The photo of the review list that is looked at.
+        reviewing: Whether `reviewed` is shown, not `chosen`.
         downloads: Folder of the files made last.
     """
 
     cards: dict[str, Card] = field(default_factory=dict)
-    shown: str | None = None
+    chosen: str | None = None
     reviewed: Card | None = None
+    reviewing: bool = False
     downloads: Path | None = None
 
     @property
     def card(self) -> Card | None:
         """The photo that is shown."""
-        return self.reviewed or (self.cards.get(self.shown) if self.shown else None)
+        if self.reviewing:
+            return self.reviewed
+        return self.cards.get(self.chosen) if self.chosen else None
 
     def show(self, name: str | None) -> Card | None:
         """Show one of the photos handed in."""
-        self.reviewed, self.shown = None, name
+        self.reviewing, self.chosen = False, name
         return self.card
 
     def edit(self, tags: Sequence[str] | None, threshold: Threshold | None) -> Card | None:
@@ -57,6 +61,11 @@ class Session:
         if self.reviewed is old:
             self.reviewed = new
         return new if self.card is new else None
+
+    def drop_downloads(self) -> None:
+        """Remove the files made last."""
+        if self.downloads is not None:
+            shutil.rmtree(self.downloads, ignore_errors=True)
 
     def free_name(self, name: str) -> str:
         """`name`, with a number if there is a photo of that name already."""
@@ -93,7 +102,7 @@ def open_reviewed(session: Session, desk: Desk, review: Review, name: str, limit
     Raises:
         ValueError: if it is not on the list or cannot be read.
     """
-    session.reviewed = session.shown = None
+    session.reviewing, session.reviewed = True, None  # whatever happens, nobody judges the photo before
     entry = review[name]
     card = desk.card(review.read(name, limits), name, entry.tags)
     session.reviewed = card if entry.threshold is None else card.choose(card.tags, entry.threshold)
@@ -116,28 +125,34 @@ def judge(session: Session, review: Review, name: str | None, verdict: Verdict) 
         ValueError: if that photo is not (or no longer) the one that is shown.
     """
     card = session.reviewed
-    if card is None or card.name != name:
+    if card is None or card.name != name or not session.reviewing:
         raise ValueError("No mask is under review; choose a photo of the review list first.")
     review.decide(card, verdict)
     return review.step(name, "open")
 
 
-def make_downloads(session: Session, desk: Desk, root: Path) -> list[Path]:
-    """Write masks and COCO JSON of what the visitor has, in place of what was written for them before.
+def make_downloads(session: Session, desk: Desk, review: Review | None, root: Path) -> list[Path]:
+    """Write masks and COCO JSON, in place of what was written for this visitor before.
 
     Args:
-        session: Its photos; if it has none, the photo under review.
+        session: Its photos are written; during a review, the accepted masks of the list.
         desk: Knows the classes.
+        review: The list.
         root: Gets a folder of the session's own.
 
     Raises:
-        ValueError: if there is no photo.
+        ValueError: if there is no mask.
+        FileNotFoundError: if an accepted mask was taken away.
         ModuleNotFoundError: without pycocotools.
     """
-    cards = list(session.cards.values()) or ([session.reviewed] if session.reviewed else [])
-    if not cards:
-        raise ValueError("There is no mask to download yet; add a photo first.")
-    if session.downloads is not None:
-        shutil.rmtree(session.downloads, ignore_errors=True)
+    if session.reviewing and review is not None:
+        if not review.names("accepted"):
+            raise ValueError("No mask of the review list is accepted yet; accept one first.")
+        masks = review.accepted()
+    else:
+        if not session.cards:
+            raise ValueError("There is no mask to download yet; add a photo first.")
+        masks = ((card.name, card.full_mask()) for card in list(session.cards.values()))
+    session.drop_downloads()
     session.downloads = Path(tempfile.mkdtemp(dir=root))
-    return write_downloads(cards, desk.classes, session.downloads)
+    return write_downloads(masks, desk.classes, session.downloads)

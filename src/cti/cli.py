@@ -8,6 +8,8 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
 from typing import Any
 
 COMMANDS: dict[str, str] = {
@@ -39,8 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rest = [word for word in rest if word not in ("--json", "--verbose")]
     _start_logging(verbose)
     try:
-        code, result = _call(name, rest)
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+        # What other people's libraries print must not get between stdout and the JSON object.
+        with redirect_stdout(sys.stderr) if as_json and "--help" not in rest else nullcontext():
+            code, result = _call(name, rest)
+    except (ValueError, OSError, ModuleNotFoundError) as error:  # OSError: a full disk, a folder that is not ours
         if verbose:
             raise
         print(f"cti {name}: {error}", file=sys.stderr)  # noqa: T201
@@ -64,27 +68,32 @@ def _call(name: str, arguments: list[str]) -> tuple[int, dict[str, Any]]:
 
 
 def _run_stage(name: str, arguments: list[str]) -> dict[str, Any]:
-    from cti.settings import config_from, config_parser
+    from cti.settings import config_parser, parse_config
 
     parser = config_parser(f"cti {name}", f"cti {name}: {COMMANDS[name]}.")
     if name in ("seeds", "evaluate"):
         parser.add_argument("--official", default="", help="checkpoint in the CTI authors' names to use for the seeds")
-    _add_common(parser)
-    namespace = parser.parse_args(arguments)
-    config = config_from(parser, namespace)
+    if name in ("refine", "segment", "run"):
+        parser.add_argument("--preview", type=int, help="write overlays of so many photos (refine.preview)")
+        parser.add_argument("--allow-missing", action="store_true", help="go on without photos that have no seed")
+    add_common_options(parser)
+    config, namespace = parse_config(parser, arguments)
+    changed = {field: getattr(namespace, field, None) for field in ("preview", "allow_missing")}
+    config = replace(config, refine=replace(config.refine, **{k: v for k, v in changed.items() if v}))
 
     from cti import pipeline
 
     if name == "run":
         return pipeline.run(config)
     official = getattr(namespace, "official", "")
-    if official:
-        result = pipeline.seeds(config, official)
-        return pipeline.scores(config) if name == "evaluate" else result
+    if official and name == "evaluate":
+        pipeline.seeds(replace(config, seeds=replace(config.seeds, lists=("score",))), official)
+    elif official:
+        return pipeline.seeds(config, official)
     return pipeline.STAGES[_STAGES[name]](config)
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Options that `main` takes off before parsing; listed for `--help`."""
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")

@@ -108,6 +108,7 @@ def seeds(config: Config, official: str = "") -> Result:
     photo_set = sound_photos(config)
 
     def body(folder: Path) -> Result:
+        facts: dict[str, Any] = {}
         if official:
             model = CTI.from_official(official, photo_set.classes)
         else:
@@ -115,11 +116,11 @@ def seeds(config: Config, official: str = "") -> Result:
             _check_classes(model.classes, photo_set.classes, f"The network in {config.out}/train")
         model.to(default_device())
         wanted = _union(photo_set, config.seeds.lists)
-        result = {"classes": photo_set.classes, "kinds": config.seeds.kinds}
+        result: Result = {"classes": photo_set.classes, "kinds": config.seeds.kinds}
         result |= {"photos": len(wanted), **asdict(extract_seeds(model, wanted, config.seeds, folder))}
         if config.seeds.predicted_tags:
-            logits = [facts["tag_thresholds"].get(name, 0.0) for name in photo_set.classes]
-            chosen = torch.tensor(logits)
+            thresholds = facts.get("tag_thresholds", {})
+            chosen = torch.tensor([thresholds.get(name, 0.0) for name in photo_set.classes])
 
             def predicted(photo: Photo, scores: Tensor) -> Sequence[int]:
                 return (scores > chosen).nonzero().flatten().tolist() or [int((scores - chosen).argmax())]

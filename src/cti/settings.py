@@ -3,9 +3,12 @@
 jsonargparse makes the options out of the dataclasses of `config.py`; unknown keys are errors.
 """
 
+import argparse
+import difflib
 import os
+import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,7 @@ class _RecipeOrFile(ActionConfigFile):
     """`--config` that takes the name of a shipped recipe, a YAML file or a run folder."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        super().__call__(parser, namespace, str(find_config(str(values))), option_string)
+        super().__call__(parser, namespace, str(find_config(str(values))), option_string)  # type: ignore[no-untyped-call]
 
 
 def recipes() -> dict[str, Path]:
@@ -52,16 +55,31 @@ def find_config(name: str) -> Path:
 
 def config_parser(prog: str, description: str) -> ArgumentParser:
     """A parser with `--config` and an option for every field of `Config`."""
-    parser = ArgumentParser(prog=prog, description=description)
+    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action=_RecipeOrFile, help="recipe name, YAML file or run folder")
     parser.add_class_arguments(Config, as_group=False)
     return parser
 
 
-def config_from(parser: ArgumentParser, namespace: Namespace) -> Config:
-    """The checked configuration in what `parser` parsed."""
-    made = parser.instantiate_classes(namespace)
-    return Config(**{name: made[name] for name in Config.__dataclass_fields__})
+def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Config, Namespace]:
+    """Parse a command line.
+
+    Args:
+        parser: From `config_parser`, with the command's own options added.
+        arguments: Without the program's name.
+
+    Returns:
+        The checked configuration, and everything that was parsed.
+
+    Raises:
+        ValueError: for an unknown recipe, key or value.
+    """
+    try:
+        namespace = parser.parse_args(list(arguments), env=False)
+        made = parser.instantiate(namespace)
+    except argparse.ArgumentError as error:
+        raise ValueError(_sentence(str(error))) from error
+    return Config(**{name: made[name] for name in Config.__dataclass_fields__}), namespace
 
 
 def load_config(name: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -74,20 +92,47 @@ def load_config(name: str | Path | None = None, overrides: Sequence[str] = ()) -
     Raises:
         ValueError: for an unknown recipe, key or value.
     """
-    parser = config_parser("cti", "")
-    parser.exit_on_error = False
-    arguments = ([] if name is None else ["--config", str(find_config(str(name)))]) + list(overrides)
-    try:
-        return config_from(parser, parser.parse_args(arguments, env=False))
-    except Exception as error:
-        if type(error).__name__ != "ArgumentError":
-            raise
-        raise ValueError(str(error)) from error
+    arguments = ([] if name is None else ["--config", str(name)]) + list(overrides)
+    return parse_config(config_parser("cti", ""), arguments)[0]
 
 
 def dump_config(config: Config) -> str:
     """The whole configuration as YAML; `load_config` reads it back to an equal one."""
     return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+
+
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "tuple": "a list such as [a, b]"}
+
+
+def _sentence(message: str) -> str:
+    """jsonargparse's complaint as one line that says what to do."""
+    line = " ".join(message.split()).removesuffix(".")
+    if found := re.search(r"unrecognized arguments: --([\w.-]+)|Option '([\w.]+)' is not accepted", line):
+        return _unknown(found[1] or found[2])
+    if found := re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", line):
+        return _unknown(f"{found[1]}.{found[2]}")
+    if found := re.search(r'Parser key "([\w.]+)": Expected a (.+)\. Got value: (.*)', line):
+        name, kind, value = found.groups()
+        choices = ", ".join(re.findall(r"'([^']+)'", kind)) if "Literal" in kind else ""
+        wanted = f"one of {choices}" if choices else _KINDS.get(kind.removeprefix("<class '").removesuffix("'>"), kind)
+        return f"{name} is '{value}'; give {wanted}."
+    return f"{line}."
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, _names(Config()), n=1, cutoff=0.75)
+    meant = f"did you mean {near[0]}? " if near else ""
+    return f"There is no setting '{name}'; {meant}`cti run --help` lists them all."
+
+
+def _names(settings: Any, prefix: str = "") -> list[str]:
+    """All settings by their dotted names."""
+    found = []
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        name = f"{prefix}{field.name}"
+        found += _names(value, f"{name}.") if is_dataclass(value) else [name]
+    return found
 
 
 def _plain(value: Any) -> Any:

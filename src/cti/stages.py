@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cti.config import Config
-from cti.files import read_json, read_manifest, write_json, write_manifest, write_text
+from cti.files import MANIFEST, read_json, read_manifest, write_json, write_manifest, write_text
 from cti.settings import CONFIG_FILE, dump_config
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,8 @@ def run_stage(
         logger.info("%s: finished before, taken from %s", name, folder)
         result: dict[str, Any] = manifest["result"]
         return result
+    # Before the new settings are written: else a kill would leave an old result that seems to be theirs.
+    (folder / MANIFEST).unlink(missing_ok=True)
     write_text(folder / CONFIG_FILE, dump_config(config))
     write_json(folder / SETTINGS, settings)
     write_text(Path(config.out) / CONFIG_FILE, dump_config(config))

@@ -1,0 +1,74 @@
+"""Every section refuses values that would fail later, and names field and remedy."""
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import pytest
+
+from cti.config import (
+    AffinityConfig,
+    Config,
+    CrfConfig,
+    DataConfig,
+    MethodConfig,
+    ModelConfig,
+    PamrConfig,
+    RefineConfig,
+    ScoreConfig,
+    SeedsConfig,
+    SegmentConfig,
+    TrainConfig,
+)
+
+WRONG: list[tuple[Callable[..., Any], dict[str, Any]]] = [
+    (DataConfig, {"val_fraction": 1.0}),
+    (DataConfig, {"max_broken": -0.1}),
+    (DataConfig, {"max_pixels": 0}),
+    (ModelConfig, {"image_size": 0}),
+    (ModelConfig, {"infusion_index": -1}),
+    (ModelConfig, {"drop_path": 1.0}),
+    (MethodConfig, {"background_weight": -1.0}),
+    (MethodConfig, {"bank_size": 0}),
+    (MethodConfig, {"attention_blocks": 0}),
+    (TrainConfig, {"epochs": -1}),
+    (TrainConfig, {"batch_size": 0}),
+    (TrainConfig, {"lr": 0.0}),
+    (TrainConfig, {"weight_decay": -0.1}),
+    (TrainConfig, {"workers": -2}),
+    (SeedsConfig, {"scales": ()}),
+    (SeedsConfig, {"scales": (1.0, 0.0)}),
+    (SeedsConfig, {"long_side": -1}),
+    (SeedsConfig, {"blocks": -1}),
+    (ScoreConfig, {"threshold": 1.5}),
+    (SegmentConfig, {"network": "smp:Unet"}),
+    (SegmentConfig, {"scale_range": (2.0, 0.5)}),
+    (SegmentConfig, {"crop_size": 0}),
+    (SegmentConfig, {"window": 100, "stride": 101}),
+    (PamrConfig, {"dilations": ()}),
+    (PamrConfig, {"downscale": 0}),
+    (CrfConfig, {"label_confidence": 1.0}),
+    (CrfConfig, {"bilateral_sxy": 0.0}),
+    (AffinityConfig, {"stride": 6}),
+    (AffinityConfig, {"foreground": 0.2, "background": 0.3}),
+    (AffinityConfig, {"beta": 0.0}),
+    (RefineConfig, {"alpha": 0.0}),
+    (RefineConfig, {"preview": -1}),
+]
+
+
+@pytest.mark.parametrize(("section", "wrong"), WRONG, ids=lambda value: str(getattr(value, "__name__", value)))
+def test_wrong_values_are_refused(section: Callable[..., Any], wrong: dict[str, Any]) -> None:
+    name, value = next(reversed(wrong.items()))
+    with pytest.raises(ValueError, match=rf"\b{name} is .*;") as caught:
+        section(**wrong)
+    assert str(value).strip("()") in str(caught.value)
+
+
+def test_every_section_is_tried() -> None:
+    def sections(made: Any) -> set[str]:
+        inner = [getattr(made, field.name) for field in fields(made)]
+        nested = [value for value in inner if is_dataclass(value)]
+        return {type(value).__name__ for value in nested}.union(*map(sections, nested))
+
+    assert {getattr(section, "__name__", "") for section, _ in WRONG} == sections(Config())

@@ -211,9 +211,13 @@ class CTI(nn.Module):
 
     def first_blocks(self, images: Tensor) -> Tokens:
         """Blocks 0 .. infusion index: the same for a plain and an infused pass of the same images."""
+        return self._run(self.embed(images), range(self.infusion_index + 1))
+
+    def embed(self, images: Tensor) -> Tokens:
+        """What enters block 0: the class tokens, the same for all images, before the patch tokens."""
         patches, grid = self.backbone.embed(images)  # (B, N, D)
         tokens = torch.cat([self.class_tokens().expand(images.shape[0], -1, -1).to(patches.dtype), patches], dim=1)
-        return self._run(Tokens(tokens, grid), range(self.infusion_index + 1))
+        return Tokens(tokens, grid)
 
     def infuse(self, start: Tokens, class_tokens: Tensor) -> Tokens:
         """Average class tokens into those that leave block `infusion_index`.
@@ -237,7 +241,7 @@ class CTI(nn.Module):
         """
         joined = Tokens(torch.cat([start.tokens for start in starts]), starts[0].grid)
         end = self._run(joined, self.infused_blocks)
-        class_logits, patch_logits, patch_maps = (head.chunk(len(starts)) for head in self._heads(end.tokens, end.grid))
+        class_logits, patch_logits, patch_maps = (head.chunk(len(starts)) for head in self.heads(end.tokens, end.grid))
         return [
             CTIOutput(
                 class_logits[i],
@@ -249,7 +253,7 @@ class CTI(nn.Module):
             for i, (start, part) in enumerate(zip(starts, end.split(len(starts)), strict=True))
         ]
 
-    def _heads(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    def heads(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits (B, C), patch logits (B, C) and patch maps (B, K, h, w) of the last block's tokens."""
         C, K = len(self.classes), self.num_class_tokens
         class_logits = full_precision(tokens[:, K - C : K]).mean(dim=-1)

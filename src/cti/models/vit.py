@@ -4,6 +4,7 @@ timm keeps the modules and the pre-trained weights; what is ours is the way thro
 shows its matrix, so the few rows of it that the method looks at are recomputed from queries and keys.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -20,12 +21,19 @@ class QueriesKeys(NamedTuple):
     keys: Tensor
 
 
-def run_block(block: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Queries, keys and values, each (B, heads, T, d) -> `softmax(q k^T / sqrt(d)) v`, (B, heads, T, d)."""
+
+
+def run_block(
+    block: Any, tokens: Tensor, attend: Attend = F.scaled_dot_product_attention
+) -> tuple[Tensor, Tensor, Tensor]:
     """One pre-norm transformer block.
 
     Args:
         block: timm's `Block`.
         tokens: (B, T, D).
+        attend: How attention is computed: fused, or in the open for whoever wants its matrix.
 
     Returns:
         The block's output (B, T, D), its queries and its keys (B, heads, T, d).
@@ -35,7 +43,7 @@ def run_block(block: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     qkv = attention.qkv(block.norm1(tokens)).reshape(B, T, 3, attention.num_heads, attention.head_dim)
     queries, keys, values = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, d)
     queries, keys = attention.q_norm(queries), attention.k_norm(keys)
-    mixed = F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)  # (B, T, D)
+    mixed = attend(queries, keys, values).transpose(1, 2).flatten(2)  # (B, T, D)
     tokens = tokens + block.drop_path1(block.ls1(attention.proj(mixed)))
     tokens = tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
     return tokens, queries, keys

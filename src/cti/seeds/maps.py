@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cti.models import CTI, CTIOutput
+from cti.models.summed import summed_forward
 
 
 @torch.inference_mode()
@@ -37,8 +38,8 @@ def batch_maps(
     """
     B = len(images)
     both = torch.cat([images, images.flip(-1)]) if flip else images
-    out = model(both)
     used = model.all_blocks[-blocks:] if blocks else model.all_blocks
+    out = summed_forward(model, both, used) if any(kind != "patch" for kind in kinds) else model(both)
     channels = _channels(model, class_indices).to(images.device).repeat(1 + flip, 1)  # (B or 2B, most n [+ 1])
     maps = {kind: _add_mirrored(maps_of_kind(out, channels, kind, used), B) for kind in kinds}
     logits = ((out.class_logits + out.patch_logits) / 2).unflatten(0, (-1, B)).mean(dim=0)

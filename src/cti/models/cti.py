@@ -241,7 +241,11 @@ class CTI(nn.Module):
         """
         joined = Tokens(torch.cat([start.tokens for start in starts]), starts[0].grid)
         end = self._run(joined, self.infused_blocks)
-        class_logits, patch_logits, patch_maps = (head.chunk(len(starts)) for head in self.heads(end.tokens, end.grid))
+        heads = self.heads(end.tokens, end.grid)
+        # One pass alone is not cut: `chunk` would tie an exported graph to the batch size it was traced with.
+        class_logits, patch_logits, patch_maps = (
+            head.chunk(len(starts)) if len(starts) > 1 else (head,) for head in heads
+        )
         return [
             CTIOutput(
                 class_logits[i],

@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -205,6 +206,11 @@ def test_comparison(write_run: Callable[..., Path], tmp_path: Path) -> None:
     of_p7 = [alt for alt in page.values("img", "alt") if alt.endswith(", p7")]
     assert [alt for alt in of_p7 if alt.startswith("seed")] == ["seed, baseline, p7", "seed, cti, p7"]
     assert sum(alt.startswith("truth") for alt in of_p7) == 1
+    own = json.loads(
+        next(attributes["data-scores"] or "" for _, attributes in page.tags if attributes.get("data-name") == "p7")
+    )
+    assert own["seed, cti - baseline"] == pytest.approx(own["seed, cti"] - own["seed, baseline"])
+    assert f"cti: mIoU seed {100 * own['seed, cti']:.0f}, mask" in text
     before, after = (read_run(run).scores["val"]["seeds"]["refined"]["fixed"]["miou"] for run in runs)
     difference = re.search(r"seed, fixed ([\d.]+) ([\d.]+) \+([\d.]+) \+([\d.]+) to \+([\d.]+)", text)
     assert difference is not None

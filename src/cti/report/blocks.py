@@ -64,6 +64,18 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Row:
+    """Charts that belong side by side.
+
+    Args:
+        charts: At least one.
+    """
+
+    kind: ClassVar[str] = "row"
+    charts: tuple[Chart, ...]
+
+
+@dataclass(frozen=True)
 class Picture:
     """A small picture.
 
@@ -86,7 +98,7 @@ class Panel:
         name: Of the photo.
         list_name: The list it is from.
         tags: Names of its classes.
-        scores: mIoU of this one photo by what was scored.
+        scores: mIoU of this one photo by what was scored, and differences between runs: what to sort by.
         strips: Rows of pictures, each with a title (empty for a single run).
     """
 
@@ -139,7 +151,7 @@ class Words:
     caption: str = ""
 
 
-Block: TypeAlias = Table | Chart | Panels | Words
+Block: TypeAlias = Table | Chart | Row | Panels | Words
 
 
 @dataclass(frozen=True)

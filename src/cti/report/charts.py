@@ -88,6 +88,8 @@ def line_chart(
             fontsize=FONT,
             color=_INK,
         )
+    if all((np.mod(one.x, 1) == 0).all() for one in series):
+        axes.locator_params(axis="x", nbins=6, integer=True)  # there is no step 2.5
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(color=_LINES, alpha=0.35, linewidth=0.6)

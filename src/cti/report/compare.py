@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 from cti.data import Photo
 from cti.evaluation import Interval, paired_difference, score_masks, score_seeds
 from cti.evaluation.confusion import Counts
-from cti.report.blocks import MISSING, Block, Cell, Section, Table, Words
+from cti.report.blocks import MISSING, Block, Cell, Row, Section, Table, Words
 from cti.report.page import check_extra, write_page
 from cti.report.panels import build_panels
 from cti.report.run_folder import RunFolder, read_run
@@ -66,14 +67,17 @@ def compare_runs(runs: list[Path], out: Path) -> Path:
     return write_page(Path(out), "Runs side by side", names, sections)
 
 
-def paired_areas(folder: RunFolder, photos: Sequence[Photo], classes: Sequence[str]) -> dict[str, Counts]:
+def paired_areas(
+    folder: RunFolder, list_name: str, photos: Sequence[Photo], classes: Sequence[str]
+) -> dict[str, Counts]:
     """Per-photo areas (n, 3, K) of whatever the run has for all of the photos, by the names of `confusions`."""
     found: dict[str, Counts] = {}
     if folder.config is None:
         return found
     seeds = folder.path / "seeds"
-    if _covers(seeds, photos, "npz"):
-        scores = score_seeds(seeds, photos, classes, folder.config.score.threshold, bootstrap=1)
+    kind = next(iter(folder.scores[list_name].get("seeds", {}).values()), None)
+    if kind is not None and _covers(seeds, photos, "npz"):
+        scores = score_seeds(seeds, photos, classes, kind["fixed"]["threshold"], bootstrap=1)
         assert scores.fixed_areas is not None
         found[SEED_FIXED] = scores.fixed_areas
         if scores.free_areas is not None:
@@ -96,7 +100,7 @@ def differences(folders: Sequence[RunFolder], list_name: str) -> list[dict[str, 
     if photo_set is None or not photos:
         return [{} for _ in folders[1:]]
     try:
-        areas = [paired_areas(folder, photos, photo_set.classes) for folder in folders]
+        areas = [paired_areas(folder, list_name, photos, photo_set.classes) for folder in folders]
     except (OSError, ValueError) as error:
         logger.warning("The differences have no intervals: %s", error)
         return [{} for _ in folders[1:]]
@@ -155,7 +159,10 @@ def _training(folders: Sequence[RunFolder]) -> list[Block]:
 
 
 def _tokens(folders: Sequence[RunFolder]) -> list[Block]:
-    return [chart for folder in folders for chart in tsne_charts(run_tokens(folder), f"{folder.name}, ")]
+    """A row per block, a column per run."""
+    by_run = [tsne_charts(run_tokens(folder), f"{folder.name}, ") for folder in folders]
+    by_block = zip_longest(*by_run)  # networks may differ in depth
+    return [Row(tuple(chart for chart in charts if chart is not None)) for charts in by_block]
 
 
 def _settings(folders: Sequence[RunFolder]) -> list[Block]:

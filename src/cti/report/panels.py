@@ -135,19 +135,34 @@ def _panel(
             name: Picture(cell.caption, f"{cell.caption}{suffix}, {photo.id}", thumbnail(cell.image))
             for name, cell in row.cells.items()
         }
-        if len(runs) > 1:
-            if not strips:
-                strips.append(("", tuple(pictures[name] for name in ("photo", "truth") if name in pictures)))
-            strips.append((run.name, tuple(pictures[name] for name in pictures if name not in ("photo", "truth"))))
-        else:
+        own = {} if truth is None else _scores(masks, truth, len(photo_set.classes))
+        scores |= {f"{name}{suffix}": score for name, score in own.items()}
+        if len(runs) == 1:
             strips.append(("", tuple(pictures.values())))
-        if truth is not None:
-            for name, mask in masks.items():
-                score = photo_score(mask, truth, len(photo_set.classes))
-                if not np.isnan(score):
-                    scores[f"{name}{suffix}"] = score
+            continue
+        if not strips:
+            strips.append(("", tuple(pictures[name] for name in ("photo", "truth") if name in pictures)))
+        title = ", ".join(f"{name} {100 * score:.0f}" for name, score in own.items())
+        rest = tuple(picture for name, picture in pictures.items() if name not in ("photo", "truth"))
+        strips.append((f"{run.name}: mIoU {title}" if title else run.name, rest))
+    scores |= _gains(scores, [run.name for run in runs])
     tags = tuple(photo_set.classes[tag] for tag in photo.tags)
     return Panel(photo.id, list_name, tags, scores, tuple(strips)), values
+
+
+def _scores(masks: Mapping[str, NDArray[np.uint8]], truth: NDArray[np.uint8], num_classes: int) -> dict[str, float]:
+    found = {name: photo_score(mask, truth, num_classes) for name, mask in masks.items()}
+    return {name: score for name, score in found.items() if not np.isnan(score)}
+
+
+def _gains(scores: Mapping[str, float], runs: Sequence[str]) -> dict[str, float]:
+    """Differences of each further run to the first, by what both have."""
+    return {
+        f"{name}, {run} - {runs[0]}": scores[f"{name}, {run}"] - scores[f"{name}, {runs[0]}"]
+        for run in runs[1:]
+        for name in MASKS
+        if f"{name}, {run}" in scores and f"{name}, {runs[0]}" in scores
+    }
 
 
 def _row(

@@ -15,7 +15,7 @@ from cti.classes import BACKGROUND
 from cti.data import Photo
 from cti.data.datasets import TagDataset
 from cti.models import CTI
-from cti.report.blocks import Block, Table
+from cti.report.blocks import Block, Chart, Table
 from cti.report.charts import scatter_chart
 from cti.report.panels import choose_photos, hex_colour
 from cti.report.run_folder import RunFolder
@@ -137,12 +137,12 @@ def class_tokens(model: CTI, photos: Sequence[Photo]) -> list[LayerTokens]:
     ]
 
 
-def tsne_charts(layers: Sequence[LayerTokens], prefix: str = "") -> list[Block]:
+def tsne_charts(layers: Sequence[LayerTokens], prefix: str = "") -> list[Chart]:
     """One map per layer of the tokens of the photos' own classes (the paper's figure)."""
     from sklearn.manifold import TSNE
     from sklearn.metrics import silhouette_score
 
-    charts: list[Block] = []
+    charts: list[Chart] = []
     for layer in layers:
         tokens, groups = layer.tagged, layer.groups
         if len(tokens) < MIN_POINTS:

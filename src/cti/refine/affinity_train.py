@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
@@ -77,7 +78,8 @@ def train_affinity(
         order = np.random.default_rng((config.seed, epoch)).permutation(len(useful))
         losses = []
         starts = range(0, len(order), config.batch_size)
-        for start in track(starts, f"affinity, epoch {epoch + 1} of {config.epochs}", disable=not progress):
+        title = f"affinity, epoch {epoch + 1} of {config.epochs}"
+        for start in track(starts, title, console=Console(stderr=True), disable=not progress):
             batch = [useful[index] for index in order[start : start + config.batch_size]]
             for sample in batch:  # photos differ in size: one at a time, gradients added up
                 image = sample.load()

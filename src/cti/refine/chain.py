@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from cti.classes import IGNORE_INDEX
@@ -69,7 +70,9 @@ def refine_folder(
         work = out / "affinity"
         steps = build_steps(photos, seeds, config, work, features, progress)
         stream = refine_photos(todo, seeds, config, steps)
-        for refined in track(stream, "pseudo-masks", total=len(todo), disable=not progress):
+        for refined in track(
+            stream, "pseudo-masks", total=len(todo), console=Console(stderr=True), disable=not progress
+        ):
             if refined.photo.id in keep_steps:
                 for name, scores in refined.scores.items():
                     decided = decide(scores, refined.class_indices)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 
 from cti.config import RefineConfig
@@ -134,7 +135,7 @@ def build_steps(
             if net is None:
                 before = refine_photos(photos, seeds, config, steps)
                 if progress:
-                    before = iter(track(before, "confident pixels", total=len(photos)))
+                    before = iter(track(before, "confident pixels", total=len(photos), console=Console(stderr=True)))
                 net = train_affinity([_sample(refined, config) for refined in before], cache, config.affinity, progress)
                 save_affinity(net, path, fingerprint)
             steps.append(AffinityStep(net, cache))

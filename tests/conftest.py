@@ -18,6 +18,12 @@ def _found(variable: str, beside: str) -> Path | None:
     return path if path.exists() else None
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the data check's cache out of the user's own."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def animals_root() -> Path:
     """Real photos: the voc12-animals folder."""

@@ -146,7 +146,9 @@ def masks(config: Config) -> Result:
         scored = {photo.id for photo in photo_set.lists["score"] if photo.mask is not None}
         return refine_folder(photos, seed_folder, config.refine, out=folder, features=features, keep_steps=scored)
 
-    return run_stage(config, "masks", _settings(config, photo_set, MASK_SECTIONS), body)
+    previews = len(list((Path(config.out) / "masks" / "preview").glob("*.png")))
+    redo = previews < min(config.refine.preview, len(_union(photo_set, ("train", "score"))))
+    return run_stage(config, "masks", _settings(config, photo_set, MASK_SECTIONS), body, redo=redo)
 
 
 def segmenter(config: Config) -> Result:

@@ -15,12 +15,13 @@ logger = logging.getLogger(__name__)
 
 SETTINGS = "stage.json"
 
-# Where things lie and how many processes read them does not change a result.
+# Where things lie, how many processes read them and what is merely shown does not change a result.
 _IRRELEVANT = {
     "data": ("root",),
     "train": ("workers", "devices", "accelerator", "checkpoint_every"),
     "segment_train": ("workers", "devices", "accelerator", "checkpoint_every"),
     "seeds": ("batch_size",),
+    "refine": ("preview", "allow_missing"),
 }
 
 
@@ -40,6 +41,7 @@ def run_stage(
     body: Callable[[Path], dict[str, Any]],
     *,
     repeatable: bool = False,
+    redo: bool = False,
 ) -> dict[str, Any]:
     """Run one stage in `<config.out>/<name>`, unless it has been run.
 
@@ -49,6 +51,7 @@ def run_stage(
         settings: From `settings_of`: what the result depends on.
         body: Does the work in the folder, resuming what an earlier sitting left there; returns the result.
         repeatable: A cheap stage, which is simply done again when its settings change.
+        redo: Call `body` even if the stage is finished: something is to be added to it.
 
     Returns:
         The result, new or from the manifest.
@@ -64,12 +67,12 @@ def run_stage(
             f"{folder} was made with other settings ({changed}). Choose another --out, or remove the folder."
         )
     manifest = read_manifest(folder)
-    if manifest is not None and known == settings:
+    if manifest is not None and known == settings and not redo:
         logger.info("%s: finished before, taken from %s", name, folder)
         result: dict[str, Any] = manifest["result"]
         return result
-    # Before the new settings are written: else a kill would leave an old result that seems to be theirs.
-    (folder / MANIFEST).unlink(missing_ok=True)
+    if known != settings:  # before they are written: else a kill would leave an old result that seems to be theirs
+        (folder / MANIFEST).unlink(missing_ok=True)
     write_text(folder / CONFIG_FILE, dump_config(config))
     write_json(folder / SETTINGS, settings)
     write_text(Path(config.out) / CONFIG_FILE, dump_config(config))

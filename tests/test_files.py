@@ -1,0 +1,73 @@
+"""Files appear whole or not at all; a manifest is what makes a stage finished."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from cti.files import MANIFEST, atomic_path, read_json, read_manifest, write_json, write_manifest, write_text
+
+
+def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "numbers.npz"
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(b"half")
+        assert not target.exists()
+        assert temporary.suffix == ".npz"
+        assert temporary.parent == target.parent
+    assert target.read_bytes() == b"half"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "table.txt"
+    write_text(target, "old")
+
+    def write_half() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_text("new and only half")
+            raise OSError("disk is full")
+
+    with pytest.raises(OSError, match="disk is full"):
+        write_half()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_files_have_ordinary_permissions(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write_text(tmp_path / "a.txt", "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o644
+
+
+def test_json_keeps_letters_and_refuses_nan(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"class": "Straße"})
+    assert "Straße" in path.read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"miou": float("nan")})
+    assert read_json(path) == {"class": "Straße"}
+
+
+def test_a_damaged_json_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "half.json"
+    path.write_text('{"result": ')
+    with pytest.raises(ValueError, match=r"half\.json is not valid JSON"):
+        read_json(path)
+
+
+def test_a_manifest_says_what_made_the_result(tmp_path: Path) -> None:
+    assert read_manifest(tmp_path) is None
+    write_manifest(tmp_path, {"miou": 0.5}, stage="seeds", seed=3)
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    assert manifest["result"] == {"miou": 0.5}
+    assert (manifest["stage"], manifest["seed"]) == ("seeds", 3)
+    assert {"cti", "torch", "timm", "numpy"} <= manifest["versions"].keys()
+    assert json.loads((tmp_path / MANIFEST).read_text()) == manifest

@@ -1,0 +1,162 @@
+"""All stages on a tiny rendered set: what they leave, that they are not done twice, and life without masks."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cti import pipeline
+from cti.checkpoint import load_model
+from cti.config import Config
+from cti.data import load_mask
+from cti.data.shapes import SHAPES_CLASSES
+from cti.files import read_manifest
+from cti.seeds import read_seed
+from tiny_pipeline import tiny_config, tiny_shapes
+
+STAGES = ("train", "seeds", "masks", "segmenter", "scores")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_shapes(tmp_path_factory.mktemp("data") / "shapes")
+
+
+@pytest.fixture(scope="module")
+def config(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return tiny_config(photos, tmp_path_factory.mktemp("runs") / "run", seeds__predicted_tags="[val]")
+
+
+@pytest.fixture(scope="module")
+def results(config: Config) -> dict[str, Any]:
+    return pipeline.run(config)
+
+
+def test_every_stage_is_finished(config: Config, results: dict[str, Any]) -> None:
+    assert tuple(results) == STAGES
+    for name in STAGES:
+        manifest = read_manifest(Path(config.out) / name)
+        assert manifest is not None
+        assert manifest["result"] == json.loads(json.dumps(results[name]))
+
+
+def test_what_the_stages_leave(config: Config, results: dict[str, Any]) -> None:
+    run = Path(config.out)
+    model, facts = load_model(run / "train")
+    assert model.classes == SHAPES_CLASSES
+    assert facts["tag_thresholds"].keys() == set(SHAPES_CLASSES)
+    names = {f"shapes_{index:05d}" for index in range(12)}
+    assert {path.stem for path in (run / "seeds").glob("*.npz")} == names
+    assert len(list((run / "seeds" / "predicted").glob("*.npz"))) == 3
+    assert len(list((run / "masks").glob("*.png"))) == results["masks"]["photos"] == 9
+    assert {path.stem for path in (run / "segmenter" / "predictions" / "single").glob("*.png")} == names
+    assert (run / "train" / "lists" / "val.txt").read_text().split() == _list(config, "val")
+    assert not [path for path in run.rglob("*") if ".tmp" in path.name]
+
+
+def test_seeds_are_of_the_tagged_classes(config: Config, results: dict[str, Any]) -> None:
+    with (Path(config.data.root) / "labels.csv").open(newline="") as handle:
+        for row in csv.DictReader(handle):
+            seed = read_seed(Path(config.out) / "seeds" / f"{Path(row['image']).stem}.npz")
+            assert {SHAPES_CLASSES[index] for index in seed.class_indices} == set(row["tags"].split())
+            assert seed.size == (32, 32)
+
+
+def test_pseudo_masks_show_tagged_classes_only(config: Config, results: dict[str, Any]) -> None:
+    for path in (Path(config.out) / "masks").glob("*.png"):
+        seed = read_seed(Path(config.out) / "seeds" / f"{path.stem}.npz")
+        assert set(np.unique(load_mask(path))) <= {0, 255, *(index + 1 for index in seed.class_indices)}
+
+
+def test_scores_of_everything(config: Config, results: dict[str, Any]) -> None:
+    lists = results["scores"]["lists"]
+    assert lists.keys() == {"score", "val"}
+    for name, scores in lists.items():
+        assert scores["seeds"].keys() == {"refined", "fused", "patch"}
+        for kind in scores["seeds"].values():
+            assert 0 <= kind["fixed"]["miou"] <= kind["best"]["miou"] <= 1
+            assert kind["floors"]
+        assert 0 <= scores["segmentation"]["single"]["unsure_as_background"]["miou"] <= 1
+        assert ("masks" in scores) == (name == "score")  # pseudo-masks are made of photos to train on
+    assert "seeds_predicted_tags" in lists["val"]
+    with Image.open(results["scores"]["picture"]) as picture:
+        assert min(picture.size) > 100
+
+
+def test_a_second_call_does_nothing(
+    config: Config, results: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(*arguments: object, **options: object) -> None:
+        raise AssertionError("a finished stage was done again")
+
+    for name in ("fit", "extract_seeds", "refine_folder", "predict_folder", "score_run"):
+        monkeypatch.setattr(pipeline, name, never)
+    before = {path: path.stat().st_mtime_ns for path in Path(config.out).rglob("*") if path.is_file()}
+    again = pipeline.run(config)
+    assert json.loads(json.dumps(again)) == json.loads(json.dumps(results))
+    assert {path: path.stat().st_mtime_ns for path in Path(config.out).rglob("*") if path.is_file()} == before
+
+
+def test_scores_are_taken_again_when_asked_otherwise(photos: Path, config: Config, results: dict[str, Any]) -> None:
+    higher = tiny_config(photos, Path(config.out), seeds__predicted_tags="[val]", score__threshold="0.9")
+    fixed = pipeline.scores(higher)["lists"]["val"]["seeds"]["refined"]["fixed"]
+    assert fixed["threshold"] == pytest.approx(0.9)
+    assert pipeline.scores(config)["lists"] == json.loads(json.dumps(results["scores"]["lists"]))
+
+
+def test_another_learning_rate_in_the_same_folder_is_refused(
+    photos: Path, config: Config, results: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=r"train\.lr: 0\.001 there, 0\.1 now"):
+        pipeline.run(tiny_config(photos, Path(config.out), train__lr="0.1"))
+
+
+def test_other_photos_in_the_same_folder_are_refused(config: Config, results: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="photos: "):
+        pipeline.train(tiny_config(tiny_shapes(tmp_path / "shapes", count=16), Path(config.out)))
+
+
+@pytest.mark.parametrize(
+    ("stage", "sentence"),
+    [("seeds", "run `cti train` first"), ("masks", "`cti seeds`"), ("segmenter", "`cti refine`")],
+)
+def test_stages_out_of_turn_say_what_comes_first(photos: Path, stage: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        pipeline.STAGES[stage](tiny_config(photos, tmp_path))
+
+
+def test_photos_of_ones_own_without_masks(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder and labels.csv, found by CTI_DATA: no lists, no classes.txt, no masks, odd names."""
+    mine = tmp_path / "mine"
+    (mine / "garden party").mkdir(parents=True)
+    rows = [["image", "tags"]]
+    with (photos / "labels.csv").open(newline="") as handle:
+        for number, row in enumerate(csv.DictReader(handle)):
+            name = f"garden party/IMG {number}.PNG"
+            shutil.copyfile(photos / "images" / row["image"], mine / name)
+            rows.append([name, row["tags"].replace(" ", ";")])
+    with (mine / "labels.csv").open("w", newline="") as handle:
+        csv.writer(handle).writerows(rows)
+    monkeypatch.setenv("CTI_DATA", str(mine))
+    config = tiny_config(Path(), tmp_path / "run", data__root="", data__val_fraction="0.25")
+    results = pipeline.run(config)
+    assert results["scores"]["lists"] == {}
+    assert "have no masks, so nothing is scored" in caplog.text
+    assert Path(results["scores"]["picture"]).is_file()
+    assert results["train"]["tags"]["map"] is not None
+    predictions = (tmp_path / "run" / "segmenter" / "predictions" / "single").glob("*.png")
+    assert {path.stem for path in predictions} == {f"garden party__IMG {number}" for number in range(12)}
+    held_out = (tmp_path / "run" / "train" / "lists" / "val.txt").read_text().splitlines()
+    assert len(held_out) == 3
+    assert not {path.stem for path in (tmp_path / "run" / "masks").glob("*.png")} & set(held_out)
+
+
+def _list(config: Config, name: str) -> list[str]:
+    return (Path(config.data.root) / "lists" / f"{name}.txt").read_text().split()

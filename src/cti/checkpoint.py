@@ -9,6 +9,7 @@ import safetensors.torch
 from cti.config import ModelConfig
 from cti.files import atomic_path, read_json, write_json
 from cti.models import CTI
+from cti.models.weights import read_state_dict
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -25,9 +26,9 @@ def save_model(folder: Path | str, model: CTI, facts: dict[str, Any] | None = No
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_path(Path(folder) / WEIGHTS) as temporary:
         safetensors.torch.save_file(state, temporary)
+    shared = replace(model.config, weights=Path(model.config.weights).name)  # no paths of this machine
     write_json(
-        Path(folder) / CONFIG,
-        {"type": "cti", "classes": model.classes, "model": asdict(model.config), **(facts or {})},
+        Path(folder) / CONFIG, {"type": "cti", "classes": model.classes, "model": asdict(shared), **(facts or {})}
     )
 
 
@@ -38,7 +39,7 @@ def load_model(folder: Path | str) -> tuple[CTI, dict[str, Any]]:
         The network on the CPU in eval mode, and the whole of `config.json`.
 
     Raises:
-        ValueError: if the folder holds no such network.
+        ValueError: if the folder holds no such network, or one that is damaged or of another version.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
@@ -46,7 +47,9 @@ def load_model(folder: Path | str) -> tuple[CTI, dict[str, Any]]:
     facts = read_json(folder / CONFIG)
     if facts.get("type") != "cti":
         raise ValueError(f"{folder / CONFIG} describes a '{facts.get('type')}', not a CTI network.")
-    config = replace(ModelConfig(**facts["model"]), weights="none")
-    model = CTI.from_config(facts["classes"], config)
-    model.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    try:
+        model = CTI.from_config(facts["classes"], replace(ModelConfig(**facts["model"]), weights="none"))
+        model.load_state_dict(read_state_dict(folder / WEIGHTS))
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"The network in {folder} is not one of this version of cti ({error}).") from error
     return model.eval(), facts

@@ -68,17 +68,19 @@ def label(arguments: list[str]) -> Answer:
     """Masks for new photos."""
     parser = _parser("label")
     parser.add_argument("photos", nargs="+", help="photos or folders of photos")
-    parser.add_argument("--model", required=True, help="run folder, or a model saved by save_pretrained")
+    parser.add_argument("--model", required=True, help="run folder, saved network, or id on the Hugging Face hub")
     parser.add_argument("--tags", nargs="+", default=None, help="classes in these photos; CTI itself makes the masks")
     parser.add_argument("--out", default="labels", help="folder of the masks (default: %(default)s)")
+    parser.add_argument(
+        "--use", choices=("cti", "segmenter"), help="which network (default: the segmenter, with --tags CTI)"
+    )
     parser.add_argument(
         "--threshold", type=threshold, help="background score from 0 to 1, or free (default: the run's)"
     )
     given = parser.parse_args(arguments)
     from cti.label import label as label_photos
 
-    photos = [Path(photo) for photo in given.photos]
-    return 0, label_photos(photos, given.model, Path(given.out), given.tags, threshold=given.threshold)
+    return 0, label_photos(given.photos, given.model, given.out, given.tags, given.use, given.threshold)
 
 
 def threshold(text: str) -> float | Literal["free"]:
@@ -114,14 +116,38 @@ def compare(arguments: list[str]) -> Answer:
 def export(arguments: list[str]) -> Answer:
     """Other formats."""
     from cti.export import FORMATS
-    from cti.export import export as export_run
 
     parser = _parser("export")
-    parser.add_argument("run", help="run folder")
-    parser.add_argument("--to", required=True, choices=FORMATS, help="format")
-    parser.add_argument("--out", default=None, help="file or folder to write (default: in the run folder)")
+    parser.add_argument("run", help="run folder, folder that `cti label` wrote, or (onnx) saved network")
+    formats = "; ".join(f"{name}: {text}" for name, text in FORMATS.items())
+    parser.add_argument("--to", required=True, choices=FORMATS, metavar="FORMAT", help=formats)
+    parser.add_argument("--out", default=None, help="file or folder to write (default: in export/ of the run)")
+    parser.add_argument(
+        "--stage",
+        choices=("train", "masks", "segmenter"),
+        help="whose result (default: the segmenter's masks where it has finished; onnx: every network)",
+    )
+    parser.add_argument("--list", default="", help="list of the run, or file of photo ids (default: all with a mask)")
+    parser.add_argument("--photos", default=None, help="voc-submission: folder of listed photos that are not the run's")
+    parser.add_argument("--shape", choices=("polygons", "rle"), default="polygons", help="coco (default: %(default)s)")
+    parser.add_argument(
+        "--per", choices=("class", "component"), default="class", help="coco: one annotation per ... (default: class)"
+    )
     given = parser.parse_args(arguments)
-    return 0, export_run(Path(given.run), given.to, None if given.out is None else Path(given.out))
+    from cti.export.run import export as export_run
+
+    images = None if given.photos is None else Path(given.photos)
+    result = export_run(
+        given.run,
+        given.to,
+        given.out,
+        stage=given.stage,
+        listed=given.list,
+        images=images,
+        shape=given.shape,
+        per=given.per,
+    )
+    return 0, result
 
 
 def serve(arguments: list[str]) -> Answer:

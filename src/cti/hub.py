@@ -62,14 +62,17 @@ def about_run(run: Path, stage: str, facts: dict[str, Any]) -> dict[str, Any]:
     """
     settings = facts.get("model") or facts.get("segment") or {}
     network = str(settings.get("network", ""))
-    backbone = network.split(":")[2] if network.startswith("smp:") else settings.get("backbone", "")
+    smp = network.startswith("smp:")
+    backbone = network.split(":")[2] if smp else settings.get("backbone", "")
     weights = str(settings.get("weights", ""))
     trained = _result(run, stage)
     about: dict[str, Any] = {
         "backbone": backbone,
-        "weights": weights if weights in ("timm", "none") else Path(weights).name,  # no paths of this machine
-        "licence": _licence(backbone) if weights == "timm" else "",
+        # No paths of this machine; for `smp:` "timm" stands for that library's own ImageNet weights.
+        "weights": {"timm": "smp"}.get(weights, weights) if smp and not Path(weights).suffix else Path(weights).name,
+        "licence": _licence(backbone) if weights == "timm" and not smp else "",
         "photos": trained.get("photos"),
+        "real_masks": settings.get("masks") == "real",
     }
     if "tags" in trained:
         about["tags"] = {"map": trained["tags"]["map"], "f1": trained.get("tag_f1")}
@@ -81,11 +84,12 @@ def about_run(run: Path, stage: str, facts: dict[str, Any]) -> dict[str, Any]:
     return about
 
 
-def model_card(facts: dict[str, Any]) -> str:
+def model_card(facts: dict[str, Any], name: str = "FOLDER") -> str:
     """The `README.md` of a network, with the metadata the hub reads.
 
     Args:
         facts: Its `config.json`, with the entry `about`.
+        name: What to give to `from_pretrained`.
     """
     about = facts.get("about", {})
     classes = facts["classes"]
@@ -98,7 +102,12 @@ def model_card(facts: dict[str, Any]) -> str:
         tags=["weakly-supervised-semantic-segmentation", "class-token-infusion"],
     )
     what = (
-        "A segmentation network, trained on masks that Class Token Infusion made from image-level tags."
+        "A segmentation network, trained on "
+        + (
+            "pixel labels."
+            if about.get("real_masks")
+            else "masks that Class Token Infusion made from image-level tags."
+        )
         if segmenter
         else "A Class Token Infusion (CTI) network: a vision transformer, trained on image-level tags, whose class "
         "tokens say where each class is."
@@ -114,7 +123,7 @@ def model_card(facts: dict[str, Any]) -> str:
         what,
         "## Use",
         "```python\nfrom cti import Predictor\n\n"
-        f"predictor = Predictor.from_pretrained('...')  # this repository or folder\n{use}\n"
+        f"predictor = Predictor.from_pretrained('{name}')\n{use}\n"
         "prediction.save('out')\n```",
         "## Classes",
         ", ".join(f"{index} {name}" for index, name in enumerate(("background", *classes))) + ".",
@@ -133,7 +142,8 @@ def model_card(facts: dict[str, Any]) -> str:
 def _data_text(about: dict[str, Any]) -> str:
     if not about.get("photos"):
         return "Not recorded."
-    return f"{about['photos']} photos with image-level tags; no pixel labels were used unless the scores below say so."
+    kind = "with pixel labels" if about.get("real_masks") else "with image-level tags; no pixel label was used"
+    return f"{about['photos']} photos {kind}."
 
 
 def _scores_text(about: dict[str, Any]) -> str:
@@ -156,6 +166,8 @@ def _licence_text(about: dict[str, Any]) -> str:
         return "The backbone was trained from scratch; there are no pre-trained weights."
     if weights == "timm":
         return f"Started from timm's weights of {backbone}, licence: {licence or 'not stated by timm; look it up'}."
+    if weights == "smp":
+        return f"Started from the ImageNet weights of {backbone} in segmentation-models-pytorch; look up their licence."
     if weights:
         return f"Started from the local file {weights} for {backbone}; the licence of that file applies."
     return "Not recorded."

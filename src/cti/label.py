@@ -1,10 +1,12 @@
 """Masks for new photos: `cti label`. It goes on where it stopped, and a photo that cannot be read stops nothing."""
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import track
 
@@ -43,7 +45,8 @@ def label(
         max_pixels: Larger photos are skipped.
 
     Returns:
-        How many photos were `labelled` now and `kept` from before; `skipped`, path -> reason; `classes`, `use`, `out`.
+        How many photos were `labelled` now and `kept` from before; `skipped`, path -> reason; `photos`, id -> path of
+        each that has a mask; `classes`, `use`, `out`.
 
     Raises:
         FileNotFoundError: if a named photo or folder does not exist.
@@ -56,9 +59,16 @@ def label(
     predictor = Predictor.from_pretrained(run, use)
     if tags is not None:
         class_indices(tags, predictor.classes)
-    _claim(target, {"network": str(run), "use": use, "tags": tags and sorted(tags), "threshold": threshold})
+    _claim(
+        target,
+        {
+            "network": _digest(predictor.backend.network),
+            "tags": tags if tags is None else sorted(set(tags)),
+            "threshold": threshold,
+        },
+    )
     write_text(target / "classes.txt", "".join(f"{name}\n" for name in predictor.classes))
-    for leftover in target.glob(".*.tmp.png"):
+    for leftover in target.rglob(".*.tmp.png"):
         leftover.unlink()  # a killed run's unfinished file
     missing = {name: path for name, path in found.items() if not (target / f"{name}.png").is_file()}
     skipped: dict[str, str] = {}
@@ -74,10 +84,13 @@ def label(
             with atomic_path(target / OVERLAYS / f"{name}.png") as temporary:
                 prediction.overlay().save(temporary)
         save_mask(target / f"{name}.png", prediction.mask)  # last: its being there says that the photo is done
+    labelled, kept = len(missing) - len(skipped), len(found) - len(missing)
+    logger.info("%d photos labelled, %d kept, %d skipped: %s", labelled, kept, len(skipped), target)
     result = {
-        "labelled": len(missing) - len(skipped),
-        "kept": len(found) - len(missing),
+        "labelled": labelled,
+        "kept": kept,
         "skipped": skipped,
+        "photos": {name: str(path.resolve()) for name, path in found.items() if str(path) not in skipped},
         "classes": predictor.classes,
         "use": use,
         "out": str(target),
@@ -135,7 +148,20 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     """Say in the folder how its masks are made, or refuse one whose masks were made otherwise."""
     path = folder / SETTINGS
     known = read_json(path) if path.is_file() else settings
-    if known != settings:
-        changed = ", ".join(f"{name} {known.get(name)!r}, now {settings[name]!r}" for name in settings)
-        raise ValueError(f"{folder} holds masks made with {changed}; choose another folder.")
+    changed = [
+        f"{name} {known.get(name)!r}, now {settings[name]!r}" for name in settings if known.get(name) != settings[name]
+    ]
+    if changed:
+        raise ValueError(
+            f"{folder} holds masks that were made otherwise ({'; '.join(changed)}); choose another folder."
+        )
     write_json(path, settings)
+
+
+def _digest(network: torch.nn.Module) -> str:
+    """A name for these very weights: a path may come to hold others."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -7,7 +7,7 @@ predictor("photo.jpg", tags=["cat"]).save("out")
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
@@ -182,7 +182,8 @@ class SegmenterBackend:
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
         """See `Backend`."""
-        save_segmenter(folder, self.network, self.config, self.classes)
+        shared = replace(self.config, masks=Path(self.config.masks).name, weights=Path(self.config.weights).name)
+        save_segmenter(folder, self.network, shared, self.classes)  # no paths of this machine
         write_json(folder / CONFIG, read_json(folder / CONFIG) | facts)
 
     def _refined(self, image: Image.Image, probabilities: Tensor, present: NDArray[Any]) -> Tensor:
@@ -315,9 +316,7 @@ class Predictor:
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the network as `from_pretrained` reads it: `config.json`, `model.safetensors`, and a model card."""
-        target = Path(folder)
-        self.backend.save(target, {"about": self.about})
-        write_text(target / CARD, model_card(read_json(target / CONFIG)))
+        self._save(Path(folder), Path(folder).name)
 
     def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
         """Publish the network with its model card on the Hugging Face hub.
@@ -334,8 +333,12 @@ class Predictor:
             ValueError: if the hub cannot be reached or refuses.
         """
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
+            self._save(Path(folder), repo_id)
             return push_folder(Path(folder), repo_id, private=private, token=token)
+
+    def _save(self, folder: Path, name: str) -> None:
+        self.backend.save(folder, {"about": self.about})
+        write_text(folder / CARD, model_card(read_json(folder / CONFIG), name))
 
 
 def _model_folder(root: Path, use: Use | None) -> Path:

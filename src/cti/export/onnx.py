@@ -75,11 +75,12 @@ class SegmenterGraph(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Class probabilities (B, 1 + C, H, W), background first, of RGB images (B, 3, H, W) in [0, 1]."""
+        B = images.shape[0]
         normal = _normalised(images, self.network)
         if not self.flip:
             return self.network(normal).softmax(dim=1)
-        there, back = self.network(torch.cat([normal, normal.flip(-1)])).softmax(dim=1).chunk(2)
-        return (there + back.flip(-1)) / 2
+        both = self.network(torch.cat([normal, normal.flip(-1)])).softmax(dim=1)
+        return (both[:B] + both[B:].flip(-1)) / 2
 
 
 def export_onnx(predictor: Predictor, out: Path | str) -> dict[str, Any]:

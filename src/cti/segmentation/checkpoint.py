@@ -8,6 +8,7 @@ import safetensors.torch
 
 from cti.config import SegmentConfig
 from cti.files import atomic_path, read_json, write_json
+from cti.models.weights import read_state_dict
 from cti.segmentation.networks import Segmenter, build_segmenter
 
 CONFIG = "config.json"
@@ -29,7 +30,7 @@ def load_segmenter(folder: Path | str) -> tuple[Segmenter, SegmentConfig, tuple[
         The network on the CPU in eval mode, its configuration and its classes.
 
     Raises:
-        ValueError: if the folder holds no segmenter.
+        ValueError: if the folder holds no segmenter, or one that is damaged or of another version.
     """
     folder = Path(folder)
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
@@ -37,8 +38,11 @@ def load_segmenter(folder: Path | str) -> tuple[Segmenter, SegmentConfig, tuple[
     facts = read_json(folder / CONFIG)
     if facts.get("type") != "segmenter":
         raise ValueError(f"{folder / CONFIG} describes a '{facts.get('type')}', not a segmenter.")
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["segment"].items()}
-    config = SegmentConfig(**fields)
-    network = build_segmenter(replace(config, weights="none"), len(facts["classes"]))
-    network.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    try:
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["segment"].items()}
+        config = SegmentConfig(**fields)
+        network = build_segmenter(replace(config, weights="none"), len(facts["classes"]))
+        network.load_state_dict(read_state_dict(folder / WEIGHTS))
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"The network in {folder} is not one of this version of cti ({error}).") from error
     return network.eval(), config, tuple(facts["classes"])

@@ -112,6 +112,8 @@ class MethodConfig:
         attention_blocks: The last so many blocks give class-to-patch attention to the background loss.
         positive_weight: Power p of the weight (negatives/positives)^p of a class's positive tags; 0 = the paper's
             unweighted loss, above 0 lifts rare classes.
+        crop_scale: Smallest and largest area of a training view, as a share of the photo's. Small views of photos with
+            several small objects often lose what the tags name; raise the first number there.
     """
 
     background_weight: float = 0.1
@@ -123,10 +125,13 @@ class MethodConfig:
     detach_patch_maps_in_background: bool = False
     attention_blocks: int = 6
     positive_weight: float = 0.0
+    crop_scale: tuple[float, float] = (0.3, 1.2)
 
     def __post_init__(self) -> None:
         for name in ("background_weight", "intra_weight", "cross_weight", "positive_weight"):
             _check(getattr(self, name) >= 0, f"method.{name} is {getattr(self, name)}; give 0 or more.")
+        low, high = self.crop_scale
+        _check(0 < low <= high, f"method.crop_scale is {self.crop_scale}; give 0 < smallest <= largest.")
         _check(self.bank_size > 0, f"method.bank_size is {self.bank_size}; give 1 or more.")
         _check(self.attention_blocks > 0, f"method.attention_blocks is {self.attention_blocks}; give 1 or more.")
 

@@ -74,6 +74,7 @@ def train(config: Config) -> Result:
             config.train.seed,
             early_size=config.model.early_size,
             early_epochs=config.model.early_epochs,
+            crop_scale=config.method.crop_scale,
         )
         step = CTIStep(model, config.method, positive_weights(photos, num_classes, config.method.positive_weight))
         groups = parameter_groups(step, config.train, new=NEW_PARTS, no_decay=("cls_token",))

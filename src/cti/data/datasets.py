@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from cti.data.images import MAX_PIXELS
 from cti.data.photos import Photo
-from cti.data.transforms import TwoViews, WholeView
+from cti.data.transforms import CROP_SCALE, TwoViews, WholeView
 
 
 class TwoViewDataset(Dataset[dict[str, Tensor]]):
@@ -27,6 +27,7 @@ class TwoViewDataset(Dataset[dict[str, Tensor]]):
         max_pixels: Larger photos are refused.
         early_size: Side of a view in the first `early_epochs`, in pixels.
         early_epochs: Epochs of small views.
+        crop_scale: Smallest and largest area of a view, as a share of the photo's.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class TwoViewDataset(Dataset[dict[str, Tensor]]):
         max_pixels: int = MAX_PIXELS,
         early_size: int = 0,
         early_epochs: int = 0,
+        crop_scale: tuple[float, float] = CROP_SCALE,
     ) -> None:
         self.photos = tuple(photos)
         self.num_classes = num_classes
         self.seed = seed
         self.early_epochs = early_epochs
-        self.views = TwoViews(image_size, mean, std, max_pixels)
-        self.early_views = TwoViews(early_size or image_size, mean, std, max_pixels)
+        self.views = TwoViews(image_size, mean, std, max_pixels, crop_scale)
+        self.early_views = TwoViews(early_size or image_size, mean, std, max_pixels, crop_scale)
 
     def __len__(self) -> int:
         return len(self.photos)

@@ -25,7 +25,7 @@ RAND_AUGMENT = "rand-m9-mstd0.5-inc1"
 Box = tuple[int, int, int, int]  # left, upper, right, lower in pixels
 
 
-def draw_crop(size: tuple[int, int]) -> Box:
+def draw_crop(size: tuple[int, int], scale: tuple[float, float] = CROP_SCALE) -> Box:
     """Draw the box of a random resized crop (docs/method.md): area 0.3 to 1.2 of the photo, aspect 3:4 to 4:3.
 
     A box that does not fit into the photo is drawn again, up to ten times, then the largest centred box of a permitted
@@ -34,10 +34,11 @@ def draw_crop(size: tuple[int, int]) -> Box:
 
     Args:
         size: (width, height) of the photo.
+        scale: Smallest and largest area of a crop, as a share of the photo's.
     """
     # Only the size of the stand-in is looked at, and a view of one pixel costs nothing.
     stand_in = torch.empty(1).expand(3, size[1], size[0])
-    top, left, height, width = RandomResizedCropAndInterpolation.get_params(stand_in, CROP_SCALE, CROP_RATIO)
+    top, left, height, width = RandomResizedCropAndInterpolation.get_params(stand_in, scale, CROP_RATIO)
     left, top = min(left, size[0] - 1), min(top, size[1] - 1)  # a photo of a few pixels can give an empty box
     return left, top, left + max(1, width), top + max(1, height)
 
@@ -71,13 +72,20 @@ class TwoViews:
         mean: Per channel, in [0, 1].
         std: Per channel, in [0, 1].
         max_pixels: Larger photos are refused.
+        crop_scale: Smallest and largest area of a view, as a share of the photo's.
     """
 
     def __init__(
-        self, image_size: int, mean: Sequence[float], std: Sequence[float], max_pixels: int = MAX_PIXELS
+        self,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        max_pixels: int = MAX_PIXELS,
+        crop_scale: tuple[float, float] = CROP_SCALE,
     ) -> None:
         self.image_size = image_size
         self.max_pixels = max_pixels
+        self.crop_scale = crop_scale
         self.normalize = Normalize(mean, std)
         self.rand_augment = rand_augment(image_size, mean)
 
@@ -91,7 +99,8 @@ class TwoViews:
         side = self.image_size
         with open_image(path, self.max_pixels) as opened:
             width, height = oriented_size(opened)
-            boxes = draw_crop((width, height)), draw_crop((width, height))
+            first_box, second_box = (draw_crop((width, height), self.crop_scale) for _ in range(2))
+            boxes = first_box, second_box
             # The smaller crop says how much detail is needed; a JPEG can be decoded at 1/2, 1/4 or 1/8 for less.
             spare = min(min(right - left, lower - upper) for left, upper, right, lower in boxes) // side
             if spare > 1:

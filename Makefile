@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXTRAS ?= dev
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help setup quickstart test test-data test-slow test-web lint format clean
+.PHONY: help setup quickstart bench test test-data test-slow test-web lint format clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ test-web: setup  ## The web page in a headless Chromium, which is installed if i
 	$(BIN)/python -c "import gradio, playwright" 2>/dev/null || $(BIN)/python -m pip install --quiet -e ".[web-test]"
 	test -x $(CHROMIUM) || { apt-get update -q && apt-get install -y -q chromium; }
 	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -m web
+
+bench: setup  ## Measure speed and memory against the plain reference: about 12 quiet minutes
+	$(BIN)/python -m benchmarks
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

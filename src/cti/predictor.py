@@ -345,7 +345,7 @@ def _model_folder(root: Path, use: Use | None) -> Path:
     """The folder of the network itself: `root`, or a stage of the run `root`."""
     if not (root / CONFIG).is_file():
         folder = root / _STAGE[use or "cti"]
-        if read_manifest(folder) is None:
+        if read_manifest(folder) is None or not (folder / CONFIG).is_file():
             raise ValueError(
                 f"{root} is neither a saved network ({CONFIG}) nor a run whose stage {folder.name} has finished; give "
                 "the run folder of `cti run`, or wait for the stage."

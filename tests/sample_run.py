@@ -1,0 +1,98 @@
+"""A small finished run: rendered photos of several sizes, random networks, everything else made by the stages."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from cti import pipeline
+from cti.checkpoint import save_model
+from cti.config import Config, DataConfig, ModelConfig, RefineConfig, ScoreConfig, SeedsConfig, SegmentConfig
+from cti.data.shapes import render_scene
+from cti.files import write_manifest
+from cti.models import CTI
+from cti.segmentation.checkpoint import save_segmenter
+from cti.segmentation.networks import Segmenter, build_segmenter
+from cti.segmentation.predict import predict_folder
+from cti.settings import dump_config
+
+CLASSES = ("cat", "dog", "sofa")  # of VOC, so that a submission can be made
+SIZES = ((40, 64), (64, 40), (48, 48), (33, 57), (64, 64), (57, 40))
+UNLISTED = "holiday"  # a photo in the folder that has no tags
+THRESHOLD = 0.3
+
+
+def tiny_cti(seed: int = 0, background: str = "token") -> CTI:
+    """Three blocks on patches of 8 pixels, moved off their near-zero start."""
+    torch.manual_seed(seed)
+    settings = ModelConfig(
+        backbone="vit", weights="none", image_size=32, patch_size=8, embed_dim=32, depth=3, num_heads=2, drop_path=0.0,
+        infusion_index=0, background=background,
+    )  # fmt: skip
+    return shaken(CTI.from_config(CLASSES, settings)).eval()
+
+
+def tiny_segmenter(seed: int = 0, network: str = "vit-upsample") -> tuple[Segmenter, SegmentConfig]:
+    torch.manual_seed(seed)
+    config = SegmentConfig(
+        network=network, backbone="vit", weights="none", crop_size=32, embed_dim=32, depth=2, num_heads=2,
+        patch_size=8, drop_path=0.0,
+    )  # fmt: skip
+    return shaken(build_segmenter(config, len(CLASSES)), 0.2).eval(), config
+
+
+def shaken(network: Any, by: float = 0.05) -> Any:
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * by)
+    return network
+
+
+def write_photos(root: Path) -> dict[str, Path]:
+    """A folder data set: `p0` .. `p5`, of which `p4` and `p5` are val, and one photo without tags."""
+    (root / "images").mkdir(parents=True)
+    (root / "lists").mkdir()
+    lines = ["image,tags"]
+    photos = {}
+    for index, (height, width) in enumerate(SIZES):
+        path = root / "images" / f"p{index}.jpg"
+        Image.fromarray(render_scene(0, index, 64).image[:height, :width]).save(path, quality=95)
+        tags = (CLASSES[index % 3],) if index % 2 else (CLASSES[index % 3], CLASSES[(index + 1) % 3])
+        lines.append(f'{path.name},"{";".join(tags)}"')
+        photos[path.stem] = path
+    Image.fromarray(render_scene(0, 9, 64).image[:44]).save(root / "images" / f"{UNLISTED}.png")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    (root / "lists" / "train.txt").write_text("p0\np1\np2\np3\n")
+    (root / "lists" / "val.txt").write_text("p4\np5\n")
+    return photos
+
+
+def make_run(folder: Path, seeds: SeedsConfig | None = None) -> Path:
+    """Write photos and a run in `folder`; returns the run's folder."""
+    write_photos(folder / "photos")
+    model, (network, segment) = tiny_cti(), tiny_segmenter()
+    config = Config(
+        out=str(folder / "run"),
+        data=DataConfig(root=str(folder / "photos")),
+        model=model.config,
+        seeds=seeds or SeedsConfig(long_side=48, scales=(1.0, 1.5)),
+        score=ScoreConfig(threshold=THRESHOLD),
+        refine=RefineConfig(steps=()),
+        segment=segment,
+    )
+    run = folder / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(dump_config(config))
+    save_model(run / "train", model, {"tag_thresholds": {"cat": 0.1, "dog": -0.1, "sofa": 0.0}})
+    average = dict.fromkeys(CLASSES, 0.5)
+    tags = {"tags": {"map": 0.5, "average_precision": average, "left_out": []}, "tag_f1": 0.6}
+    write_manifest(run / "train", {"classes": CLASSES, "photos": 4, "notes": [], **tags}, stage="train")
+    pipeline.seeds(config)
+    pipeline.masks(config)
+    save_segmenter(run / "segmenter", network, segment, CLASSES)
+    photos = pipeline.sound_photos(config).photos()
+    predict_folder(network, photos, run / "segmenter" / "predictions" / "single", segment)
+    write_manifest(run / "segmenter", {"classes": CLASSES, "photos": 4, "variants": ["single"]}, stage="segmenter")
+    return run

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from cti.data.images import SUFFIXES
+from cti.prediction import Threshold
 from cti.web.cards import Card, Desk
 from cti.web.guards import Limits
 from cti.web.review import VERDICTS, Review, Verdict
@@ -22,16 +23,17 @@ MANY_CLASSES = 30  # from here on tags are a searchable list instead of boxes
 OPACITY = 0.5
 MARKS: dict[Verdict, str] = {"open": "○", "accepted": "✓", "rejected": "✗"}
 # Calls that run the network may wait for each other without taking the threads that answer the sliders.
-NETWORK = {"concurrency_id": "network", "concurrency_limit": 8, "api_visibility": "private"}
+NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 8, "api_visibility": "private"}
 # Sliders answer at once, and only the last of several moves counts.
-LIVE = {
+LIVE: dict[str, Any] = {
     "concurrency_limit": None,
     "trigger_mode": "always_last",
     "show_progress": "hidden",
     "api_visibility": "private",
 }
 # Files for taking away are at the photo's own size, which may need much memory: one visitor at a time.
-LARGE = {"concurrency_limit": 1, "api_visibility": "private"}
+LARGE: dict[str, Any] = {"concurrency_limit": 1, "api_visibility": "private"}
+KEPT = 86400  # seconds that pictures and photos are kept at most; all of them go when the page is closed
 
 
 class Page:
@@ -47,11 +49,8 @@ class Page:
 
     def __init__(self, desk: Desk, limits: Limits, root: Path, review: Review | None, title: str) -> None:
         self.desk, self.limits, self.root, self.review = desk, limits, root, review
-        # Pictures that a visitor was shown are deleted after a day, at the latest when the page is closed.
-        with gr.Blocks(
-            title=title, analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True
-        ) as self.blocks:
-            self.session = gr.State(Session(), time_to_live=86400, delete_callback=Session.drop_downloads)
+        with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, KEPT), fill_width=True) as self.blocks:
+            self.session = gr.State(Session(), time_to_live=KEPT, delete_callback=Session.drop_downloads)
             with gr.Row():
                 with gr.Column(scale=2, min_width=290):
                     gr.HTML(f"<h1>{escape(title)}</h1>")
@@ -149,19 +148,20 @@ class Page:
 
     def _connect(self) -> None:
         session, opacity = self.session, self.opacity
-        self.shown = [self.status, self.overlay, self.mask, self.cams, self.table, self.tags, self.threshold, self.free]
-        masked = [self.status, self.overlay, self.mask, self.table, self.threshold]
+        masked = [self.status, self.overlay, self.mask, self.table]
+        self.shown = [*masked, self.cams, self.tags, self.threshold, self.free]
         self.upload.upload(
             self._add, [session, self.upload, opacity], [*self.shown, self.photo, self.upload],
             show_progress="minimal", show_progress_on=self.upload, **NETWORK,
         )  # fmt: skip
         self.photo.input(self._show, [session, self.photo, opacity], self.shown, **LIVE)
-        self.tags.input(self._tag, [session, self.tags, opacity], self.shown, **LIVE)
+        # A control is never set by its own answer: the visitor may have moved it on in the meantime.
+        self.tags.input(self._tag, [session, self.tags, opacity], [*masked, self.cams], **LIVE)
         self.predict.click(self._tag_as_predicted, [session, opacity], self.shown, **LIVE)
         chosen = [session, self.threshold, self.free, opacity]
-        self.threshold.input(self._threshold, chosen, masked, **LIVE)
-        self.free.input(self._threshold, chosen, masked, **LIVE)
-        opacity.input(self._opacity, [session, opacity], [self.overlay], **LIVE)
+        self.threshold.input(self._cut, chosen, masked, **LIVE)
+        self.free.input(self._cut_or_free, chosen, [*masked, self.threshold], **LIVE)
+        opacity.input(self._fade, [session, opacity], [self.overlay], **LIVE)
         self.download.click(self._download, [session], [self.status, self.files], **LARGE)
 
     def _connect_review(self) -> None:
@@ -197,24 +197,35 @@ class Page:
         return self._view(session.card, opacity)
 
     def _tag(self, session: Session, tags: list[str] | None, opacity: float) -> Updates:
-        threshold = None if session.card is None else session.card.threshold
-        return self._edit(session, lambda: self._view(session.edit(tags, threshold), opacity))
+        threshold = session.card.threshold if session.card else None
+        return self._edit(session, tags or [], threshold, lambda card: self._masked(card, opacity) | self._maps(card))
 
     def _tag_as_predicted(self, session: Session, opacity: float) -> Updates:
-        return self._tag(session, None, opacity)
+        threshold = session.card.threshold if session.card else None
+        return self._edit(session, None, threshold, lambda card: self._view(card, opacity))
 
-    def _threshold(self, session: Session, threshold: float, free: bool, opacity: float) -> Updates:
-        def update() -> Updates:
-            card = session.edit(None if session.card is None else session.card.tags, "free" if free else threshold)
-            if card is None:
-                return {self.status: ""}
-            view = self._view(card, opacity)
-            return {part: view[part] for part in (self.status, self.overlay, self.mask, self.table, self.threshold)}
+    def _cut(self, session: Session, threshold: float, free: bool, opacity: float) -> Updates:
+        tags = session.card.tags if session.card else None
+        return self._edit(session, tags, "free" if free else threshold, lambda card: self._masked(card, opacity))
 
-        return self._edit(session, update)
+    def _cut_or_free(self, session: Session, threshold: float, free: bool, opacity: float) -> Updates:
+        return {**self._cut(session, threshold, free, opacity), self.threshold: gr.update(interactive=not free)}
 
-    def _opacity(self, session: Session, opacity: float) -> Updates:
-        return {self.overlay: None if session.card is None else session.card.overlay(opacity)}
+    def _fade(self, session: Session, opacity: float) -> Updates:
+        return {self.overlay: session.card.overlay(opacity) if session.card else None}
+
+    def _edit(
+        self,
+        session: Session,
+        tags: Sequence[str] | None,
+        threshold: Threshold | None,
+        show: Callable[[Card], Updates],
+    ) -> Updates:
+        try:
+            card = session.edit(tags, threshold)
+        except ValueError as error:  # the page offers nothing of the kind, but anybody can send a request
+            return {self.status: _said(str(error))}
+        return {self.status: ""} if card is None else show(card)
 
     def _download(self, session: Session) -> Updates:
         try:
@@ -261,12 +272,10 @@ class Page:
         assert review is not None
         names = review.around(name, _verdict(shown))
         rows = [(f"{MARKS[review[other].verdict]} {review.file_name(other)}", other) for other in names]
-        counts: dict[str, int] = {"all": len(review.photos), **review.counts()}
+        counts = [("all", len(review.photos)), *review.counts().items()]
         return {
             self.listed: gr.update(choices=rows, value=name),
-            self.filter: gr.update(
-                choices=[(f"{kind} ({count})", kind) for kind, count in counts.items()], value=shown
-            ),
+            self.filter: gr.update(choices=[(f"{kind} ({n})", kind) for kind, n in counts], value=shown),
         }
 
     # What is seen
@@ -285,22 +294,24 @@ class Page:
             }
         free = card.threshold == "free"
         return {
-            self.status: "",
-            self.overlay: card.overlay(opacity),
-            self.mask: card.mask_picture(),
-            self.cams: card.cam_pictures(),
-            self.table: card.table(),
+            **self._masked(card, opacity),
+            **self._maps(card),
             self.tags: gr.update(value=list(card.tags), interactive=True),
             self.threshold: gr.update(interactive=not free, **({} if free else {"value": card.threshold})),
             self.free: gr.update(value=free, interactive=card.analysis.background is not None),
         }
 
-    def _edit(self, session: Session, update: Callable[[], Updates]) -> Updates:
-        """An edit that may be refused: hand-made requests can ask for anything."""
-        try:
-            return update()
-        except ValueError as error:
-            return {self.status: _said(str(error))}
+    def _masked(self, card: Card, opacity: float) -> Updates:
+        """What follows from the mask."""
+        return {
+            self.status: "",
+            self.overlay: card.overlay(opacity),
+            self.mask: card.mask_picture(),
+            self.table: card.table(),
+        }
+
+    def _maps(self, card: Card) -> Updates:
+        return {self.cams: card.cam_pictures()}
 
 
 def _said(message: str) -> str:

@@ -118,10 +118,8 @@ def open_page(
                 head=f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
                 f"<script>{_asset('keys.js')}</script>",
             )
-        except OSError as error:
-            raise ValueError(
-                f"The page cannot listen on {host}, port {port} ({error}); name another --port."
-            ) from error
+        except OSError as error:  # Gradio's way to say that a port is taken
+            raise ValueError(f"The page cannot listen on {host}, port {port}; name another port.") from error
         try:
             yield address
         finally:

@@ -7,23 +7,35 @@ from typing import Any
 
 import pytest
 
-from cti.report import write_report
+from cti.report import compare_runs, write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
 pytestmark = pytest.mark.slow
 WIDE, PHONE = 1280, 390
 
 
-@pytest.fixture(params=[WIDE, PHONE])
-def page(request: pytest.FixtureRequest, write_run: Callable[..., Path]) -> Iterator[Any]:
+@pytest.fixture
+def report_path(write_run: Callable[..., Path]) -> Path:
+    return write_report(write_run())
+
+
+@pytest.fixture
+def comparison_path(write_run: Callable[..., Path], tmp_path: Path) -> Path:
+    runs = [write_run("a-baseline-of-a-long-name"), write_run("another-run-of-a-long-name")]
+    return compare_runs(runs, tmp_path / "compare.html")
+
+
+@pytest.fixture(params=[("report_path", WIDE), ("report_path", PHONE), ("comparison_path", PHONE)])
+def page(request: pytest.FixtureRequest) -> Iterator[Any]:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("needs Chromium: apt-get install chromium")
-    path = write_report(write_run())
+    name, width = request.param
+    path = request.getfixturevalue(name)
     complaints: list[str] = []
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        tab = browser.new_context(viewport={"width": request.param, "height": 800}, offline=True).new_page()
+        tab = browser.new_context(viewport={"width": width, "height": 800}, offline=True).new_page()
         tab.on("console", lambda message: complaints.append(message.text))
         tab.on("pageerror", lambda error: complaints.append(str(error)))
         tab.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith("http") else None)
@@ -33,6 +45,7 @@ def page(request: pytest.FixtureRequest, write_run: Callable[..., Path]) -> Iter
     assert complaints == []
 
 
+@pytest.mark.parametrize("page", [("report_path", WIDE), ("report_path", PHONE)], indirect=True)
 def test_sort_filter_and_enlarge(page: Any) -> None:
     names = page.locator(".panel:visible h3")
     assert names.count() == 9

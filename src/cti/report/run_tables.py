@@ -55,7 +55,7 @@ def cost_table(run: RunFolder) -> Table | None:
     """Time, speed and memory of each finished stage."""
     if not run.manifests:
         return None
-    rows = []
+    rows: list[tuple[str, tuple[Cell, ...]]] = []
     for stage, manifest in run.manifests.items():
         result = manifest.get("result", {})
         rows.append(

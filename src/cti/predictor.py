@@ -364,7 +364,8 @@ def _run_config(root: Path, folder: Path) -> Config:
 
 
 def _seeds_config(fields: dict[str, Any]) -> SeedsConfig:
-    return SeedsConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return SeedsConfig(**known)
 
 
 def _resize(images: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:

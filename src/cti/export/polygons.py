@@ -5,6 +5,7 @@ again (pycocotools, Pillow at pixel centres) gives the region back.
 """
 
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 from contourpy import FillType, LineType, contour_generator
@@ -26,7 +27,7 @@ def region_polygons(region: NDArray[np.bool_]) -> list[Points]:
     """
     padded = np.pad(region.astype(np.float64), 1)  # a region that touches the border must close there
     generator = contour_generator(z=padded, fill_type=FillType.OuterOffset, line_type=LineType.Separate)
-    points, offsets = generator.filled(0.5, np.inf)
+    points, offsets = cast(tuple[list[Points], list[NDArray[np.uint32]]], generator.filled(0.5, np.inf))
     polygons = []
     for corners, starts in zip(points, offsets, strict=True):
         rings = [corners[start : end - 1] - 0.5 for start, end in pairwise(starts)]  # the last corner is the first

@@ -2,12 +2,12 @@
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from cti.checkpoint import CONFIG
 from cti.export import FORMATS
 from cti.export.coco import Per, Shape, export_coco
-from cti.export.labelling import export_labelling
+from cti.export.labelling import LabellingFormat, export_labelling
 from cti.export.png import export_png
 from cti.export.sources import labelled_photos, submitted_photos
 from cti.export.voc_submission import write_voc_submission
@@ -81,8 +81,7 @@ def _masks(
         return export_png(chosen.masks, chosen.photos, chosen.classes, target)
     if to == "coco":
         return export_coco(chosen.masks, chosen.photos, chosen.classes, target, shape, per)
-    assert to == "yolo" or to == "pascal-voc" or to == "labelme"
-    return export_labelling(chosen.masks, chosen.photos, chosen.classes, target, to)
+    return export_labelling(chosen.masks, chosen.photos, chosen.classes, target, cast(LabellingFormat, to))
 
 
 def _networks(folder: Path, target: Path, stage: Stage | None) -> dict[str, Any]:
@@ -95,7 +94,9 @@ def _networks(folder: Path, target: Path, stage: Stage | None) -> dict[str, Any]
     uses: dict[str, Use] = {"train": "cti", "segmenter": "segmenter"}
     if (folder / CONFIG).is_file():
         kind = read_json(folder / CONFIG).get("type")
-        wanted = [use for use in uses.values() if use == (uses[stage] if stage else kind)]
+        if stage and uses[stage] != kind:
+            raise ValueError(f"{folder} holds a network of the type '{kind}', not {stage}'s; leave --stage out.")
+        wanted = [use for use in uses.values() if use == kind]
     elif stage:
         wanted = [uses[stage]]
     else:

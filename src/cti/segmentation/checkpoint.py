@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 
@@ -39,7 +40,9 @@ def load_segmenter(folder: Path | str) -> tuple[Segmenter, SegmentConfig, tuple[
     if facts.get("type") != "segmenter":
         raise ValueError(f"{folder / CONFIG} describes a '{facts.get('type')}', not a segmenter.")
     try:
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in facts["segment"].items()}
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in facts["segment"].items()
+        }
         config = SegmentConfig(**fields)
         network = build_segmenter(replace(config, weights="none"), len(facts["classes"]))
         network.load_state_dict(read_state_dict(folder / WEIGHTS))

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from cti import Predictor
+from cti.backends import CTIBackend, SegmenterBackend
 from cti.config import SeedsConfig
 from cti.data.shapes import render_scene
 from cti.export import onnx as module
 from cti.export.onnx import export_onnx
-from cti.predictor import CTIBackend, SegmenterBackend
 from sample_run import CLASSES, tiny_cti, tiny_segmenter
 
 

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cti.backends import Backend, CTIBackend, SegmenterBackend
 from cti.evidence import max_norm
 from cti.files import atomic_path
 from cti.models import CTI
-from cti.predictor import Backend, CTIBackend, Predictor, SegmenterBackend
+from cti.predictor import Predictor
 from cti.seeds.maps import maps_of_kind
 from cti.segmentation.networks import Segmenter
 

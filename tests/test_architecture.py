@@ -1,0 +1,130 @@
+"""The import rules of docs/architecture.md, and a few habits, read off the syntax trees of src/cti."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "cti"
+MODULES = {
+    ".".join(("cti", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(SOURCE.rglob("*.py"))
+}
+TOP = ("cti.pipeline", "cti.scoring", "cti.predictor", "cti.label", "cti.quickstart", "cti.cli", "cti.commands",
+       "cti.report", "cti.web", "cti.export")  # fmt: skip
+LATER = ("cti.refine", "cti.segmentation", "cti.evaluation", *TOP)  # what follows the seeds
+
+# place -> what it may not import, in both cases with everything below
+FORBIDDEN: dict[str, tuple[str, ...]] = {
+    "cti.classes": ("cti",),
+    "cti.evidence": ("cti",),
+    "cti.config": ("cti",),
+    "cti.files": ("cti",),
+    "cti.data": ("cti.models", "cti.losses", "cti.training", "cti.seeds", *LATER),
+    "cti.models": ("cti.data", "cti.losses", "cti.training", "cti.seeds", *LATER),
+    "cti.training": ("cti.data", "cti.settings", "cti.seeds", *LATER),
+    "cti.seeds": ("cti.training", "cti.losses", *LATER),
+    "cti.refine": ("cti.training", "cti.losses", "cti.evaluation", "cti.segmentation", *TOP),
+    "cti.segmentation": ("cti.models.cti", "cti.models.bank", "cti.training.cti_step", "cti.losses", "cti.seeds",
+                         "cti.evaluation", *TOP),
+    "cti.evaluation": ("cti.models", "cti.training", "cti.losses", "cti.refine", "cti.segmentation", *TOP),
+}  # fmt: skip
+# The other way round: the only ones of ours that may be imported.
+ALLOWED: dict[str, tuple[str, ...]] = {"cti.losses": ("cti.evidence",)}
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Every module that a file imports anywhere, functions included, with the line."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively; write the whole name"
+            assert node.module is not None
+            # `from cti import pipeline` imports cti.pipeline; `from cti.models import CTI` comes out of cti.models.cti
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from ((name if name in MODULES else node.module, node.lineno) for name in names)
+
+
+def within(module: str, place: str) -> bool:
+    return module == place or module.startswith(f"{place}.")
+
+
+def test_the_rules_speak_of_what_exists() -> None:
+    for place, forbidden in FORBIDDEN.items():
+        for name in (place, *forbidden):
+            assert name in MODULES, f"{name} does not exist (any more)"
+
+
+@pytest.mark.parametrize("place", FORBIDDEN)
+def test_forbidden_imports(place: str) -> None:
+    found = [
+        f"{module}:{line} imports {imported}"
+        for module, path in MODULES.items()
+        if within(module, place)
+        for imported, line in imports(path)
+        for forbidden in FORBIDDEN[place]
+        if within(imported, forbidden) and not within(imported, place)
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize("place", ALLOWED)
+def test_only_these_imports(place: str) -> None:
+    ours = {name for name, _ in imports(MODULES[place]) if within(name, "cti")}
+    assert ours <= set(ALLOWED[place])
+
+
+def test_segmentation_takes_no_cti_network() -> None:
+    """`from cti.models import CTI` would come round the rule, for the package hands it on."""
+    for module, path in MODULES.items():
+        if within(module, "cti.segmentation"):
+            names = {alias.name for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom)
+                     for alias in node.names if node.module == "cti.models"}  # fmt: skip
+            assert not names & {"CTI", "CTIOutput", "TokenBank"}, module
+
+
+def test_the_command_line_is_imported_by_nobody_else() -> None:
+    for module, path in MODULES.items():
+        if module not in ("cti.cli", "cti.commands"):
+            for imported, line in imports(path):
+                assert not within(imported, "cti.cli"), f"{module}:{line}"
+                assert not within(imported, "cti.commands"), f"{module}:{line}"
+
+
+def calls(name: str) -> Iterator[str]:
+    """Where a function or method of that name is called."""
+    for module, path in MODULES.items():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call):
+                called = node.func
+                found = called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")
+                if found == name:
+                    plain = isinstance(called, ast.Name)
+                    yield f"{module}:{node.lineno}" + ("" if plain else " (method)")
+
+
+def test_only_the_command_line_prints() -> None:
+    assert not [place for place in calls("print") if "(method)" not in place and not place.startswith("cti.cli:")]
+
+
+def test_no_device_is_named_in_the_code() -> None:
+    assert not list(calls("cuda"))
+
+
+def test_no_bare_except() -> None:
+    for module, path in MODULES.items():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ExceptHandler):
+                assert node.type is not None, f"{module}:{node.lineno}"
+
+
+def test_files_stay_small() -> None:
+    """About 300 lines; config.py is one list of settings."""
+    lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
+    assert not {module: count for module, count in lines.items() if count > 420 and module != "cti.config"}

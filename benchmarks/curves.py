@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contest import compare
+from benchmarks.contest import Measured, compare
 from benchmarks.setting import Setting
 
 CONTENDERS = ("reference", "ours")
@@ -21,19 +21,23 @@ def measure_curves(setting: Setting, quick: bool, say: Callable[[str], None]) ->
         "image_size": [(side, replace(setting, batch=2, image_size=side)) for side in sides],
         "classes": [(count, replace(setting, batch=4, num_classes=count)) for count in ((4, 8) if quick else (20, 80))],
     }
-    curves = {name: _points(name, "step", sizes, say) for name, sizes in step.items()}
     photos = [(side, replace(setting, photo=(side, side), photos=2)) for side in sides]
-    return {**curves, "photo_size": _points("photo_size", "seeds", photos, say)}
+    measured: dict[Setting, dict[str, Measured]] = {}  # curves share points
 
+    def points(name: str, work: str, sizes: list[tuple[int, Setting]]) -> Curve:
+        curve = []
+        for x, size in sizes:
+            if size not in measured:
+                say(f"{name} {x}")
+                measured[size] = compare(work, CONTENDERS, size, repeats=1)
+            count = size.batch if work == "step" else size.photos
+            curve.append({"x": x, "photos": count, **{who: asdict(found) for who, found in measured[size].items()}})
+        return curve
 
-def _points(name: str, work: str, sizes: list[tuple[int, Setting]], say: Callable[[str], None]) -> Curve:
-    points = []
-    for x, setting in sizes:
-        say(f"{name} {x}")
-        found = compare(work, CONTENDERS, setting, repeats=1)
-        count = setting.batch if work == "step" else setting.photos
-        points.append({"x": x, "photos": count, **{who: asdict(measured) for who, measured in found.items()}})
-    return points
+    return {
+        **{name: points(name, "step", sizes) for name, sizes in step.items()},
+        "photo_size": points("photo_size", "seeds", photos),
+    }
 
 
 def draw_curves(curves: dict[str, Curve], folder: Path) -> list[str]:

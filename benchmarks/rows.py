@@ -83,7 +83,7 @@ def measure(row: Row, setting: Setting, quick_bfloat16: bool) -> dict[str, Any]:
 def _turns(row: Row, setting: Setting) -> int:
     from benchmarks.works import PARTS
 
-    # The warm-up turn of scoring takes the first quarter of the photos; it comes round again as the last.
+    # The warm-up turn of scoring takes the first part of the photos; it comes round again as the last.
     return PARTS if row.work == "scoring" else setting.repeats
 
 

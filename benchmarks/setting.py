@@ -45,5 +45,5 @@ class Setting:
 
 SMALL = Setting(
     backbone="vit", embed_dim=64, depth=3, num_heads=2, infusion_index=0, num_classes=4, image_size=64, batch=2,
-    photo=(60, 80), photos=2, scored=6, grid=(6, 8), repeats=2,
+    photo=(60, 80), photos=2, scored=8, grid=(6, 8), repeats=2,
 )  # fmt: skip

@@ -40,6 +40,7 @@ from cti.segmentation.predict import predict_folder
 from cti.segmentation.step import SegmentationStep
 from cti.stages import run_stage, settings_of
 from cti.tagging import positive_weights, tag_facts, tag_logits
+from cti.training.allocator import keep_freed_memory
 from cti.training.cti_step import CTIStep
 from cti.training.optimiser import parameter_groups
 from cti.training.trainer import fit
@@ -115,7 +116,10 @@ def seeds(config: Config, official: str = "") -> Result:
         else:
             model, facts = load_model(Path(config.out) / "train")
             _check_classes(model.classes, photo_set.classes, f"The network in {config.out}/train")
-        model.to(default_device())
+        device = default_device()
+        if device.type == "cpu":
+            keep_freed_memory()
+        model.to(device)
         wanted = _union(photo_set, config.seeds.lists)
         result: Result = {"classes": photo_set.classes, "kinds": config.seeds.kinds}
         result |= {"photos": len(wanted), **asdict(extract_seeds(model, wanted, config.seeds, folder))}

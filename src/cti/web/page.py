@@ -82,7 +82,7 @@ class Page:
     def _lay_out_upload(self) -> None:
         limits = self.limits
         self.upload = gr.File(
-            label=f"Photos, up to {limits.max_upload_mb:g} MB and {limits.max_pixels / 1e6:g} megapixels each",
+            label=f"Photos, at most {limits.max_upload_mb:g} MB, {limits.max_pixels / 1e6:g} megapixels",
             file_count="multiple",
             file_types=sorted(SUFFIXES),
             height=150,
@@ -140,7 +140,7 @@ class Page:
                 label="Mask", alt_text="The mask alone", format="png", height=260, elem_id="mask", **picture
             )
             self.cams = gr.Gallery(
-                label="Class activation maps", columns=3, height=260, object_fit="contain", format="jpeg",
+                label="Class activation maps", columns=3, height="auto", object_fit="contain", format="jpeg",
                 scale=2, elem_id="cams", buttons=["fullscreen"],
             )  # fmt: skip
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from cti.training.precision import fabric_precision, quick_bfloat16
+from cti.device import quick_bfloat16
+from cti.training.precision import fabric_precision
 
 
 def machine_facts() -> dict[str, Any]:

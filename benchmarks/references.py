@@ -13,7 +13,7 @@ from cti.config import PamrConfig
 from cti.models import CTI
 from cti.refine.affinity_labels import Offset
 from cti.refine.pamr import DIRECTIONS
-from cti.seeds.extract import fit_to_patches
+from cti.seeds.maps import fit_to_patches
 from cti.segmentation.dataset import normalise, to_tensor
 from cti.segmentation.networks import Segmenter
 from plain_reference import class_to_patch, max_norm, patch_affinity, plain_pass, refine

@@ -18,8 +18,7 @@ from cti.files import read_json, write_json
 from cti.models import CTI
 from cti.prediction import Analysis
 from cti.refine.crf import crf_step
-from cti.seeds.extract import fit_to_patches
-from cti.seeds.maps import batch_maps
+from cti.seeds.maps import fit_to_patches, scaled_maps
 from cti.segmentation.checkpoint import save_segmenter
 from cti.segmentation.networks import Segmenter
 from cti.segmentation.predict import argmax_at, predict_probabilities
@@ -106,16 +105,9 @@ class CTIBackend:
         """(C [+ 1], h, w) maps before `max_norm`, the background last, all scales added up on the grid of scale 1."""
         own, patch = (image.height, image.width), self.network.patch_size
         height, width = fit_to_patches(own, patch, self.seeds.long_side / max(own) if self.seeds.long_side else 1.0)
-        images = self._images(image, (height, width))
-        kind, everything = self.seeds.kinds[0], range(len(self.classes))
-        total: Tensor | None = None
-        for scale in self.seeds.scales:
-            scaled = _resize(images, fit_to_patches((height, width), patch, scale), antialias=True)
-            found, _ = batch_maps(self.network, scaled, [everything], (kind,), self.seeds.flip, self.seeds.blocks)
-            at_grid = _resize(found[kind][0][None], (height // patch, width // patch))[0]
-            total = at_grid if total is None else total + at_grid
-        assert total is not None
-        return total.float().cpu().numpy()
+        config = replace(self.seeds, kinds=self.seeds.kinds[:1])
+        maps = scaled_maps(self.network, self._images(image, (height, width)), [range(len(self.classes))], config)
+        return maps[config.kinds[0]][0].float().cpu().numpy()
 
     def _images(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
         """The photo at `size` (H, W), normalised, (1, 3, H, W), where the network is."""

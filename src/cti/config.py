@@ -205,6 +205,7 @@ class SeedsConfig:
         kinds: Kinds of maps to keep, so that they can be scored side by side; the first one is the seed that later
             stages use: refined (the method), fused, patch (patch maps) or attention (class-to-patch).
         batch_size: Photos of one size per forward pass.
+        precision: `auto` = bf16 where the processor is quick at it, else float32; maps are computed in float32 anyway.
         lists: Lists of photos to extract seeds for.
         predicted_tags: Lists for which seeds are also made from predicted instead of given tags, for comparison with
             a segmenter, which sees no tags.
@@ -216,6 +217,7 @@ class SeedsConfig:
     blocks: int = 0
     kinds: tuple[Literal["refined", "fused", "patch", "attention"], ...] = ("refined", "fused", "patch")
     batch_size: int = 8
+    precision: Literal["auto", "32", "bf16"] = "auto"
     lists: tuple[Literal["train", "score", "val"], ...] = ("train", "score", "val")
     predicted_tags: tuple[Literal["train", "score", "val"], ...] = ()
 

@@ -31,7 +31,7 @@ from cti.refine.features import Features
 from cti.refine.seed_folder import SeedFolder
 from cti.scoring import score_run
 from cti.seeds import extract_seeds
-from cti.seeds.extract import fit_to_patches
+from cti.seeds.maps import fit_to_patches
 from cti.segmentation.checkpoint import load_segmenter, save_segmenter
 from cti.segmentation.dataset import SegmentationDataset
 from cti.segmentation.masks import MaskFolder, MaskOf, class_weights, real_mask
@@ -39,7 +39,7 @@ from cti.segmentation.networks import build_segmenter, describe
 from cti.segmentation.predict import predict_folder
 from cti.segmentation.step import SegmentationStep
 from cti.stages import run_stage, settings_of
-from cti.tagging import positive_weights, tag_facts, tag_logits
+from cti.tagging import positive_weights, tag_facts, tag_logits, with_predicted_tags
 from cti.training.allocator import keep_freed_memory
 from cti.training.cti_step import CTIStep
 from cti.training.optimiser import parameter_groups
@@ -124,14 +124,9 @@ def seeds(config: Config, official: str = "") -> Result:
         result: Result = {"classes": photo_set.classes, "kinds": config.seeds.kinds}
         result |= {"photos": len(wanted), **asdict(extract_seeds(model, wanted, config.seeds, folder))}
         if config.seeds.predicted_tags:
-            thresholds = facts.get("tag_thresholds", {})
-            chosen = torch.tensor([thresholds.get(name, 0.0) for name in photo_set.classes])
-
-            def predicted(photo: Photo, scores: Tensor) -> Sequence[int]:
-                return (scores > chosen).nonzero().flatten().tolist() or [int((scores - chosen).argmax())]
-
-            without_tags = _union(photo_set, config.seeds.predicted_tags)
-            extract_seeds(model, without_tags, config.seeds, folder / "predicted", predicted)
+            untagged = _union(photo_set, config.seeds.predicted_tags)
+            guessed = with_predicted_tags(model, untagged, facts.get("tag_thresholds", {}))
+            extract_seeds(model, guessed, config.seeds, folder / "predicted")
         return result
 
     return run_stage(config, "seeds", _settings(config, photo_set, SEED_SECTIONS, official=official), body)

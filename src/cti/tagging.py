@@ -1,6 +1,7 @@
 """Image-level tags: how often they occur, how well a network predicts them, from which score on they are predicted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,25 @@ def tag_logits(model: CTI, photos: Sequence[Photo], image_size: int) -> tuple[ND
         logits.append(((out.class_logits + out.patch_logits) / 2).float().cpu())
         labels.append(batch["labels"])
     return torch.cat(logits).numpy(), torch.cat(labels).numpy()
+
+
+def with_predicted_tags(model: CTI, photos: Sequence[Photo], thresholds: Mapping[str, float]) -> list[Photo]:
+    """The photos with the tags that the network predicts in place of their own.
+
+    A photo none of whose classes reaches its threshold gets the class that comes nearest.
+
+    Args:
+        model: The network; puts it into eval mode.
+        photos: Photos.
+        thresholds: Class -> logit from which its tag is predicted; 0 for classes that are not named.
+    """
+    scores, _ = tag_logits(model, photos, model.config.image_size)
+    lead = scores - np.array([thresholds.get(name, 0.0) for name in model.classes], np.float32)
+    chosen = (lead > 0) | ((lead == lead.max(axis=1, keepdims=True)) & (lead.max(axis=1, keepdims=True) <= 0))
+    return [
+        replace(photo, tags=tuple(int(index) for index in row.nonzero()[0]))
+        for photo, row in zip(photos, chosen, strict=True)
+    ]
 
 
 def tag_facts(model: CTI, photos: Sequence[Photo], image_size: int) -> dict[str, Any]:

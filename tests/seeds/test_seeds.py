@@ -13,8 +13,8 @@ from cti.config import SeedsConfig
 from cti.data import Photo
 from cti.models import CTI
 from cti.seeds import Seed, extract_seeds, read_seed, seed_cams, write_seed
-from cti.seeds.extract import fit_to_patches, photo_size
-from cti.seeds.maps import batch_maps
+from cti.seeds.extract import photo_size
+from cti.seeds.maps import batch_maps, fit_to_patches, scaled_maps
 from test_golden import noise, official_state
 
 
@@ -61,14 +61,36 @@ def test_a_batch_of_different_tags_equals_one_by_one(background: str) -> None:
     images = torch.randn(3, 3, 32, 48)
     tags = [[0, 2], [1], []]
     kinds = ("refined", "fused", "patch", "attention")
-    together, logits = batch_maps(model, images, tags, kinds)
+    together = batch_maps(model, images, tags, kinds)
     for row in range(3):
-        alone, own_logits = batch_maps(model, images[row : row + 1], tags[row : row + 1], kinds)
-        torch.testing.assert_close(own_logits[0], logits[row], rtol=1e-4, atol=1e-5)
+        alone = batch_maps(model, images[row : row + 1], tags[row : row + 1], kinds)
         for kind in kinds:
             expected = len(tags[row]) + int(background != "none")
             assert together[kind][row].shape == (expected, 4, 6)
             torch.testing.assert_close(together[kind][row], alone[kind][0], rtol=1e-4, atol=1e-5)
+
+
+def test_scales_are_added_up_on_the_grid_of_the_photo() -> None:
+    model, images = tiny_model().eval(), torch.randn(2, 3, 32, 48)
+    tags, config = [[0, 2], [1]], SeedsConfig(scales=(1.0, 2.0), kinds=("refined",), precision="32")
+    large = torch.nn.functional.interpolate(images, (64, 96), mode="bilinear", antialias=True)
+    both = scaled_maps(model, images, tags, config)["refined"]
+    for row, (once, twice) in enumerate(
+        zip(batch_maps(model, images, tags)["refined"], batch_maps(model, large, tags)["refined"], strict=True)
+    ):
+        expected = once + torch.nn.functional.interpolate(twice[None], (4, 6), mode="bilinear")[0]
+        torch.testing.assert_close(both[row], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_gives_nearly_the_same_maps() -> None:
+    model, images = tiny_model().eval(), torch.randn(1, 3, 32, 48)
+    full, half = (
+        scaled_maps(model, images, [[0, 1]], SeedsConfig(kinds=("attention",), precision=precision))["attention"][0]
+        for precision in ("32", "bf16")
+    )
+    assert full.dtype == half.dtype == torch.float32
+    assert not torch.equal(full, half)
+    torch.testing.assert_close(half, full, rtol=0.05, atol=0)  # bfloat16 has three digits at most
 
 
 def test_files_come_back_as_written(tmp_path: Path) -> None:
@@ -110,7 +132,7 @@ def test_extraction_is_seed_cams_of_each_photo(model: CTI, tmp_path: Path) -> No
     stored = read_seed(tmp_path / "seeds" / "0.npz").cams()
     pixels = Image.open(listed[0].image).resize((48, 32), Image.Resampling.BICUBIC)
     image = (torch.from_numpy(np.asarray(pixels).copy()).permute(2, 0, 1) / 255 - torch.tensor(model.mean)[:, None, None]) / torch.tensor(model.std)[:, None, None]  # noqa: E501  # fmt: skip
-    maps, _ = batch_maps(model, image[None].float(), [[0, 2]])
+    maps = batch_maps(model, image[None].float(), [[0, 2]])
     from cti.seeds.store import to_cams
 
     torch.testing.assert_close(stored, to_cams(maps["refined"][0][:2], (33, 48)), rtol=0.01, atol=0.01)
@@ -120,13 +142,6 @@ def test_scales_are_added_on_one_grid(model: CTI, tmp_path: Path) -> None:
     listed = photos(tmp_path, 2)
     extract_seeds(model, listed, SeedsConfig(scales=(1.0, 1.5)), tmp_path / "seeds", workers=0)
     assert read_seed(tmp_path / "seeds" / "0.npz").maps.shape == (2, 4, 6)
-
-
-def test_predicted_classes_take_the_place_of_tags(model: CTI, tmp_path: Path) -> None:
-    listed = photos(tmp_path, 2)
-    extract_seeds(model, listed, SeedsConfig(), tmp_path / "s", lambda photo, logits: [int(logits.argmax())], workers=0)
-    assert all(len(read_seed(tmp_path / "s" / f"{photo.id}.npz").class_indices) == 1 for photo in listed)
-    assert len(CLASSES) > 1
 
 
 def test_sizes_fit_patches() -> None:

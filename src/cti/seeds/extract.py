@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional as TF
 from cti.config import SeedsConfig
 from cti.data import Photo, load_image
 from cti.models import CTI
-from cti.seeds.maps import batch_maps
+from cti.seeds.maps import batch_maps, fit_to_patches, scaled_maps
 from cti.seeds.store import Seed, read_seed, to_cams, write_seed
 
 logger = logging.getLogger(__name__)
@@ -56,14 +56,8 @@ def seed_cams(model: CTI, image: Tensor, class_indices: Sequence[int], flip: boo
     H, W = image.shape[-2:]
     model.eval()
     resized = F.interpolate(image[None], fit_to_patches((H, W), model.patch_size), mode="bilinear", antialias=True)
-    maps, _ = batch_maps(model, resized, [class_indices], flip=flip)
+    maps = batch_maps(model, resized, [class_indices], flip=flip)
     return to_cams(maps["refined"][0][: len(class_indices)], (H, W))
-
-
-def fit_to_patches(size: tuple[int, int], patch_size: int, scale: float = 1.0) -> tuple[int, int]:
-    """The size (H, W) times `scale`, each side at the nearest multiple of the patch, at least one patch."""
-    height, width = (max(round(side * scale / patch_size), 1) * patch_size for side in size)
-    return height, width
 
 
 def extract_seeds(
@@ -71,7 +65,6 @@ def extract_seeds(
     photos: Sequence[Photo],
     config: SeedsConfig,
     folder: Path,
-    classes_of: Callable[[Photo, Tensor], Sequence[int]] | None = None,
     workers: int = 1,
 ) -> ExtractResult:
     """Write the seeds of photos that have none yet in `folder`, as `<id>.npz`.
@@ -81,7 +74,6 @@ def extract_seeds(
         photos: Whose tags say which classes get a map.
         config: Sizes, scales, flip, kinds, blocks.
         folder: Gets the files; files that can be read are kept.
-        classes_of: Chooses a photo's classes from the photo and its class logits (C,) instead of its tags.
         workers: Processes that load photos.
     """
     started = time.perf_counter()
@@ -100,7 +92,7 @@ def extract_seeds(
     for bucket, images in track(
         zip(buckets, loader, strict=True), "seeds", total=len(buckets), console=console, disable=not buckets
     ):
-        for photo, seeds in _bucket_seeds(model, bucket, images.to(device), config, classes_of):
+        for photo, seeds in _bucket_seeds(model, bucket, images.to(device), config):
             write_seed(folder / f"{photo.id}.npz", seeds)
     return ExtractResult(len(todo), len(photos) - len(todo), time.perf_counter() - started)
 
@@ -158,42 +150,22 @@ def _bucket_seeds(
     bucket: _Bucket,
     images: Tensor,
     config: SeedsConfig,
-    classes_of: Callable[[Photo, Tensor], Sequence[int]] | None,
 ) -> Iterator[tuple[Photo, dict[str, Seed]]]:
     """Photos of a bucket with their seeds, all scales added up on the grid of scale 1."""
-    if classes_of is None:
-        indices: list[Sequence[int]] = [photo.tags for photo in bucket.photos]
-    else:
-        _, logits = batch_maps(model, images, [()] * len(images), kinds=(), flip=config.flip)
-        indices = [classes_of(photo, row) for photo, row in zip(bucket.photos, logits.cpu(), strict=True)]
-    grid = (bucket.size[0] // model.patch_size, bucket.size[1] // model.patch_size)
-    totals: dict[str, list[Tensor]] = {}
-    for scale in config.scales:
-        size = fit_to_patches(bucket.size, model.patch_size, scale)
-        scaled = images if size == bucket.size else F.interpolate(images, size, mode="bilinear", antialias=True)
-        maps, _ = batch_maps(model, scaled, indices, config.kinds, config.flip, config.blocks)
-        for kind, rows in maps.items():
-            at_grid = [_resize(row, grid) for row in rows]
-            before = totals.get(kind)
-            totals[kind] = at_grid if before is None else [a + b for a, b in zip(before, at_grid, strict=True)]
+    indices = [photo.tags for photo in bucket.photos]
+    totals = scaled_maps(model, images, indices, config)
     background = model.config.background != "none"
     for position, photo in enumerate(bucket.photos):
         seeds = {}
         for kind, rows in totals.items():
             stack = rows[position].float().cpu().numpy()
             seeds[kind] = Seed(
-                tuple(indices[position]),
+                indices[position],
                 bucket.sizes[position],
                 stack[:-1] if background else stack,
                 stack[-1] if background else None,
             )
         yield photo, seeds
-
-
-def _resize(maps: Tensor, grid: tuple[int, int]) -> Tensor:
-    if tuple(maps.shape[-2:]) == grid:
-        return maps
-    return F.interpolate(maps[None], grid, mode="bilinear", align_corners=False)[0]
 
 
 def _is_whole(path: Path) -> bool:

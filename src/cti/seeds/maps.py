@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cti.config import SeedsConfig
+from cti.device import quick_bfloat16
 from cti.models import CTI, CTIOutput
 from cti.models.summed import summed_forward
 
@@ -21,7 +23,7 @@ def batch_maps(
     kinds: Sequence[str] = ("refined",),
     flip: bool = True,
     blocks: int = 0,
-) -> tuple[dict[str, list[Tensor]], Tensor]:
+) -> dict[str, list[Tensor]]:
     """Maps before `max_norm`, of the asked classes only.
 
     Args:
@@ -33,8 +35,7 @@ def batch_maps(
         blocks: The last so many blocks give attention; 0 = all.
 
     Returns:
-        Kind -> per image (n + 1, h, w), the background last (absent if the model has no background channel); and
-        the class logits (B, C), mean of class and patch logits and of both mirrorings.
+        Kind -> per image (n + 1, h, w), the background last (absent if the model has no background channel).
     """
     B = len(images)
     both = torch.cat([images, images.flip(-1)]) if flip else images
@@ -42,13 +43,52 @@ def batch_maps(
     out = summed_forward(model, both, used) if any(kind != "patch" for kind in kinds) else model(both)
     channels = _channels(model, class_indices).to(images.device).repeat(1 + flip, 1)  # (B or 2B, most n [+ 1])
     maps = {kind: _add_mirrored(maps_of_kind(out, channels, kind, used), B) for kind in kinds}
-    logits = ((out.class_logits + out.patch_logits) / 2).unflatten(0, (-1, B)).mean(dim=0)
     background = model.config.background != "none"
     counts = [len(indices) for indices in class_indices]
     return {
         kind: [_rows(stack, count, background) for stack, count in zip(all_, counts, strict=True)]
         for kind, all_ in maps.items()
-    }, logits
+    }
+
+
+def scaled_maps(
+    model: CTI, images: Tensor, class_indices: Sequence[Sequence[int]], config: SeedsConfig
+) -> dict[str, list[Tensor]]:
+    """Maps as `batch_maps` gives them, of all scales added up on the grid of scale 1.
+
+    Args:
+        model: In eval mode.
+        images: (B, 3, H, W), normalised; H and W multiples of the patch.
+        class_indices: Per image the 0-based classes wanted.
+        config: `scales`, `kinds`, `flip`, `blocks`, `precision`.
+    """
+    size = (images.shape[-2], images.shape[-1])
+    grid = (size[0] // model.patch_size, size[1] // model.patch_size)
+    device = images.device.type
+    half = config.precision == "bf16" or (config.precision == "auto" and quick_bfloat16(device))
+    totals: dict[str, list[Tensor]] = {}
+    for scale in config.scales:
+        scaled = _resize(images, fit_to_patches(size, model.patch_size, scale), antialias=True)
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            maps = batch_maps(model, scaled, class_indices, config.kinds, config.flip, config.blocks)
+        for kind, rows in maps.items():
+            at_grid = [_resize(row[None], grid)[0] for row in rows]
+            before = totals.get(kind)
+            totals[kind] = at_grid if before is None else [a + b for a, b in zip(before, at_grid, strict=True)]
+    return totals
+
+
+def fit_to_patches(size: tuple[int, int], patch_size: int, scale: float = 1.0) -> tuple[int, int]:
+    """The size (H, W) times `scale`, each side at the nearest multiple of the patch, at least one patch."""
+    height, width = (max(round(side * scale / patch_size), 1) * patch_size for side in size)
+    return height, width
+
+
+def _resize(maps: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
+    """Maps (B, c, h, w) at another size, bilinearly."""
+    if tuple(maps.shape[-2:]) == size or maps.shape[1] == 0:
+        return maps
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False, antialias=antialias)
 
 
 def _channels(model: CTI, class_indices: Sequence[Sequence[int]]) -> Tensor:

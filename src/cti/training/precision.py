@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-import torch
+from cti.device import quick_bfloat16
 
 FabricPrecision = Literal["32-true", "bf16-mixed", "16-mixed", "64-true"]
 
@@ -18,13 +18,3 @@ def fabric_precision(precision: str, device_type: str) -> FabricPrecision:
         precision = "bf16" if quick_bfloat16(device_type) else "32"
     names: dict[str, FabricPrecision] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
     return names[precision]
-
-
-def quick_bfloat16(device_type: str) -> bool:
-    """Whether bfloat16 products are quicker than float32 ones here: AMX or AVX512-BF16, or a GPU with bfloat16 units.
-
-    A processor without them emulates bfloat16 many times slower than it computes float32.
-    """
-    if device_type == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return device_type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

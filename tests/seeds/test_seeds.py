@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from builders import CLASSES, tiny_model
+from builders import tiny_model
 from cti.config import SeedsConfig
 from cti.data import Photo
 from cti.models import CTI

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from cti.config import Config, TrainConfig
-from cti.files import read_manifest
+from cti.files import read_json, read_manifest, write_json
 from cti.settings import load_config
-from cti.stages import run_stage, settings_of
+from cti.stages import SETTINGS, run_stage, settings_of
 
 
 class Body:
@@ -95,3 +95,16 @@ def test_a_stopped_repetition_does_not_pass_off_the_old_result(config: Config) -
     body = Body()
     run(other, body, repeatable=True)
     assert body.runs == 1
+
+
+def test_a_setting_that_is_new_since_does_not_orphan_a_folder(tmp_path: Path) -> None:
+    config = Config(out=str(tmp_path))
+    settings = settings_of(config, ["model"])
+    run_stage(config, "stage", settings, lambda folder: {"value": 1})
+    stored = read_json(tmp_path / "stage" / SETTINGS)
+    del stored["model"]["stem"]  # as if written by a version that had no such setting
+    write_json(tmp_path / "stage" / SETTINGS, stored)
+    assert run_stage(config, "stage", settings, lambda folder: {"value": 2}) == {"value": 1}
+    other = settings_of(replace(config, model=replace(config.model, backbone="vit", stem="conv")), ["model"])
+    with pytest.raises(ValueError, match="stem: 'patch' there, 'conv' now"):
+        run_stage(config, "stage", other, lambda folder: {"value": 3})

@@ -73,6 +73,8 @@ class ModelConfig:
         depth: Number of blocks, likewise.
         num_heads: Attention heads, likewise.
         patch_size: Patch side in pixels, likewise.
+        stem: Patch embedding, likewise: `patch` = the ViT's own; `conv` = a few convolutions, which learn from fewer
+            images.
     """
 
     backbone: str = "deit_small_patch16_224"
@@ -88,6 +90,7 @@ class ModelConfig:
     depth: int = 6
     num_heads: int = 3
     patch_size: int = 8
+    stem: Literal["patch", "conv"] = "patch"
 
     def __post_init__(self) -> None:
         _check(self.image_size > 0, f"model.image_size is {self.image_size}; give a positive number of pixels.")
@@ -274,6 +277,7 @@ class SegmentConfig:
         depth: Number of blocks, likewise.
         num_heads: Attention heads, likewise.
         patch_size: Patch side in pixels, likewise.
+        stem: Patch embedding, likewise.
         scales: Sizes at prediction, relative to `long_side` (or the photo's own); probabilities are averaged.
         flip: Average with the prediction of the mirrored photo.
         window: Larger photos are predicted window by window of this side in pixels; 0 = always whole.
@@ -300,6 +304,7 @@ class SegmentConfig:
     depth: int = 6
     num_heads: int = 3
     patch_size: int = 8
+    stem: Literal["patch", "conv"] = "patch"
     scales: tuple[float, ...] = (1.0,)
     flip: bool = True
     window: int = 512

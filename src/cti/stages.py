@@ -60,7 +60,7 @@ def run_stage(
         ValueError: if the folder holds work done with other settings.
     """
     folder = Path(config.out) / name
-    known = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else None
+    known = _with_new_settings(read_json(folder / SETTINGS)) if (folder / SETTINGS).is_file() else None
     if known is not None and known != settings and not repeatable:
         changed = "; ".join(_differences(known, settings))
         raise ValueError(
@@ -80,6 +80,12 @@ def run_stage(
     result = body(folder)
     write_manifest(folder, result, stage=name, seed=config.train.seed, seconds=round(time.perf_counter() - started, 1))
     return result
+
+
+def _with_new_settings(known: dict[str, Any]) -> dict[str, Any]:
+    """Stored settings, with the defaults of those that an earlier version did not have."""
+    defaults = settings_of(Config(), [section for section in known if section in Config.__dataclass_fields__])
+    return {**known, **{section: {**fields, **known[section]} for section, fields in defaults.items()}}
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:

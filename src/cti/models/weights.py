@@ -13,6 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from cti.config import ModelConfig
+from cti.models.stem import conv_stem
 from cti.models.vit import PlainViT
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ def build_backbone(config: ModelConfig) -> PlainViT:
             drop_path_rate=config.drop_path,
             num_classes=0,
         )
+        if config.stem == "conv":
+            vit.patch_embed.proj = conv_stem(config.embed_dim, config.patch_size)
     else:
         vit = _timm_vit(config)
     if config.weights not in ("timm", "none"):

@@ -235,6 +235,7 @@ def _model_config(config: SegmentConfig) -> ModelConfig:
         depth=config.depth,
         num_heads=config.num_heads,
         patch_size=config.patch_size,
+        stem=config.stem,
     )
 
 

@@ -1,7 +1,8 @@
 """A rendered data set that needs no download: six textured shapes on cluttered backgrounds.
 
-Colour says nothing about the class; outline, texture and shading do. A set is an ordinary folder data set (images,
-labels.csv, masks, lists), so everything that works on it works on photos of one's own.
+Outline, texture and shading say what an object is; its hue is a hint, for backgrounds and clutter come in every hue. A
+set is an ordinary folder data set (images, labels.csv, masks, lists), so everything that works on it works on photos of
+one's own.
 """
 
 import csv
@@ -24,7 +25,7 @@ from cti.files import read_json, write_json, write_text
 
 SHAPES_CLASSES = CLASSES
 _MARK = "shapes.json"
-_VERSION = 1  # raise it when the drawing changes: an old folder is then not taken for a new one
+_VERSION = 2  # raise it when the drawing changes: an old folder is then not taken for a new one
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def draw_object(
     shadow_v, shadow_u = _rotate(y - 0.16 * math.sin(light), x - 0.16 * math.cos(light), turn)
     shadow = 0.55 * np.clip(0.5 - _outline(name, shadow_v, shadow_u) / 0.25, 0, 1)
 
-    base, accent = _two_colours(random)
+    base, accent = _class_colours(random, class_index)
     pattern = _texture(random, name, v, u, max(0.16, 3.2 / radius))[..., None]
     surface = base * (1 - pattern) + accent * pattern
     relief = np.clip(-distance / 0.18, 0, 1)  # the rim falls away
@@ -147,6 +147,20 @@ def _two_colours(random: Generator) -> tuple[Array, Array]:
     light = colorsys.hsv_to_rgb(random.random(), random.uniform(0.1, 0.7), random.uniform(0.7, 1.0))
     pair = (np.array(dark), np.array(light))
     return pair if random.random() < 0.5 else pair[::-1]
+
+
+def _class_colours(random: Generator, class_index: int) -> tuple[Array, Array]:
+    """A base colour near the hue that is typical of a class, and an accent of any hue; one is dark, one light.
+
+    As with tomatoes and fire engines the hue is a hint, not a proof: backgrounds and clutter come in every hue.
+    """
+    dark, light = _two_colours(random)
+    hue = (class_index / len(CLASSES) + random.normal(0, 0.03)) % 1
+    if random.random() < 0.5:
+        base = colorsys.hsv_to_rgb(hue, random.uniform(0.6, 0.95), random.uniform(0.3, 0.55))
+        return np.array(base), max(dark, light, key=np.sum)
+    base = colorsys.hsv_to_rgb(hue, random.uniform(0.45, 0.85), random.uniform(0.75, 1.0))
+    return np.array(base), min(dark, light, key=np.sum)
 
 
 def _noise(random: Generator, size: int, cells: tuple[int, ...]) -> Array:

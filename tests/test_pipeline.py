@@ -158,5 +158,36 @@ def test_photos_of_ones_own_without_masks(
     assert not {path.stem for path in (tmp_path / "run" / "masks").glob("*.png")} & set(held_out)
 
 
+@pytest.mark.data
+def test_smoke_run_on_a_few_real_photos(animals_root: Path, distilled_weights: Path, tmp_path: Path) -> None:
+    """Every stage of the recipe `voc12-animals` on 8 real photos and the real weights, for one epoch of small crops."""
+    lists = {}
+    for name, count in (("train", 6), ("val", 2)):
+        listed = (animals_root / "ImageSets" / "Segmentation" / f"{name}.txt").read_text().split()
+        lists[name] = listed[:count]
+    root = tmp_path / "photos"
+    for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClassAug", "png")):
+        (root / folder).mkdir(parents=True)
+        for photo in (*lists["train"], *lists["val"]):
+            (root / folder / f"{photo}.{suffix}").symlink_to(animals_root / folder / f"{photo}.{suffix}")
+    for name in ("labels.csv", "classes.txt"):
+        shutil.copyfile(animals_root / name, root / name)
+    for name, listed in lists.items():
+        path = root / "ImageSets" / "Segmentation" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(listed) + "\n")
+    size = {"model__image_size": "112", "model__early_size": "0", "seeds__long_side": "224"}
+    vit = {"backbone": "vit_small_patch14_dinov2", "weights": str(distilled_weights)}
+    networks = {f"{part}__{name}": value for part in ("model", "segment") for name, value in vit.items()}
+    more = {"data__train": "train", "segment__crop_size": "112", "segment__long_side": "224", "score__bootstrap": "0"}
+    config = tiny_config(root, tmp_path / "run", "voc12-animals", **networks, **size, **more)
+    scores = pipeline.run(config)["scores"]
+    for name in ("score", "val"):
+        assert 0 < scores["lists"][name]["seeds"]["refined"]["best"]["miou"] <= 1
+    assert "masks" in scores["lists"]["score"]
+    assert "segmentation" in scores["lists"]["val"]
+    assert Path(scores["picture"]).is_file()
+
+
 def _list(config: Config, name: str) -> list[str]:
     return (Path(config.data.root) / "lists" / f"{name}.txt").read_text().split()

@@ -1,0 +1,66 @@
+"""`cti data check` and `cti data prepare` from the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cti.cli import main
+from cti.data.shapes import SHAPES_CLASSES
+from tiny_pipeline import tiny_shapes
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return tiny_shapes(tmp_path / "shapes")
+
+
+def test_check_of_a_sound_set(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(photos), "--json"]) == 0
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert report["lists"] == {"train": 9, "score": 9, "val": 3}
+    assert report["classes"]["train"].keys() == set(SHAPES_CLASSES)
+    assert not report["stops_training"]
+    assert "can be trained on" in err
+
+
+def test_check_names_broken_photos_and_fails(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = photos / "images" / f"{(photos / 'lists' / 'train.txt').read_text().split()[0]}.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    assert main(["data", "check", str(photos), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert list(json.loads(out)["broken"]) == [broken.stem]
+    assert broken.name in err.replace("\n", "")
+    assert "would stop" in err
+    assert main(["data", "check", str(photos), "--data.max_broken", "0.5"]) == 0
+
+
+def test_check_takes_its_settings_from_options_recipes_and_the_environment(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CTI_DATA", str(photos))
+    assert main(["data", "check", "--config", "own", "--data.classes", "[disc, star]", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["classes"]["train"].keys() == {"disc", "star"}
+    assert main(["data", "check", "--data.root", str(photos), "--json"]) == 0
+
+
+def test_prepare_without_archives_says_which_to_put_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(*arguments: object, **options: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("cti.data.prepare.download_url", unreachable)
+    assert main(["data", "prepare", "coco14", "--root", str(tmp_path)]) == 1
+    err = capsys.readouterr().err
+    for name in ("train2014.zip", "val2014.zip", "annotations_trainval2014.zip"):
+        assert name in err
+    assert str(tmp_path) in err
+
+
+@pytest.mark.parametrize(("text", "value"), [("free", "free"), ("0.3", 0.3)])
+def test_a_threshold_on_the_command_line(text: str, value: object) -> None:
+    from cti.commands import threshold
+
+    assert threshold(text) == value

@@ -187,7 +187,10 @@ class Prediction:
                 "pixels": self.pixels(),
             },
         )
-        arrays = {"cams": self.cams.astype(np.float16), "class_indices": np.array(self.class_indices, dtype=np.int64)}
+        arrays: dict[str, Any] = {
+            "cams": self.cams.astype(np.float16),
+            "class_indices": np.array(self.class_indices, dtype=np.int64),
+        }
         if self.background_cam is not None:
             arrays["background_cam"] = self.background_cam.astype(np.float16)
         with atomic_path(files["cams"]) as temporary, temporary.open("wb") as handle:

@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -e ".[$(EXTRAS)]"
 	touch $@
 
-quickstart: setup  ## All stages on rendered shapes, from tags to a segmentation network: about 8 minutes
+quickstart: setup  ## All stages on rendered shapes, from tags to a segmentation network: 8 to 10 minutes
 	$(BIN)/cti quickstart
 
 test: setup  ## The fast tests: under two minutes

@@ -174,3 +174,19 @@ def test_tiny_and_narrow_photos_give_views(tmp_path: Path, size: tuple[int, int]
         with drawing_from(seed):
             view = TwoViews(8, (0, 0, 0), (1, 1, 1))(tmp_path / "thin.png")[0]
         assert (view * 255).mean(dim=(1, 2)).tolist() == pytest.approx([10, 20, 30], abs=0.01)
+
+
+def test_early_epochs_have_small_views(photos: list[Photo]) -> None:
+    data = TwoViewDataset(photos, 3, 32, MEAN, STD, early_size=16, early_epochs=2)
+    sides = [data[epoch, 0][view].shape[-1] for epoch in range(4) for view in ("images", "images_pos")]
+    assert sides == [16, 16, 16, 16, 32, 32, 32, 32]
+
+
+def test_the_smallest_area_of_a_crop_can_be_raised() -> None:
+    def areas(scale: tuple[float, float]) -> list[float]:
+        with drawing_from(0):
+            boxes = [draw_crop((100, 100), scale) for _ in range(200)]
+        return [(right - left) * (lower - upper) / 100**2 for left, upper, right, lower in boxes]
+
+    assert min(areas((0.3, 1.2))) < 0.5
+    assert min(areas((0.7, 1.2))) > 0.68  # whole pixels

@@ -1,13 +1,13 @@
 """Plain references beside those of the tests (`tests/plain_reference.py`) and of `cti.evaluation.reference`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from cti.config import PamrConfig
 from cti.models import CTI
@@ -15,7 +15,7 @@ from cti.refine.affinity_labels import Offset
 from cti.refine.pamr import DIRECTIONS
 from cti.seeds.maps import fit_to_patches
 from cti.segmentation.dataset import normalise, to_tensor
-from cti.segmentation.networks import Segmenter
+from cti.segmentation.networks import Segmenter, ViTSegmenter
 from plain_reference import class_to_patch, max_norm, patch_affinity, plain_pass, refine
 
 
@@ -113,14 +113,20 @@ def plain_walk(
     return (power @ torch.from_numpy(scores.reshape(len(scores), -1)).T).T.reshape(scores.shape).numpy()
 
 
-def hold_attention(network: nn.Module) -> None:
-    """Make timm's blocks compute attention as a matrix product, a softmax and a matrix product."""
-    for block in _blocks(network):
-        block.fused_attn = False
+def plain_blocks(network: ViTSegmenter) -> None:
+    """Make a segmenter run timm's own blocks, with attention as a matrix product, a softmax and a matrix product."""
 
+    def logits(images: Tensor) -> Tensor:
+        patches, grid = network.encoder.embed(images)
+        tokens = torch.cat([network.cls_token.expand(len(images), -1, -1), patches], dim=1)
+        for block in network.encoder.blocks:
+            tokens = block(tokens)
+        features = network.encoder.norm(tokens)[:, 1:].transpose(1, 2).unflatten(2, grid)
+        return network.decoder(features, images)
 
-def _blocks(network: nn.Module) -> Iterator[nn.Module]:
-    return (module for module in network.modules() if hasattr(module, "fused_attn"))
+    for block in network.encoder.blocks:
+        block.attn.fused_attn = False
+    network.padded_logits = logits
 
 
 @torch.no_grad()

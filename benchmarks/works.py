@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.references import hold_attention, plain_pamr, plain_probabilities, plain_seed_cams, plain_walk
+from benchmarks.references import plain_blocks, plain_pamr, plain_probabilities, plain_seed_cams, plain_walk
 from benchmarks.setting import Setting
 from cti.classes import IGNORE_INDEX
 from cti.config import AffinityConfig, MethodConfig, PamrConfig, SeedsConfig, SegmentConfig, TrainConfig
@@ -287,5 +287,5 @@ def _segment_config(setting: Setting) -> SegmentConfig:
 def _segmenter(setting: Setting, ours: bool) -> SegmentationStep:
     network = build_segmenter(_segment_config(setting), setting.num_classes)
     if not ours:
-        hold_attention(network)
+        plain_blocks(network)
     return SegmentationStep(network)

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,25 @@ def test_what_the_stages_leave(config: Config, results: dict[str, Any]) -> None:
     assert {path.stem for path in (run / "segmenter" / "predictions" / "single").glob("*.png")} == names
     assert (run / "train" / "lists" / "val.txt").read_text().split() == _list(config, "val")
     assert not [path for path in run.rglob("*") if ".tmp" in path.name]
+
+
+def test_another_way_to_predict_is_added_without_training_again(
+    config: Config, results: dict[str, Any], tmp_path: Path
+) -> None:
+    shutil.copytree(config.out, tmp_path / "run")
+    more = replace(
+        config,
+        out=str(tmp_path / "run"),
+        segment=replace(config.segment, variants=("single", "multi-scale"), lists=("val",)),
+    )
+    state = tmp_path / "run" / "segmenter" / "state.pt"
+    trained_at = state.stat().st_mtime_ns
+    result = pipeline.segmenter(more)
+    assert state.stat().st_mtime_ns == trained_at
+    before = json.loads(json.dumps(results["segmenter"]))
+    assert result == {**before, "variants": ("single", "multi-scale")}
+    added = tmp_path / "run" / "segmenter" / "predictions" / "multi-scale"
+    assert {path.stem for path in added.glob("*.png")} == set(_list(config, "val"))
 
 
 def test_seeds_are_of_the_tagged_classes(config: Config, results: dict[str, Any]) -> None:

@@ -97,12 +97,13 @@ def test_a_stopped_repetition_does_not_pass_off_the_old_result(config: Config) -
     assert body.runs == 1
 
 
-def test_a_setting_that_is_new_since_does_not_orphan_a_folder(tmp_path: Path) -> None:
+def test_settings_that_come_and_go_do_not_orphan_a_folder(tmp_path: Path) -> None:
     config = Config(out=str(tmp_path))
     settings = settings_of(config, ["model"])
     run_stage(config, "stage", settings, lambda folder: {"value": 1})
     stored = read_json(tmp_path / "stage" / SETTINGS)
     del stored["model"]["stem"]  # as if written by a version that had no such setting
+    stored["model"]["forgotten"] = 1  # and another one that has gone since
     write_json(tmp_path / "stage" / SETTINGS, stored)
     assert run_stage(config, "stage", settings, lambda folder: {"value": 2}) == {"value": 1}
     other = settings_of(replace(config, model=replace(config.model, backbone="vit", stem="conv")), ["model"])

@@ -142,7 +142,7 @@ def masks(config: Config) -> Result:
         features = None
         if "affinity" in config.refine.steps:
             model, _ = load_model(Path(config.out) / "train")
-            features = backbone_features(model.to(default_device()))
+            features = backbone_features(model.to(default_device()), config.seeds.long_side)
         scored = {photo.id for photo in photo_set.lists["score"] if photo.mask is not None}
         return refine_folder(photos, seed_folder, config.refine, out=folder, features=features, keep_steps=scored)
 
@@ -154,41 +154,55 @@ def masks(config: Config) -> Result:
 def segmenter(config: Config) -> Result:
     """Train a segmentation network on the pseudo-masks (or `segment.masks`) and predict.
 
-    Writes `segmenter/`: the network, metrics, and `predictions/<variant>/<photo>.png`.
+    Writes `segmenter/`: the network, metrics, and `predictions/<variant>/<photo>.png`. Lists and variants may be added
+    to a finished stage: only what is missing is predicted.
     """
     photo_set = sound_photos(config)
     own = not config.segment.masks
     sections = (*(MASK_SECTIONS if own else ("data",)), "segment", "segment_train")
 
+    run = Path(config.out) / "segmenter"
+    wanted = _union(photo_set, config.segment.lists)
+
     def body(folder: Path) -> Result:
-        torch.manual_seed(config.segment_train.seed)
-        network = build_segmenter(config.segment, len(photo_set.classes), config.segment_train.recompute)
-        mask_of, photos = _segmenter_masks(config, photo_set)
-        dataset = SegmentationDataset(
-            photos,
-            mask_of,
-            len(photo_set.classes),
-            config.segment,
-            network.mean,
-            network.std,
-            config.segment_train.seed,
-        )
-        step = SegmentationStep(network, class_weights(dataset.pixels, config.segment.balance))
-        fitted = fit(
-            step, dataset, config.segment_train, folder, step.parameter_groups(config.segment_train), title="segmenter"
-        )
-        save_segmenter(folder, network, config.segment, photo_set.classes)
+        before = read_manifest(folder)  # it is trained, and predictions are to be added
+        facts = before["result"] if before else _train_segmenter(config, photo_set, folder)
         trained, _, _ = load_segmenter(folder)
         trained.to(default_device())
-        wanted = _union(photo_set, config.segment.lists)
         for variant in config.segment.variants:
             predict_folder(
                 trained, wanted, folder / "predictions" / variant, prediction_config(config.segment, variant)
             )
-        facts = {"classes": photo_set.classes, "photos": len(photos), "variants": config.segment.variants}
-        return {**facts, "network": describe(network, config.segment), **asdict(fitted)}
+        return {**facts, "variants": config.segment.variants}
 
-    return run_stage(config, "segmenter", _settings(config, photo_set, sections), body)
+    redo = not all(
+        (run / "predictions" / variant / f"{photo.id}.png").is_file()
+        for variant in config.segment.variants
+        for photo in wanted
+    )
+    return run_stage(config, "segmenter", _settings(config, photo_set, sections), body, redo=redo)
+
+
+def _train_segmenter(config: Config, photo_set: PhotoSet, folder: Path) -> Result:
+    torch.manual_seed(config.segment_train.seed)
+    network = build_segmenter(config.segment, len(photo_set.classes), config.segment_train.recompute)
+    mask_of, photos = _segmenter_masks(config, photo_set)
+    dataset = SegmentationDataset(
+        photos,
+        mask_of,
+        len(photo_set.classes),
+        config.segment,
+        network.mean,
+        network.std,
+        config.segment_train.seed,
+    )
+    step = SegmentationStep(network, class_weights(dataset.pixels, config.segment.balance))
+    fitted = fit(
+        step, dataset, config.segment_train, folder, step.parameter_groups(config.segment_train), title="segmenter"
+    )
+    save_segmenter(folder, network, config.segment, photo_set.classes)
+    facts = {"classes": photo_set.classes, "photos": len(photos)}
+    return {**facts, "network": describe(network, config.segment), **asdict(fitted)}
 
 
 def scores(config: Config) -> Result:
@@ -245,12 +259,18 @@ def sound_photos(config: Config) -> PhotoSet:
     return photo_set
 
 
-def backbone_features(model: CTI) -> Features:
-    """The frozen network as a function from an image (H, W, 3) uint8 to its patch features (D, h, w)."""
+def backbone_features(model: CTI, long_side: int = 0) -> Features:
+    """The frozen network as a function from an image (H, W, 3) uint8 to its patch features (D, h, w).
+
+    Args:
+        model: The network.
+        long_side: Images are brought to this longest side first; 0 = own size.
+    """
 
     @torch.inference_mode()
     def features(image: NDArray[np.uint8]) -> Tensor:
-        height, width = fit_to_patches((image.shape[0], image.shape[1]), model.patch_size)
+        own = (image.shape[0], image.shape[1])
+        height, width = fit_to_patches(own, model.patch_size, long_side / max(own) if long_side else 1.0)
         resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
         pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1).float() / 255
         images = TF.normalize(pixels, list(model.mean), list(model.std))[None]

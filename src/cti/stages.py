@@ -15,13 +15,14 @@ logger = logging.getLogger(__name__)
 
 SETTINGS = "stage.json"
 
-# Where things lie, how many processes read them and what is merely shown does not change a result.
+# Where things lie, how many processes read them and what is merely shown or added does not change a result.
 _IRRELEVANT = {
     "data": ("root",),
     "train": ("workers", "devices", "accelerator", "checkpoint_every"),
     "segment_train": ("workers", "devices", "accelerator", "checkpoint_every"),
     "seeds": ("batch_size",),
     "refine": ("preview", "allow_missing"),
+    "segment": ("lists", "variants"),
 }
 
 
@@ -83,9 +84,13 @@ def run_stage(
 
 
 def _with_new_settings(known: dict[str, Any]) -> dict[str, Any]:
-    """Stored settings, with the defaults of those that an earlier version did not have."""
+    """Stored settings: with the defaults of those an earlier version did not have, without those it alone minded."""
     defaults = settings_of(Config(), [section for section in known if section in Config.__dataclass_fields__])
-    return {**known, **{section: {**fields, **known[section]} for section, fields in defaults.items()}}
+    now = {
+        section: {name: known[section].get(name, default) for name, default in fields.items()}
+        for section, fields in defaults.items()
+    }
+    return {**known, **now}
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:

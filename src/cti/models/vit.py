@@ -41,7 +41,8 @@ def run_block(
     attention = block.attn
     B, T, _ = tokens.shape
     qkv = attention.qkv(block.norm1(tokens)).reshape(B, T, 3, attention.num_heads, attention.head_dim)
-    queries, keys, values = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, d)
+    # Taken apart first and turned then: the gradient is put together in one copy instead of two.
+    queries, keys, values = (part.transpose(1, 2) for part in qkv.unbind(2))  # each (B, heads, T, d)
     queries, keys = attention.q_norm(queries), attention.k_norm(keys)
     mixed = attend(queries, keys, values).transpose(1, 2).flatten(2)  # (B, T, D)
     tokens = tokens + block.drop_path1(block.ls1(attention.proj(mixed)))

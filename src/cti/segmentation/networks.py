@@ -7,6 +7,7 @@ Any H and W will do: a network that wants multiples of its patch pads inside.
 
 import math
 import re
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cti.config import ModelConfig, SegmentConfig
-from cti.models.vit import PlainViT
+from cti.models.vit import PlainViT, run_block
 from cti.models.weights import build_backbone, read_state_dict
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -82,9 +83,10 @@ class ViTSegmenter(Segmenter):
         """Logits (B, 1 + C, ., .) at the decoder's resolution."""
         patches, grid = self.encoder.embed(images)  # (B, N, D)
         tokens = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches], dim=1)
+        recompute = self.recompute and torch.is_grad_enabled()
+        run = partial(checkpoint, run_block, use_reentrant=False) if recompute else run_block
         for block in self.encoder.blocks:
-            recompute = self.recompute and torch.is_grad_enabled()
-            tokens = checkpoint(block, tokens, use_reentrant=False) if recompute else block(tokens)
+            tokens, _, _ = run(block, tokens)
         features = self.encoder.norm(tokens)[:, 1:].transpose(1, 2).unflatten(2, grid)  # (B, D, h, w)
         logits: Tensor = self.decoder(features, images)
         return logits

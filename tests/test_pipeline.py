@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,18 @@ def test_another_way_to_predict_is_added_without_training_again(
     assert result == {**before, "variants": ("single", "multi-scale")}
     added = tmp_path / "run" / "segmenter" / "predictions" / "multi-scale"
     assert {path.stem for path in added.glob("*.png")} == set(_list(config, "val"))
+
+
+@pytest.mark.parametrize(
+    "setting", [{"refine__steps": "[pamr, crf]"}, {"segment__variants": "[single, single+crf]"}], ids=str
+)
+def test_a_missing_extra_is_said_before_anything_is_trained(
+    photos: Path, tmp_path: Path, setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    with pytest.raises(ModuleNotFoundError, match=r"cti\[crf\]"):
+        pipeline.run(tiny_config(photos, tmp_path / "run", **setting))
+    assert not (tmp_path / "run" / "train").exists()
 
 
 def test_seeds_are_of_the_tagged_classes(config: Config, results: dict[str, Any]) -> None:
@@ -200,6 +213,7 @@ def test_smoke_run_on_a_few_real_photos(animals_root: Path, distilled_weights: P
     vit = {"backbone": "vit_small_patch14_dinov2", "weights": str(distilled_weights)}
     networks = {f"{part}__{name}": value for part in ("model", "segment") for name, value in vit.items()}
     more = {"data__train": "train", "segment__crop_size": "112", "segment__long_side": "224", "score__bootstrap": "0"}
+    more |= {"refine__steps": "[affinity]"}  # the recipe's own step is an extra that needs a compiler
     config = tiny_config(root, tmp_path / "run", "voc12-animals", **networks, **size, **more)
     scores = pipeline.run(config)["scores"]
     for name in ("score", "val"):

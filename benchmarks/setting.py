@@ -14,6 +14,7 @@ class Setting:
         image_size: Side of a training crop in pixels.
         batch: Photos per training step.
         photo: (H, W) of a photo whose seeds are extracted.
+        long_side: Size at which our recipe extracts seeds (`voc12-animals`).
         photos: Photos per extraction; the default of `seeds.batch_size`.
         scored: Photos scored at all thresholds.
         grid: (h, w) of the grid on which scores walk.
@@ -31,6 +32,7 @@ class Setting:
     image_size: int = 224
     batch: int = 16
     photo: tuple[int, int] = (375, 500)
+    long_side: int = 336
     photos: int = 8
     scored: int = 437
     grid: tuple[int, int] = (47, 63)
@@ -45,5 +47,5 @@ class Setting:
 
 SMALL = Setting(
     backbone="vit", embed_dim=64, depth=3, num_heads=2, infusion_index=0, num_classes=4, image_size=64, batch=2,
-    photo=(60, 80), photos=2, scored=8, grid=(6, 8), repeats=2,
+    photo=(60, 80), long_side=56, photos=2, scored=8, grid=(6, 8), repeats=2,
 )  # fmt: skip

@@ -97,8 +97,10 @@ def _step(setting: Setting, contender: str) -> Work:
 
 def _seeds(setting: Setting, contender: str) -> Work:
     """From normalised photos in memory to CAMs at their size: mirror image included, two tags each."""
-    if contender == "ours":
+    is_ours = contender.startswith("ours")
+    if is_ours:
         keep_freed_memory()  # as `cti.pipeline.seeds` does
+    scale = setting.long_side / max(setting.photo) if contender.endswith("+small") else 1.0
     model = _model(setting).eval()
     images = torch.randn(setting.photos, 3, *setting.photo)
     tags = [(number % setting.num_classes, (number + 1) % setting.num_classes) for number in range(setting.photos)]
@@ -106,7 +108,7 @@ def _seeds(setting: Setting, contender: str) -> Work:
 
     @torch.inference_mode()
     def ours(count: int) -> list[Tensor]:
-        size = fit_to_patches(setting.photo, model.patch_size)
+        size = fit_to_patches(setting.photo, model.patch_size, scale)
         resized = F.interpolate(images[:count], size, mode="bilinear", antialias=True)
         maps = scaled_maps(model, resized, tags[:count], config)
         return [to_cams(stack[:2], setting.photo) for stack in maps["refined"]]
@@ -114,7 +116,7 @@ def _seeds(setting: Setting, contender: str) -> Work:
     def plain(count: int) -> list[Tensor]:
         return [plain_seed_cams(model, image, pair) for image, pair in zip(images[:count], tags, strict=False)]
 
-    cams = ours if contender == "ours" else plain
+    cams = ours if is_ours else plain
     return Work(_timed(lambda: cams(setting.photos)), lambda: cams(1)[0].numpy(), setting.photos)
 
 

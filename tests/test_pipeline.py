@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cti import pipeline
@@ -19,6 +20,8 @@ from cti.data import load_mask
 from cti.data.shapes import SHAPES_CLASSES
 from cti.files import read_manifest
 from cti.seeds import read_seed
+from cti.segmentation.checkpoint import load_segmenter
+from cti.segmentation.networks import ViTSegmenter
 from tiny_pipeline import tiny_config, tiny_shapes
 
 STAGES = ("train", "seeds", "masks", "segmenter", "scores")
@@ -78,6 +81,19 @@ def test_another_way_to_predict_is_added_without_training_again(
     assert result == {**before, "variants": ("single", "multi-scale")}
     added = tmp_path / "run" / "segmenter" / "predictions" / "multi-scale"
     assert {path.stem for path in added.glob("*.png")} == set(_list(config, "val"))
+
+
+def test_a_segmenter_learns_on_from_the_runs_own_network(
+    photos: Path, config: Config, results: dict[str, Any], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(config.out, run, ignore=shutil.ignore_patterns("segmenter"))
+    still = {"segment_train__lr": "1e-12", "segment__weights": "run", "segment__depth": "3"}
+    pipeline.segmenter(tiny_config(photos, run, seeds__predicted_tags="[val]", **still))
+    model, _ = load_model(run / "train")
+    network, _, _ = load_segmenter(run / "segmenter")
+    assert isinstance(network, ViTSegmenter)
+    torch.testing.assert_close(network.encoder.blocks.state_dict(), model.backbone.blocks.state_dict())
 
 
 @pytest.mark.parametrize(

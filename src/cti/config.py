@@ -261,7 +261,8 @@ class SegmentConfig:
             layer) or `smp:ARCHITECTURE:ENCODER` of segmentation-models-pytorch, e.g. `smp:DeepLabV3Plus:resnet101`.
         backbone: Name of a plain ViT of timm, or `vit` to build one from the four sizes below; not used by `smp:`.
         weights: `timm` (downloaded from the hub), `none` (from scratch), or the path of a .safetensors / .pth file. For
-            `smp:` also a name of that encoder's weights; `timm` then means `imagenet`.
+            `smp:` also a name of that encoder's weights; `timm` then means `imagenet`. `run` = those of the run's
+            trained CTI network, of the same backbone: it knows the classes already.
         masks: Folder of masks to learn from, `<photo id>.png`; empty: the run's pseudo-masks; `real`: the data set's
             own, for the fully supervised upper bound.
         crop_size: Side of a training crop in pixels.

@@ -36,7 +36,7 @@ from cti.seeds.maps import fit_to_patches
 from cti.segmentation.checkpoint import load_segmenter, save_segmenter
 from cti.segmentation.dataset import SegmentationDataset
 from cti.segmentation.masks import MaskFolder, MaskOf, class_weights, real_mask
-from cti.segmentation.networks import build_segmenter, describe
+from cti.segmentation.networks import build_segmenter, describe, start_from
 from cti.segmentation.predict import predict_folder
 from cti.segmentation.step import SegmentationStep
 from cti.stages import run_stage, settings_of
@@ -160,14 +160,15 @@ def segmenter(config: Config) -> Result:
     """
     photo_set = sound_photos(config)
     own = not config.segment.masks
-    sections = (*(MASK_SECTIONS if own else ("data",)), "segment", "segment_train")
+    before = MASK_SECTIONS if own else TRAIN_SECTIONS if config.segment.weights == "run" else ("data",)
+    sections = (*before, "segment", "segment_train")
 
     run = Path(config.out) / "segmenter"
     wanted = _union(photo_set, config.segment.lists)
 
     def body(folder: Path) -> Result:
-        before = read_manifest(folder)  # it is trained, and predictions are to be added
-        facts = before["result"] if before else _train_segmenter(config, photo_set, folder)
+        finished = read_manifest(folder)  # it is trained, and predictions are to be added
+        facts = finished["result"] if finished else _train_segmenter(config, photo_set, folder)
         trained, _, _ = load_segmenter(folder)
         trained.to(default_device())
         for variant in config.segment.variants:
@@ -186,7 +187,13 @@ def segmenter(config: Config) -> Result:
 
 def _train_segmenter(config: Config, photo_set: PhotoSet, folder: Path) -> Result:
     torch.manual_seed(config.segment_train.seed)
-    network = build_segmenter(config.segment, len(photo_set.classes), config.segment_train.recompute)
+    classes, recompute = photo_set.classes, config.segment_train.recompute
+    if config.segment.weights == "run":
+        network = build_segmenter(replace(config.segment, weights="none"), len(classes), recompute)
+        model, _ = load_model(Path(config.out) / "train")
+        start_from(network, model.backbone, model.class_tokens().mean(dim=1, keepdim=True))
+    else:
+        network = build_segmenter(config.segment, len(classes), recompute)
     mask_of, photos = _segmenter_masks(config, photo_set)
     dataset = SegmentationDataset(
         photos,

@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from cti.config import SegmentConfig, TrainConfig
 from cti.models.vit import PlainViT
-from cti.segmentation.networks import LinearDecoder, ViTSegmenter, build_segmenter, describe
+from cti.segmentation.networks import LinearDecoder, Segmenter, ViTSegmenter, build_segmenter, describe, start_from
 from cti.segmentation.step import SegmentationStep
 
 KINDS = ("vit-linear", "vit-upsample")
@@ -154,3 +154,29 @@ def test_pretrained_weights_fit_any_crop(distilled_weights: Path) -> None:
     network = build_segmenter(config, 2).eval()
     assert network.encoder.pos_embed.shape[1] == 8 * 8  # 100 pixels are padded to 8 patches of 14
     assert network(torch.randn(1, 3, 60, 75)).shape == (1, 3, 60, 75)
+
+
+def test_a_segmenter_starts_from_another_vit(tiny: SegmentConfig) -> None:
+    other = build_segmenter(replace(tiny, crop_size=2 * tiny.crop_size), 3)
+    assert isinstance(other, ViTSegmenter)
+    network = build_segmenter(tiny, 2)
+    assert isinstance(network, ViTSegmenter)
+    start_from(network, other.encoder, other.cls_token + 1)
+    images = torch.randn(1, 3, tiny.crop_size, tiny.crop_size)
+    torch.testing.assert_close(network.encoder.embed(images)[0], other.encoder.embed(images)[0])
+    torch.testing.assert_close(network.encoder.blocks.state_dict(), other.encoder.blocks.state_dict())
+    torch.testing.assert_close(network.cls_token, other.cls_token + 1)
+
+
+def test_a_vit_of_another_geometry_is_refused(tiny: SegmentConfig) -> None:
+    other = build_segmenter(replace(tiny, embed_dim=2 * tiny.embed_dim), 2)
+    assert isinstance(other, ViTSegmenter)
+    with pytest.raises(ValueError, match=r"segment\.backbone and model\.backbone are not of the same geometry"):
+        start_from(build_segmenter(tiny, 2), other.encoder, other.cls_token)
+
+
+def test_a_network_without_a_vit_cannot_start_from_one(tiny: SegmentConfig) -> None:
+    other = build_segmenter(tiny, 2)
+    assert isinstance(other, ViTSegmenter)
+    with pytest.raises(ValueError, match="smp: network has none"):
+        start_from(Segmenter((0.5,), (0.5,), 1), other.encoder, other.cls_token)

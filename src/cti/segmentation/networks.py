@@ -203,6 +203,32 @@ def build_segmenter(config: SegmentConfig, num_classes: int, recompute: bool = F
     return ViTSegmenter(encoder, decoder, config.frozen_blocks, recompute)
 
 
+@torch.no_grad()
+def start_from(network: Segmenter, encoder: PlainViT, token: Tensor) -> None:
+    """Give a segmenter's ViT the weights of another one of the same geometry.
+
+    Args:
+        network: A `ViTSegmenter`.
+        encoder: The other ViT; its position embedding is resized to the network's grid.
+        token: (1, 1, D) what takes the CLS token's part, its position included.
+
+    Raises:
+        ValueError: if the network has no ViT, or one of another geometry.
+    """
+    if not isinstance(network, ViTSegmenter):
+        raise ValueError("segment.weights 'run' gives a ViT the weights of the run's own; an smp: network has none.")
+    side = math.isqrt(network.encoder.pos_embed.shape[1])
+    state = {**encoder.state_dict(), "pos_embed": encoder.positions((side, side))}
+    try:
+        network.encoder.load_state_dict(state)
+        network.cls_token.copy_(token)
+    except RuntimeError as error:
+        raise ValueError(
+            "segment.weights is 'run', but segment.backbone and model.backbone are not of the same geometry; "
+            "name the same backbone in both, or other weights."
+        ) from error
+
+
 def describe(network: Segmenter, config: SegmentConfig) -> dict[str, Any]:
     """Facts for a manifest: which network, from which weights, how large."""
     parameters = list(network.parameters())

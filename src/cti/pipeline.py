@@ -162,8 +162,6 @@ def segmenter(config: Config) -> Result:
     own = not config.segment.masks
     before = MASK_SECTIONS if own else TRAIN_SECTIONS if config.segment.weights == "run" else ("data",)
     sections = (*before, "segment", "segment_train")
-
-    run = Path(config.out) / "segmenter"
     wanted = _union(photo_set, config.segment.lists)
 
     def body(folder: Path) -> Result:
@@ -177,10 +175,9 @@ def segmenter(config: Config) -> Result:
             )
         return {**facts, "variants": config.segment.variants}
 
+    predictions = Path(config.out) / "segmenter" / "predictions"
     redo = not all(
-        (run / "predictions" / variant / f"{photo.id}.png").is_file()
-        for variant in config.segment.variants
-        for photo in wanted
+        (predictions / variant / f"{photo.id}.png").is_file() for variant in config.segment.variants for photo in wanted
     )
     return run_stage(config, "segmenter", _settings(config, photo_set, sections), body, redo=redo)
 

@@ -378,7 +378,8 @@ class CrfConfig:
     Args:
         preset: `psa` = unary from the scores as probabilities; `irn` = unary from their argmax (docs/method.md).
         unary: Where the unary comes from.
-        label_confidence: Probability given to a pixel's label when the unary comes from labels.
+        label_confidence: Probability given to a pixel's label when the unary comes from labels; the other labels share
+            the rest, so 0.5 says nothing where a photo has one class.
         gaussian_sxy: Reach of the smoothness kernel in pixels.
         gaussian_compat: Weight of the smoothness kernel; 0 switches it off.
         bilateral_sxy: Reach of the appearance kernel in pixels.

@@ -42,6 +42,7 @@ WRONG: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (SeedsConfig, {"blocks": -1}),
     (ScoreConfig, {"threshold": 1.5}),
     (SegmentConfig, {"network": "smp:Unet"}),
+    (SegmentConfig, {"network": "smp:Unet:resnet18", "weights": "run"}),
     (SegmentConfig, {"scale_range": (2.0, 0.5)}),
     (SegmentConfig, {"crop_size": 0}),
     (SegmentConfig, {"window": 100, "stride": 101}),

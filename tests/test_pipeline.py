@@ -79,6 +79,8 @@ def test_another_way_to_predict_is_added_without_training_again(
     assert state.stat().st_mtime_ns == trained_at
     before = json.loads(json.dumps(results["segmenter"]))
     assert result == {**before, "variants": ("single", "multi-scale")}
+    seconds = [read_manifest(Path(folder) / "segmenter")["seconds"] for folder in (config.out, more.out)]
+    assert seconds[0] < seconds[1]
     added = tmp_path / "run" / "segmenter" / "predictions" / "multi-scale"
     assert {path.stem for path in added.glob("*.png")} == set(_list(config, "val"))
 
@@ -88,11 +90,12 @@ def test_a_segmenter_learns_on_from_the_runs_own_network(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(config.out, run, ignore=shutil.ignore_patterns("segmenter"))
-    still = {"segment_train__lr": "1e-12", "segment__weights": "run", "segment__depth": "3"}
+    still = {"segment_train__lr": "1e-12", "segment__weights": "run"}
     pipeline.segmenter(tiny_config(photos, run, seeds__predicted_tags="[val]", **still))
     model, _ = load_model(run / "train")
     network, _, _ = load_segmenter(run / "segmenter")
     assert isinstance(network, ViTSegmenter)
+    assert len(network.encoder.blocks) == model.depth != config.segment.depth  # whatever `segment` says
     torch.testing.assert_close(network.encoder.blocks.state_dict(), model.backbone.blocks.state_dict())
 
 
@@ -104,6 +107,23 @@ def test_a_missing_extra_is_said_before_anything_is_trained(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
     with pytest.raises(ModuleNotFoundError, match=r"cti\[crf\]"):
+        pipeline.run(tiny_config(photos, tmp_path / "run", **setting))
+    assert not (tmp_path / "run" / "train").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ({"segment__frozen_blocks": "9"}, "frozen_blocks is 9"),
+        ({"segment__weights": "run", "segment__frozen_blocks": "9"}, "frozen_blocks is 9"),
+        ({"segment__weights": "nowhere.pth"}, r"nowhere\.pth"),
+    ],
+    ids=str,
+)
+def test_a_segmenter_that_cannot_be_built_is_said_before_anything_is_trained(
+    photos: Path, tmp_path: Path, setting: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
         pipeline.run(tiny_config(photos, tmp_path / "run", **setting))
     assert not (tmp_path / "run" / "train").exists()
 

@@ -261,8 +261,8 @@ class SegmentConfig:
             layer) or `smp:ARCHITECTURE:ENCODER` of segmentation-models-pytorch, e.g. `smp:DeepLabV3Plus:resnet101`.
         backbone: Name of a plain ViT of timm, or `vit` to build one from the four sizes below; not used by `smp:`.
         weights: `timm` (downloaded from the hub), `none` (from scratch), or the path of a .safetensors / .pth file. For
-            `smp:` also a name of that encoder's weights; `timm` then means `imagenet`. `run` = those of the run's
-            trained CTI network, of the same backbone: it knows the classes already.
+            `smp:` also a name of that encoder's weights; `timm` then means `imagenet`. `run` = the ViT of the run's
+            trained CTI network, whatever `backbone` says: it knows the classes already.
         masks: Folder of masks to learn from, `<photo id>.png`; empty: the run's pseudo-masks; `real`: the data set's
             own, for the fully supervised upper bound.
         crop_size: Side of a training crop in pixels.
@@ -320,6 +320,10 @@ class SegmentConfig:
         _check(
             self.network in ("vit-upsample", "vit-linear") or smp,
             f"segment.network is '{self.network}'; give vit-upsample, vit-linear or smp:ARCHITECTURE:ENCODER.",
+        )
+        _check(
+            not (smp and self.weights == "run"),
+            "segment.weights is 'run', the ViT of the run's CTI network, which an smp: network has not; give other weights.",
         )
         low, high = self.scale_range
         _check(0 < low <= high, f"segment.scale_range is {self.scale_range}; give 0 < smallest <= largest.")

@@ -36,7 +36,7 @@ from cti.seeds.maps import fit_to_patches
 from cti.segmentation.checkpoint import load_segmenter, save_segmenter
 from cti.segmentation.dataset import SegmentationDataset
 from cti.segmentation.masks import MaskFolder, MaskOf, class_weights, real_mask
-from cti.segmentation.networks import build_segmenter, describe, start_from
+from cti.segmentation.networks import Segmenter, build_segmenter, describe, start_from
 from cti.segmentation.predict import predict_folder
 from cti.segmentation.step import SegmentationStep
 from cti.stages import run_stage, settings_of
@@ -184,13 +184,11 @@ def segmenter(config: Config) -> Result:
 
 def _train_segmenter(config: Config, photo_set: PhotoSet, folder: Path) -> Result:
     torch.manual_seed(config.segment_train.seed)
-    classes, recompute = photo_set.classes, config.segment_train.recompute
-    if config.segment.weights == "run":
-        network = build_segmenter(replace(config.segment, weights="none"), len(classes), recompute)
+    segment = _segment_config(config)
+    network = _build_segmenter(config, len(photo_set.classes))
+    if segment.weights == "run":
         model, _ = load_model(Path(config.out) / "train")
         start_from(network, model.backbone, model.class_tokens().mean(dim=1, keepdim=True))
-    else:
-        network = build_segmenter(config.segment, len(classes), recompute)
     mask_of, photos = _segmenter_masks(config, photo_set)
     dataset = SegmentationDataset(
         photos,
@@ -205,9 +203,9 @@ def _train_segmenter(config: Config, photo_set: PhotoSet, folder: Path) -> Resul
     fitted = fit(
         step, dataset, config.segment_train, folder, step.parameter_groups(config.segment_train), title="segmenter"
     )
-    save_segmenter(folder, network, config.segment, photo_set.classes)
+    save_segmenter(folder, network, segment, photo_set.classes)
     facts = {"classes": photo_set.classes, "photos": len(photos)}
-    return {**facts, "network": describe(network, config.segment), **asdict(fitted)}
+    return {**facts, "network": describe(network, segment), **asdict(fitted)}
 
 
 def scores(config: Config) -> Result:
@@ -250,6 +248,7 @@ def run(config: Config) -> Result:
 
     Raises:
         ModuleNotFoundError: if a stage that is still to be run needs an extra that is not installed.
+        ValueError: if the segmentation network to be trained at the end cannot be built.
     """
     unfinished = [name for name in config.stages if read_manifest(Path(config.out) / name) is None]
     variants = config.segment.variants
@@ -257,6 +256,8 @@ def run(config: Config) -> Result:
         "segmenter" in unfinished and any(variant.endswith("+crf") for variant in variants)
     ):
         load_library()  # say now, not after an hour of training, that it is missing
+    if "segmenter" in unfinished:
+        _build_segmenter(config, num_classes=1)  # likewise
     return {name: STAGES[name](config) for name in config.stages}
 
 
@@ -299,6 +300,22 @@ def prediction_config(config: SegmentConfig, variant: str) -> SegmentConfig:
     scales = config.multi_scales if variant.startswith("multi-scale") else (1.0,)
     crf = (config.crf if config.crf != "none" else "psa") if variant.endswith("+crf") else "none"
     return replace(config, scales=scales, crf=crf)
+
+
+def _segment_config(config: Config) -> SegmentConfig:
+    """`config.segment`; with the weights of the run's network comes that one's geometry."""
+    if config.segment.weights != "run":
+        return config.segment
+    geometry = ("backbone", "embed_dim", "depth", "num_heads", "patch_size", "stem")
+    return replace(config.segment, **{name: getattr(config.model, name) for name in geometry})
+
+
+def _build_segmenter(config: Config, num_classes: int) -> Segmenter:
+    """The network before training; the weights of the run's network, if they are wanted, are not in it yet."""
+    segment = _segment_config(config)
+    if segment.weights == "run":
+        segment = replace(segment, weights="none")
+    return build_segmenter(segment, num_classes, config.segment_train.recompute)
 
 
 def _segmenter_masks(config: Config, photo_set: PhotoSet) -> tuple[MaskOf, Sequence[Photo]]:

@@ -52,7 +52,7 @@ def run_stage(
         settings: From `settings_of`: what the result depends on.
         body: Does the work in the folder, resuming what an earlier sitting left there; returns the result.
         repeatable: A cheap stage, which is simply done again when its settings change.
-        redo: Call `body` even if the stage is finished: something is to be added to it.
+        redo: Call `body` even if the stage is finished: something is to be added to it, its time to the time taken.
 
     Returns:
         The result, new or from the manifest.
@@ -77,9 +77,11 @@ def run_stage(
     write_text(folder / CONFIG_FILE, dump_config(config))
     write_json(folder / SETTINGS, settings)
     write_text(Path(config.out) / CONFIG_FILE, dump_config(config))
+    before = manifest.get("seconds", 0) if manifest and known == settings else 0
     started = time.perf_counter()
     result = body(folder)
-    write_manifest(folder, result, stage=name, seed=config.train.seed, seconds=round(time.perf_counter() - started, 1))
+    seconds = round(before + time.perf_counter() - started, 1)
+    write_manifest(folder, result, stage=name, seed=config.train.seed, seconds=seconds)
     return result
 
 

@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from cti.config import SegmentConfig, TrainConfig
 from cti.models.vit import PlainViT
-from cti.segmentation.networks import LinearDecoder, Segmenter, ViTSegmenter, build_segmenter, describe, start_from
+from cti.segmentation.networks import LinearDecoder, ViTSegmenter, build_segmenter, describe, start_from
 from cti.segmentation.step import SegmentationStep
 
 KINDS = ("vit-linear", "vit-upsample")
@@ -171,12 +171,5 @@ def test_a_segmenter_starts_from_another_vit(tiny: SegmentConfig) -> None:
 def test_a_vit_of_another_geometry_is_refused(tiny: SegmentConfig) -> None:
     other = build_segmenter(replace(tiny, embed_dim=2 * tiny.embed_dim), 2)
     assert isinstance(other, ViTSegmenter)
-    with pytest.raises(ValueError, match=r"segment\.backbone and model\.backbone are not of the same geometry"):
+    with pytest.raises(ValueError, match="not of one geometry"):
         start_from(build_segmenter(tiny, 2), other.encoder, other.cls_token)
-
-
-def test_a_network_without_a_vit_cannot_start_from_one(tiny: SegmentConfig) -> None:
-    other = build_segmenter(tiny, 2)
-    assert isinstance(other, ViTSegmenter)
-    with pytest.raises(ValueError, match="smp: network has none"):
-        start_from(Segmenter((0.5,), (0.5,), 1), other.encoder, other.cls_token)

@@ -213,10 +213,9 @@ def start_from(network: Segmenter, encoder: PlainViT, token: Tensor) -> None:
         token: (1, 1, D) what takes the CLS token's part, its position included.
 
     Raises:
-        ValueError: if the network has no ViT, or one of another geometry.
+        ValueError: if the two ViTs are not of the same geometry.
     """
-    if not isinstance(network, ViTSegmenter):
-        raise ValueError("segment.weights 'run' gives a ViT the weights of the run's own; an smp: network has none.")
+    assert isinstance(network, ViTSegmenter)  # `SegmentConfig` refuses the weights `run` for others
     side = math.isqrt(network.encoder.pos_embed.shape[1])
     state = {**encoder.state_dict(), "pos_embed": encoder.positions((side, side))}
     try:
@@ -224,8 +223,7 @@ def start_from(network: Segmenter, encoder: PlainViT, token: Tensor) -> None:
         network.cls_token.copy_(token)
     except RuntimeError as error:
         raise ValueError(
-            "segment.weights is 'run', but segment.backbone and model.backbone are not of the same geometry; "
-            "name the same backbone in both, or other weights."
+            "The segmenter's ViT and the one it is to start from are not of one geometry; give it the same backbone."
         ) from error
 
 

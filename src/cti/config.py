@@ -323,7 +323,7 @@ class SegmentConfig:
         )
         _check(
             not (smp and self.weights == "run"),
-            "segment.weights is 'run', the ViT of the run's CTI network, which an smp: network has not; give other weights.",
+            "segment.weights is 'run', which an smp: network cannot take; give other weights.",
         )
         low, high = self.scale_range
         _check(0 < low <= high, f"segment.scale_range is {self.scale_range}; give 0 < smallest <= largest.")

@@ -18,6 +18,7 @@ from cti.config import (
     ScoreConfig,
     SeedsConfig,
     SegmentConfig,
+    SettleConfig,
     TrainConfig,
 )
 
@@ -48,6 +49,7 @@ WRONG: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (SegmentConfig, {"window": 100, "stride": 101}),
     (PamrConfig, {"dilations": ()}),
     (PamrConfig, {"downscale": 0}),
+    (SettleConfig, {"power": -1.0}),
     (CrfConfig, {"label_confidence": 1.0}),
     (CrfConfig, {"bilateral_sxy": 0.0}),
     (AffinityConfig, {"stride": 6}),
@@ -73,3 +75,8 @@ def test_every_section_is_tried() -> None:
         return {type(value).__name__ for value in nested}.union(*map(sections, nested))
 
     assert {getattr(section, "__name__", "") for section, _ in WRONG} == sections(Config())
+
+
+def test_maps_that_settle_must_be_kept() -> None:
+    with pytest.raises(ValueError, match=r"refine\.settle\.kind is 'patch', but seeds\.kinds are \[refined\]"):
+        Config(seeds=SeedsConfig(kinds=("refined",)), refine=RefineConfig(steps=("settle",)))

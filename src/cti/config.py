@@ -488,6 +488,22 @@ class AffinityConfig:
 
 
 @dataclass(frozen=True)
+class SettleConfig:
+    """Which of a photo's classes a pixel is, settled by another kind of map.
+
+    Args:
+        kind: Kind of map in the seed files that settles (`seeds.kinds`).
+        power: How decidedly: 0 = not at all; the higher, the more the best class takes all.
+    """
+
+    kind: str = "patch"
+    power: float = 4.0
+
+    def __post_init__(self) -> None:
+        _check(self.power >= 0, f"refine.settle.power is {self.power}; give 0 or more.")
+
+
+@dataclass(frozen=True)
 class RefineConfig:
     """From seeds to pseudo-masks.
 
@@ -503,12 +519,13 @@ class RefineConfig:
         decide_all: Give every pixel its leading class instead, none is 255.
         preview: Number of photos of which overlays are written.
         allow_missing: Go on without the photos that have no seed.
+        settle: Numbers of the `settle` step.
         pamr: Numbers of the `pamr` step.
         crf: Numbers of the `crf` step.
         affinity: Numbers of the `affinity` step.
     """
 
-    steps: tuple[Literal["pamr", "affinity", "crf"], ...] = ("pamr",)
+    steps: tuple[Literal["settle", "pamr", "affinity", "crf"], ...] = ("pamr",)
     kind: str = ""
     background_score: Literal["constant", "power", "cam"] = "constant"
     threshold: float = 0.25
@@ -518,6 +535,7 @@ class RefineConfig:
     decide_all: bool = False
     preview: int = 0
     allow_missing: bool = False
+    settle: SettleConfig = field(default_factory=SettleConfig)
     pamr: PamrConfig = field(default_factory=PamrConfig)
     crf: CrfConfig = field(default_factory=CrfConfig)
     affinity: AffinityConfig = field(default_factory=AffinityConfig)
@@ -568,3 +586,10 @@ class Config:
     refine: RefineConfig = field(default_factory=RefineConfig)
     segment: SegmentConfig = field(default_factory=SegmentConfig)
     segment_train: TrainConfig = field(default_factory=_segment_training)
+
+    def __post_init__(self) -> None:
+        settles = self.refine.settle.kind
+        _check(
+            "settle" not in self.refine.steps or settles in self.seeds.kinds,
+            f"refine.settle.kind is '{settles}', but seeds.kinds are [{', '.join(self.seeds.kinds)}]; add it to them.",
+        )

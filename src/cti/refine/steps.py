@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from cti.config import RefineConfig
+from cti.config import RefineConfig, SettleConfig
 from cti.data.images import load_image
 from cti.data.photos import Photo
 from cti.refine.affinity_labels import confident_labels, confident_labels_crf, to_grid
@@ -27,9 +27,7 @@ from cti.refine.features import FeatureCache, Features
 from cti.refine.pamr import pamr_step
 from cti.refine.scores import start_scores
 from cti.refine.seed_folder import SeedFolder
-
-Step = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
-"""Image (H, W, 3) uint8 and scores (1+n, H, W) in [0, 1] -> refined scores, (1+n, H, W) in [0, 1]."""
+from cti.refine.settle import settle_step
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,42 @@ class Refined:
         return next(reversed(self.scores.values()))
 
 
+Step = Callable[[Refined], NDArray[np.float32]]
+"""A photo on its way -> refined scores, (1+n, H, W) in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class PixelStep:
+    """A step that looks at the image and the scores alone.
+
+    Args:
+        function: Image (H, W, 3) uint8 and scores (1+n, H, W) in [0, 1] -> refined scores.
+    """
+
+    function: Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.float32]]
+
+    def __call__(self, refined: Refined) -> NDArray[np.float32]:
+        """Refine the scores of the step before."""
+        return self.function(refined.image, refined.final)
+
+
+@dataclass(frozen=True)
+class SettleStep:
+    """The step that looks at another kind of the photo's seed.
+
+    Args:
+        seeds: Seeds of that kind.
+        config: How decidedly it settles.
+    """
+
+    seeds: SeedFolder
+    config: SettleConfig
+
+    def __call__(self, refined: Refined) -> NDArray[np.float32]:
+        """Settle between the photo's classes."""
+        return settle_step(refined.final, self.seeds(refined.photo.id).cams().numpy(), self.config)
+
+
 def refine_photos(
     photos: Iterable[Photo], seeds: SeedFolder, config: RefineConfig, steps: Sequence[Step]
 ) -> Iterator[Refined]:
@@ -76,6 +110,7 @@ def refine_photos(
         name = step_names(config)[number + 1]
         workers = config.crf.workers if config.crf.workers >= 0 else os.cpu_count() or 1
         if config.steps[number] == "crf" and workers > 0:
+            assert isinstance(step, PixelStep)
             stream = _in_processes(step, name, stream, workers)
         else:
             stream = _in_turn(step, name, stream)
@@ -117,10 +152,12 @@ def build_steps(
         load_library()  # say now, not after the head's training, that it is missing
     steps: list[Step] = []
     for number, name in enumerate(config.steps):
-        if name == "pamr":
-            steps.append(partial(pamr_step, config=config.pamr))
+        if name == "settle":
+            steps.append(SettleStep(SeedFolder(seeds.folder, seeds.classes, config.settle.kind), config.settle))
+        elif name == "pamr":
+            steps.append(PixelStep(partial(pamr_step, config=config.pamr)))
         elif name == "crf":
-            steps.append(partial(crf_step, config=config.crf))
+            steps.append(PixelStep(partial(crf_step, config=config.crf)))
         else:
             if features is None:
                 raise ValueError(
@@ -138,7 +175,7 @@ def build_steps(
                     before = iter(track(before, "confident pixels", total=len(photos), console=Console(stderr=True)))
                 net = train_affinity([_sample(refined, config) for refined in before], cache, config.affinity, progress)
                 save_affinity(net, path, fingerprint)
-            steps.append(AffinityStep(net, cache))
+            steps.append(PixelStep(AffinityStep(net, cache)))
     return steps
 
 
@@ -163,17 +200,17 @@ def _with_scores(item: Refined, name: str, scores: NDArray[np.float32]) -> Refin
 
 def _in_turn(step: Step, name: str, stream: Iterator[Refined]) -> Iterator[Refined]:
     for item in stream:
-        yield _with_scores(item, name, step(item.image, item.final))
+        yield _with_scores(item, name, step(item))
 
 
-def _in_processes(step: Step, name: str, stream: Iterator[Refined], workers: int) -> Iterator[Refined]:
+def _in_processes(step: PixelStep, name: str, stream: Iterator[Refined], workers: int) -> Iterator[Refined]:
     """As `_in_turn`, with a few photos ahead in worker processes."""
     # Forking a process that runs torch's threads can hang; spawned ones import only what the step needs.
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     waiting: deque[tuple[Refined, Future[NDArray[np.float32]]]] = deque()
     try:
         for item in stream:
-            waiting.append((item, pool.submit(step, item.image, item.final)))
+            waiting.append((item, pool.submit(step.function, item.image, item.final)))
             if len(waiting) > 2 * workers:
                 first, future = waiting.popleft()
                 yield _with_scores(first, name, future.result())
@@ -201,6 +238,7 @@ def _fingerprint(photos: Sequence[Photo], seeds: SeedFolder, config: RefineConfi
     shaping = [getattr(config, name) for name in ("kind", "background_score", "threshold", "alpha", "affinity")]
     before = config.steps[:number]
     used = {*before, config.affinity.clean}
-    shaping += [before, config.pamr if "pamr" in used else None, config.crf if "crf" in used else None]
+    shaping += [before, *(getattr(config, name) if name in used else None for name in ("pamr", "crf"))]
+    shaping += [config.settle] if "settle" in used else []
     facts = json.dumps([repr(shaping), [photo.id for photo in photos], seeds.identity])
     return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,7 +51,7 @@ def test_two_classes_that_cover_each_other_are_told_apart(drawn, tmp_path) -> No
     photo = drawn.photos[0]
     apart = read_seed(drawn.seeds / f"{photo.id}.npz")
     both = np.broadcast_to(apart.maps.max(axis=0), apart.maps.shape)
-    blurred = type(apart)(apart.class_indices, apart.size, both * [[[1.0]], [[0.99]]], apart.background)
+    blurred = replace(apart, maps=both)
     for path in drawn.seeds.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     write_seed(tmp_path / f"{photo.id}.npz", {"refined": blurred, "patch": apart})

@@ -38,7 +38,7 @@ bench: setup  ## Measure speed and memory against the plain reference: about 12 
 	$(BIN)/python -m benchmarks
 
 web-screenshots:  ## Retake docs/web-*.png: RUN=runs/... PHOTOS=folder [TAGS="cat sofa"], after make test-web
-	CHROMIUM=$(CHROMIUM) $(BIN)/python tests/web/screenshots.py $(RUN) $(PHOTOS) $(if $(TAGS),--tags $(TAGS))
+	CHROMIUM=$(CHROMIUM) $(BIN)/python tests/apps/web/screenshots.py $(RUN) $(PHOTOS) $(if $(TAGS),--tags $(TAGS))
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cti.device import quick_bfloat16
-from cti.training.precision import fabric_precision
+from cti.train.precision import fabric_precision
 
 
 def machine_facts() -> dict[str, Any]:

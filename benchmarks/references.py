@@ -1,4 +1,4 @@
-"""Plain references beside those of the tests (`tests/plain_reference.py`) and of `cti.evaluation.reference`."""
+"""Plain references beside those of the tests (`tests/plain_reference.py`) and of `cti.evaluate.reference`."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from cti.config import PamrConfig
-from cti.models import CTI
-from cti.refine.affinity_labels import Offset
-from cti.refine.pamr import DIRECTIONS
+from cti.masks.affinity_labels import Offset
+from cti.masks.pamr import DIRECTIONS
+from cti.method import CTI
 from cti.seeds.maps import fit_to_patches
-from cti.segmentation.dataset import normalise, to_tensor
-from cti.segmentation.networks import Segmenter, ViTSegmenter
+from cti.segment.dataset import normalise, to_tensor
+from cti.segment.networks import Segmenter, ViTSegmenter
 from plain_reference import class_to_patch, max_norm, patch_affinity, plain_pass, refine
 
 
@@ -44,7 +44,7 @@ def plain_seed_cams(model: CTI, image: Tensor, class_indices: Sequence[int]) -> 
 
 
 def plain_pamr(image: NDArray[np.uint8], scores: NDArray[np.float32], config: PamrConfig) -> NDArray[np.float32]:
-    """`cti.refine.pamr.pamr_step` in the way of its paper's code: neighbours by convolution, all of them held.
+    """`cti.masks.pamr.pamr_step` in the way of its paper's code: neighbours by convolution, all of them held.
 
     Args:
         image: (H, W, 3) RGB.
@@ -90,7 +90,7 @@ def _neighbours(maps: Tensor, dilations: tuple[int, ...]) -> Tensor:
 def plain_walk(
     affinity: NDArray[np.float32], offsets: tuple[Offset, ...], beta: float, scores: NDArray[np.float32], steps: int
 ) -> NDArray[np.float32]:
-    """`cti.refine.random_walk` as PSA and IRNet write it: a dense matrix, squared until it holds all steps.
+    """`cti.masks.random_walk` as PSA and IRNet write it: a dense matrix, squared until it holds all steps.
 
     Args:
         affinity: (o, h, w) in [0, 1].

@@ -16,20 +16,20 @@ from benchmarks.references import plain_blocks, plain_pamr, plain_probabilities,
 from benchmarks.setting import Setting
 from cti.classes import IGNORE_INDEX
 from cti.config import AffinityConfig, MethodConfig, PamrConfig, SeedsConfig, SegmentConfig, TrainConfig
-from cti.evaluation import ThresholdSweep
-from cti.evaluation.reference import sweep_by_loop
-from cti.models import CTI
-from cti.refine.affinity_labels import pair_offsets
-from cti.refine.pamr import pamr_step
-from cti.refine.random_walk import random_walk, transition_matrix
+from cti.data.seed_file import to_cams
+from cti.evaluate import ThresholdSweep
+from cti.evaluate.reference import sweep_by_loop
+from cti.masks.affinity_labels import pair_offsets
+from cti.masks.pamr import pamr_step
+from cti.masks.random_walk import random_walk, transition_matrix
+from cti.method import CTI
+from cti.method.step import CTIStep
 from cti.seeds.maps import fit_to_patches, scaled_maps
-from cti.seeds.store import to_cams
-from cti.segmentation.networks import build_segmenter
-from cti.segmentation.predict import predict_probabilities
-from cti.segmentation.step import SegmentationStep
-from cti.training.allocator import keep_freed_memory
-from cti.training.cti_step import CTIStep
-from cti.training.optimiser import build_optimiser, parameter_groups
+from cti.segment.networks import build_segmenter
+from cti.segment.predict import predict_probabilities
+from cti.segment.step import SegmentationStep
+from cti.train.allocator import keep_freed_memory
+from cti.train.optimiser import build_optimiser, parameter_groups
 from plain_reference import plain_pass, plain_step
 
 PARTS = 8  # turns over which the scored photos are spread
@@ -60,7 +60,7 @@ def _step(setting: Setting, contender: str) -> Work:
     """Forward, backward and AdamW of the training step with all its losses."""
     ours, words = contender.startswith("ours"), contender.split("+")
     if ours:
-        keep_freed_memory()  # as `cti.training.trainer.fit` does
+        keep_freed_memory()  # as `cti.train.fit.fit` does
     model = _model(setting)
     model.recompute = "recompute" in words
     method = MethodConfig()

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cti.models import CTI
+from cti.method import CTI
 
 CLASSES = ("disc", "ring", "star")
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cti.config import MethodConfig
-from cti.models import CTI
+from cti.method import CTI
 
 
 @dataclass

@@ -7,14 +7,14 @@ import torch
 from PIL import Image
 
 from cti import pipeline
-from cti.checkpoint import save_model
 from cti.config import Config, DataConfig, ModelConfig, RefineConfig, ScoreConfig, SeedsConfig, SegmentConfig
-from cti.data.shapes import render_scene
+from cti.data.readers.shapes import render_scene
 from cti.files import write_manifest
-from cti.models import CTI
-from cti.segmentation.checkpoint import save_segmenter
-from cti.segmentation.networks import Segmenter, build_segmenter
-from cti.segmentation.predict import predict_folder
+from cti.method import CTI
+from cti.method.checkpoint import save_model
+from cti.segment.checkpoint import save_segmenter
+from cti.segment.networks import Segmenter, build_segmenter
+from cti.segment.predict import predict_folder
 from cti.settings import dump_config
 
 CLASSES = ("cat", "dog", "sofa")  # of VOC, so that a submission can be made

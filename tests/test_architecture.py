@@ -11,27 +11,25 @@ MODULES = {
     ".".join(("cti", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(SOURCE.rglob("*.py"))
 }
-TOP = ("cti.pipeline", "cti.scoring", "cti.predictor", "cti.label", "cti.quickstart", "cti.cli", "cti.commands",
-       "cti.report", "cti.web", "cti.export")  # fmt: skip
-LATER = ("cti.refine", "cti.segmentation", "cti.evaluation", *TOP)  # what follows the seeds
+TOP = ("cti.pipeline", "cti.evaluate.stage", "cti.predict", "cti.apps", "cti.cli", "cti.commands")
+LATER = ("cti.masks", "cti.segment", "cti.evaluate", *TOP)  # what follows the seeds
 
 # place -> what it may not import, in both cases with everything below
 FORBIDDEN: dict[str, tuple[str, ...]] = {
     "cti.classes": ("cti",),
-    "cti.evidence": ("cti",),
     "cti.config": ("cti",),
     "cti.files": ("cti",),
-    "cti.data": ("cti.models", "cti.losses", "cti.training", "cti.seeds", *LATER),
-    "cti.models": ("cti.data", "cti.losses", "cti.training", "cti.seeds", *LATER),
-    "cti.training": ("cti.data", "cti.settings", "cti.seeds", *LATER),
-    "cti.seeds": ("cti.training", "cti.losses", *LATER),
-    "cti.refine": ("cti.training", "cti.losses", "cti.evaluation", "cti.segmentation", *TOP),
-    "cti.segmentation": ("cti.models.cti", "cti.models.bank", "cti.training.cti_step", "cti.losses", "cti.seeds",
-                         "cti.evaluation", *TOP),
-    "cti.evaluation": ("cti.models", "cti.training", "cti.losses", "cti.refine", "cti.segmentation", *TOP),
+    "cti.method": ("cti.data", "cti.train", "cti.seeds", *LATER),
+    "cti.method.attention": ("cti",),
+    "cti.data": ("cti.train", "cti.seeds", *LATER),
+    "cti.train": ("cti.settings", "cti.seeds", "cti.masks", "cti.segment", *TOP),
+    "cti.seeds": LATER,
+    "cti.masks": ("cti.train", "cti.segment", "cti.evaluate", *TOP),
+    "cti.segment": ("cti.method.network", "cti.method.bank", "cti.method.step", "cti.method.losses", "cti.seeds",
+                    "cti.evaluate", *TOP),
 }  # fmt: skip
 # The other way round: the only ones of ours that may be imported.
-ALLOWED: dict[str, tuple[str, ...]] = {"cti.losses": ("cti.evidence",)}
+ALLOWED: dict[str, tuple[str, ...]] = {"cti.method.losses": ("cti.method.attention",)}
 
 
 def tree(path: Path) -> ast.Module:
@@ -46,7 +44,7 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno} imports relatively; write the whole name"
             assert node.module is not None
-            # `from cti import pipeline` imports cti.pipeline; `from cti.models import CTI` comes out of cti.models.cti
+            # `from cti import pipeline` imports cti.pipeline; `from cti.method import CTI` comes out of its package
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from ((name if name in MODULES else node.module, node.lineno) for name in names)
 
@@ -80,12 +78,12 @@ def test_only_these_imports(place: str) -> None:
     assert ours <= set(ALLOWED[place])
 
 
-def test_segmentation_takes_no_cti_network() -> None:
-    """`from cti.models import CTI` would come round the rule, for the package hands it on."""
+def test_segment_takes_no_cti_network() -> None:
+    """`from cti.method import CTI` would come round the rule, for the package hands it on."""
     for module, path in MODULES.items():
-        if within(module, "cti.segmentation"):
+        if within(module, "cti.segment"):
             names = {alias.name for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom)
-                     for alias in node.names if node.module == "cti.models"}  # fmt: skip
+                     for alias in node.names if node.module == "cti.method"}  # fmt: skip
             assert not names & {"CTI", "CTIOutput", "TokenBank"}, module
 
 

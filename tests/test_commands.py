@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cti.cli import main
-from cti.data.shapes import SHAPES_CLASSES
+from cti.data.readers.shapes import SHAPES_CLASSES
 from tiny_pipeline import tiny_shapes
 
 

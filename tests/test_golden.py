@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from cti.config import MethodConfig
-from cti.evidence import max_norm
-from cti.losses import background_loss
-from cti.models import CTI
-from cti.models.cti import _from_official_names
-from cti.training.cti_step import CTIStep
+from cti.method import CTI
+from cti.method.attention import max_norm
+from cti.method.losses import background_loss
+from cti.method.network import _from_official_names
+from cti.method.step import CTIStep
 
 COCO_METHOD = MethodConfig(
     background_weight=0.1, intra_weight=0.1, cross_weight=0.1, detach_patch_maps_in_background=True

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cti.checkpoint import load_model
 from cti.data import load_mask
 from cti.files import MANIFEST, atomic_path, read_json, read_manifest
+from cti.method.checkpoint import load_model
 from cti.seeds import read_seed
 from slow_run import start
 from tiny_pipeline import options, tiny_shapes

@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 
 from cti import pipeline
-from cti.checkpoint import load_model
 from cti.config import Config
 from cti.data import load_mask
-from cti.data.shapes import SHAPES_CLASSES
+from cti.data.readers.shapes import SHAPES_CLASSES
 from cti.files import read_manifest
+from cti.method.checkpoint import load_model
 from cti.seeds import read_seed
-from cti.segmentation.checkpoint import load_segmenter
-from cti.segmentation.networks import ViTSegmenter
+from cti.segment.checkpoint import load_segmenter
+from cti.segment.networks import ViTSegmenter
 from tiny_pipeline import tiny_config, tiny_shapes
 
 STAGES = ("train", "seeds", "masks", "segmenter", "scores")

@@ -13,8 +13,8 @@ import pytest
 
 from cti import pipeline
 from cti.settings import load_config, recipes
-from cti.training import trainer
-from cti.training.optimiser import epochs_by_size
+from cti.train import fit as fitting
+from cti.train.optimiser import epochs_by_size
 from tiny_pipeline import tiny_config, tiny_shapes
 
 ALL = list(recipes())
@@ -105,7 +105,7 @@ def test_ones_own_photos_need_no_extra_and_no_full_bank() -> None:
 
 def test_few_photos_are_shown_more_often(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [epochs_by_size(steps) for steps in (1, 10, 50, 1000)] == [60, 50, 10, 4]
-    monkeypatch.setattr(trainer, "epochs_by_size", lambda steps_per_epoch: steps_per_epoch + 1)
+    monkeypatch.setattr(fitting, "epochs_by_size", lambda steps_per_epoch: steps_per_epoch + 1)
     assert pipeline.train(tiny_config(photos, tmp_path, train__epochs="0"))["steps"] == 2 * (2 + 1)
 
 

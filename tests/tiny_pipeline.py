@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cti.config import Config
-from cti.data.shapes import render_shapes
+from cti.data.readers.shapes import render_shapes
 from cti.settings import load_config
 
 _VIT = {"backbone": "vit", "weights": "none", "patch_size": "8", "embed_dim": "32", "num_heads": "2"}

@@ -8,19 +8,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cti.models import CTI, CTIOutput
-    from cti.prediction import Prediction
-    from cti.predictor import Predictor
+    from cti.method import CTI, CTIOutput
+    from cti.predict.prediction import Prediction
+    from cti.predict.predictor import Predictor
 
     __version__: str
 
 __all__ = ["CTI", "CTIOutput", "Prediction", "Predictor", "__version__"]
 
 _PLACES = {
-    "CTI": "cti.models",
-    "CTIOutput": "cti.models",
-    "Prediction": "cti.prediction",
-    "Predictor": "cti.predictor",
+    "CTI": "cti.method",
+    "CTIOutput": "cti.method",
+    "Prediction": "cti.predict.prediction",
+    "Predictor": "cti.predict.predictor",
 }
 
 

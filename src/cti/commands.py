@@ -16,7 +16,7 @@ def quickstart(arguments: list[str]) -> Answer:
     parser.add_argument("--out", default="runs/quickstart", help="folder of the run (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of training (default: %(default)s)")
     given = parser.parse_args(arguments)
-    from cti.quickstart import quickstart as run
+    from cti.apps.quickstart import quickstart as run
 
     return 0, run(Path(given.out), given.seed)
 
@@ -78,7 +78,7 @@ def label(arguments: list[str]) -> Answer:
         "--threshold", type=threshold, help="background score from 0 to 1, or free (default: the run's)"
     )
     given = parser.parse_args(arguments)
-    from cti.label import label as label_photos
+    from cti.predict.label import label as label_photos
 
     return 0, label_photos(given.photos, given.model, given.out, given.tags, given.use, given.threshold)
 
@@ -90,8 +90,8 @@ def threshold(text: str) -> float | Literal["free"]:
 
 def report(arguments: list[str]) -> Answer:
     """One run's report."""
-    from cti.report import write_report
-    from cti.report.report import NUM_PANELS
+    from cti.apps.report import write_report
+    from cti.apps.report.report import NUM_PANELS
 
     parser = _parser("report")
     parser.add_argument("run", help="run folder, finished or not")
@@ -104,7 +104,7 @@ def report(arguments: list[str]) -> Answer:
 
 def compare(arguments: list[str]) -> Answer:
     """Several runs side by side."""
-    from cti.report import compare_runs
+    from cti.apps.report import compare_runs
 
     parser = _parser("compare")
     parser.add_argument("runs", nargs="+", help="run folders, the baseline first")
@@ -115,7 +115,7 @@ def compare(arguments: list[str]) -> Answer:
 
 def export(arguments: list[str]) -> Answer:
     """Other formats."""
-    from cti.export import FORMATS
+    from cti.apps.export import FORMATS
 
     parser = _parser("export")
     parser.add_argument("run", help="run folder, folder that `cti label` wrote, or (onnx) saved network")
@@ -134,7 +134,7 @@ def export(arguments: list[str]) -> Answer:
         "--per", choices=("class", "component"), default="class", help="coco: one annotation per ... (default: class)"
     )
     given = parser.parse_args(arguments)
-    from cti.export.run import export as export_run
+    from cti.apps.export.run import export as export_run
 
     images = None if given.photos is None else Path(given.photos)
     result = export_run(
@@ -162,8 +162,8 @@ def serve(arguments: list[str]) -> Answer:
     parser.add_argument("--max-upload-mb", type=float, default=20, help="largest photo file (default: %(default)s)")
     parser.add_argument("--max-pixels", type=int, default=25_000_000, help="largest photo (default: %(default)s)")
     given = parser.parse_args(arguments)
-    from cti.web import serve as serve_run
-    from cti.web.guards import Limits
+    from cti.apps.web import serve as serve_run
+    from cti.apps.web.guards import Limits
 
     serve_run(
         given.run,

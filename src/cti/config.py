@@ -144,7 +144,7 @@ class TrainConfig:
     """Optimisation, shared by CTI and the segmenter.
 
     Args:
-        epochs: Passes over the training photos; 0 = by their number (`cti.training.optimiser.epochs_by_size`).
+        epochs: Passes over the training photos; 0 = by their number (`cti.train.optimiser.epochs_by_size`).
         batch_size: Photos per step and device.
         lr: Peak learning rate of the pre-trained parts.
         new_lr_factor: Multiplier of `lr` for newly initialised parts.

@@ -16,35 +16,35 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from cti.checkpoint import load_model, save_model
 from cti.config import Config, SegmentConfig
 from cti.data import Photo, PhotoSet, read_photos
 from cti.data.check import check_data, usable
 from cti.data.datasets import TwoViewDataset
 from cti.data.fingerprint import fingerprint
 from cti.device import default_device
-from cti.evaluation import score_tags
+from cti.evaluate import score_tags
+from cti.evaluate.stage import score_run
 from cti.files import read_manifest
-from cti.models import CTI
-from cti.refine.chain import refine_folder
-from cti.refine.crf import load_library, needs_library
-from cti.refine.features import Features
-from cti.refine.seed_folder import SeedFolder
-from cti.scoring import score_run
+from cti.masks.chain import refine_folder
+from cti.masks.crf import load_library, needs_library
+from cti.masks.features import Features
+from cti.masks.seed_folder import SeedFolder
+from cti.method import CTI
+from cti.method.checkpoint import load_model, save_model
+from cti.method.step import CTIStep
 from cti.seeds import extract_seeds
 from cti.seeds.maps import fit_to_patches
-from cti.segmentation.checkpoint import load_segmenter, save_segmenter
-from cti.segmentation.dataset import SegmentationDataset
-from cti.segmentation.masks import MaskFolder, MaskOf, class_weights, real_mask
-from cti.segmentation.networks import Segmenter, build_segmenter, describe, start_from
-from cti.segmentation.predict import predict_folder
-from cti.segmentation.step import SegmentationStep
+from cti.segment.checkpoint import load_segmenter, save_segmenter
+from cti.segment.dataset import SegmentationDataset
+from cti.segment.masks import MaskFolder, MaskOf, class_weights, real_mask
+from cti.segment.networks import Segmenter, build_segmenter, describe, start_from
+from cti.segment.predict import predict_folder
+from cti.segment.step import SegmentationStep
 from cti.stages import run_stage, settings_of
-from cti.tagging import positive_weights, tag_facts, tag_logits, with_predicted_tags
-from cti.training.allocator import keep_freed_memory
-from cti.training.cti_step import CTIStep
-from cti.training.optimiser import parameter_groups
-from cti.training.trainer import fit
+from cti.train.allocator import keep_freed_memory
+from cti.train.fit import fit
+from cti.train.optimiser import parameter_groups
+from cti.train.tagging import positive_weights, tag_facts, tag_logits, with_predicted_tags
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ def scores(config: Config) -> Result:
 
 def report(config: Config) -> Result:
     """Write `report.html`. Without the extra `report` that is said, and the run is finished all the same."""
-    from cti.report import check_extra, write_report
+    from cti.apps.report import check_extra, write_report
 
     try:
         check_extra()

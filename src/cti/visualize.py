@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor
 
 from cti.classes import IGNORE_INDEX
-from cti.evaluation.confusion import to_mask, to_numpy
+from cti.evaluate.confusion import to_mask, to_numpy
 from cti.files import atomic_path
 
 UNSURE_COLOUR = (150, 150, 150)

@@ -11,8 +11,8 @@ import pytest
 from cti.classes import VOC_CLASSES
 from cti.config import DataConfig
 from cti.data import PhotoSet, read_photos, save_mask
-from cti.data.coco import draw_mask
 from cti.data.read import detect_format
+from cti.data.readers.coco import draw_mask
 from cti.data.splits import split_by_seed
 
 Writer = Callable[..., Path]

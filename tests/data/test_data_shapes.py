@@ -8,8 +8,8 @@ from PIL import Image
 
 from cti.config import DataConfig
 from cti.data import read_photos
-from cti.data.shapes import SHAPES_CLASSES, render_scene, render_shapes
-from cti.data.shapes_art import draw_object
+from cti.data.readers.shapes import SHAPES_CLASSES, render_scene, render_shapes
+from cti.data.readers.shapes_art import draw_object
 
 
 def test_a_scene_depends_on_its_seed_and_index_only() -> None:
@@ -96,7 +96,7 @@ def test_nothing_else_is_overwritten_and_nothing_half_done_is_left(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cti.data.shapes.save_mask", killed)
+    monkeypatch.setattr("cti.data.readers.shapes.save_mask", killed)
     with pytest.raises(KeyboardInterrupt):
         render_shapes(tmp_path / "new", count=4, size=32)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]

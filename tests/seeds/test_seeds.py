@@ -11,7 +11,7 @@ from PIL import Image
 from builders import tiny_model
 from cti.config import SeedsConfig
 from cti.data import Photo
-from cti.models import CTI
+from cti.method import CTI
 from cti.seeds import Seed, extract_seeds, read_seed, seed_cams, write_seed
 from cti.seeds.extract import photo_size
 from cti.seeds.maps import batch_maps, fit_to_patches, scaled_maps
@@ -133,7 +133,7 @@ def test_extraction_is_seed_cams_of_each_photo(model: CTI, tmp_path: Path) -> No
     pixels = Image.open(listed[0].image).resize((48, 32), Image.Resampling.BICUBIC)
     image = (torch.from_numpy(np.asarray(pixels).copy()).permute(2, 0, 1) / 255 - torch.tensor(model.mean)[:, None, None]) / torch.tensor(model.std)[:, None, None]  # noqa: E501  # fmt: skip
     maps = batch_maps(model, image[None].float(), [[0, 2]])
-    from cti.seeds.store import to_cams
+    from cti.data.seed_file import to_cams
 
     torch.testing.assert_close(stored, to_cams(maps["refined"][0][:2], (33, 48)), rtol=0.01, atol=0.01)
 

@@ -16,10 +16,10 @@ from rich.progress import track
 
 from cti.config import DataConfig
 from cti.data.check_report import CheckReport
-from cti.data.coco import CocoMask
 from cti.data.images import MAX_PIXELS, MaskFile, load_mask, open_image, oriented_size, to_rgb
 from cti.data.photos import Photo, PhotoSet
 from cti.data.read import read_photos
+from cti.data.readers.coco import CocoMask
 from cti.files import read_json, write_json
 
 _log = logging.getLogger(__name__)

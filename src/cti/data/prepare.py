@@ -16,8 +16,8 @@ from torchvision.datasets.utils import check_integrity, download_url
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from cti.config import DataConfig
-from cti.data.coco import CocoMask, read_coco
 from cti.data.images import save_mask
+from cti.data.readers.coco import CocoMask, read_coco
 from cti.data.source import read_lines
 from cti.files import write_text
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from cti.classes import IGNORE_INDEX, check_classes
 from cti.config import DataConfig
-from cti.data.coco import find_annotations, read_coco
-from cti.data.folder import read_folder
 from cti.data.photos import Photo, PhotoSet, dropped_sentence
-from cti.data.shapes import render_shapes
+from cti.data.readers.coco import find_annotations, read_coco
+from cti.data.readers.folder import read_folder
+from cti.data.readers.shapes import render_shapes
+from cti.data.readers.voc import find_voc, read_voc
 from cti.data.source import Entry, Source
 from cti.data.splits import split_by_seed
-from cti.data.voc import find_voc, read_voc
 
 READERS = {"voc": read_voc, "coco": read_coco, "folder": read_folder, "shapes": read_folder}
 ROOT_VARIABLE = "CTI_DATA"

@@ -19,9 +19,9 @@ from torchvision.transforms.v2 import functional as TF
 
 from cti.config import SeedsConfig
 from cti.data import Photo, load_image
-from cti.models import CTI
+from cti.data.seed_file import Seed, read_seed, to_cams, write_seed
+from cti.method import CTI
 from cti.seeds.maps import batch_maps, fit_to_patches, scaled_maps
-from cti.seeds.store import Seed, read_seed, to_cams, write_seed
 
 logger = logging.getLogger(__name__)
 

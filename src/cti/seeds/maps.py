@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cti.config import SeedsConfig
 from cti.device import quick_bfloat16
-from cti.models import CTI, CTIOutput
-from cti.models.summed import summed_forward
+from cti.method import CTI, CTIOutput
+from cti.method.summed import summed_forward
 
 
 @torch.inference_mode()

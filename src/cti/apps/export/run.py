@@ -1,0 +1,108 @@
+"""`cti export`: one run, or one folder that `cti label` wrote, in another format."""
+
+import logging
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from cti.apps.export import FORMATS
+from cti.apps.export.coco import Per, Shape, export_coco
+from cti.apps.export.labelling import LabellingFormat, export_labelling
+from cti.apps.export.png import export_png
+from cti.apps.export.sources import labelled_photos, submitted_photos
+from cti.apps.export.voc_submission import write_voc_submission
+from cti.files import read_json, read_manifest
+from cti.method.checkpoint import CONFIG
+
+logger = logging.getLogger(__name__)
+
+Stage = Literal["train", "masks", "segmenter"]
+
+_USUAL_NAMES = {"coco": "coco.json", "voc-submission": "voc-submission.tar.gz"}
+
+
+def export(
+    run: Path | str,
+    to: str,
+    out: Path | str | None = None,
+    *,
+    stage: Stage | None = None,
+    listed: str = "",
+    images: Path | None = None,
+    shape: Shape = "polygons",
+    per: Per = "class",
+) -> dict[str, Any]:
+    """Write what a run has made in another format.
+
+    Args:
+        run: Run folder; for masks also a folder that `cti label` wrote; for `onnx` also a saved network.
+        to: One of `cti.apps.export.FORMATS`.
+        out: File (`coco`, `voc-submission`) or folder to write; None = in `export/` of the run.
+        stage: Whose result: for `onnx` `train` (CTI) or `segmenter`, None = both, as far as they have finished; for
+            masks `masks` or `segmenter`, None = the segmenter's where it has finished.
+        listed: Name of a list of the run, or a file of photo ids, one a line; empty = every photo that has a mask.
+        images: `voc-submission`: folder of the listed photos, where that is not the run's own.
+        shape: `coco`: see `export_coco`.
+        per: `coco`: see `export_coco`.
+
+    Returns:
+        What the format's own function returns; for `onnx` by network.
+
+    Raises:
+        ValueError: if the run has not what is asked for; the message says what to do.
+        FileNotFoundError: if photos are gone.
+        ModuleNotFoundError: if the format's extra is not installed.
+    """
+    folder = Path(run)
+    if to not in FORMATS:
+        raise ValueError(f"There is no format '{to}'; give one of {', '.join(FORMATS)}.")
+    if not folder.exists():
+        raise FileNotFoundError(f"There is no run {folder}; check the name.")
+    target = Path(out) if out is not None else folder / "export" / _USUAL_NAMES.get(to, to)
+    if to == "onnx":
+        result = _networks(folder, target, stage)
+    else:
+        result = _masks(folder, target, to, stage, listed, images, shape, per)
+    logger.info("%s (%s) written to %s", to, FORMATS[to], target)
+    return result
+
+
+def _masks(
+    folder: Path, target: Path, to: str, stage: Stage | None, listed: str, images: Path | None, shape: Shape, per: Per
+) -> dict[str, Any]:
+    if stage == "train":
+        raise ValueError(f"The stage train has no masks to export as {to}; give masks or segmenter.")
+    if to == "voc-submission":
+        if stage == "masks":
+            raise ValueError("The masks of a submission are the segmenter's, which sees no tags; leave --stage out.")
+        chosen = submitted_photos(folder, listed, images)
+        return write_voc_submission(chosen.masks, chosen.photos, target, chosen.classes)
+    chosen = labelled_photos(folder, stage, listed)
+    if to == "png":
+        return export_png(chosen.masks, chosen.photos, chosen.classes, target)
+    if to == "coco":
+        return export_coco(chosen.masks, chosen.photos, chosen.classes, target, shape, per)
+    return export_labelling(chosen.masks, chosen.photos, chosen.classes, target, cast(LabellingFormat, to))
+
+
+def _networks(folder: Path, target: Path, stage: Stage | None) -> dict[str, Any]:
+    """ONNX graphs `cti.onnx` and `segmenter.onnx`, as far as there are such networks."""
+    from cti.apps.export.onnx import export_onnx  # slow to import
+    from cti.predict.predictor import Predictor, Use
+
+    if stage == "masks":
+        raise ValueError("The stage masks has no network to export as onnx; give train or segmenter.")
+    uses: dict[str, Use] = {"train": "cti", "segmenter": "segmenter"}
+    if (folder / CONFIG).is_file():
+        kind = read_json(folder / CONFIG).get("type")
+        if stage and uses[stage] != kind:
+            raise ValueError(f"{folder} holds a network of the type '{kind}', not {stage}'s; leave --stage out.")
+        wanted = [use for use in uses.values() if use == kind]
+    elif stage:
+        wanted = [uses[stage]]
+    else:
+        wanted = [use for name, use in uses.items() if read_manifest(folder / name) is not None]
+    if not wanted:
+        raise ValueError(f"{folder} holds no trained network to export; run `cti train` or `cti segment` first.")
+    return {
+        use: export_onnx(Predictor.from_pretrained(folder, use, device="cpu"), target / f"{use}.onnx") for use in wanted
+    }

@@ -1,0 +1,153 @@
+"""Everything a run folder holds, collected; a run may be unfinished, without truth, or moved away from its photos."""
+
+import json
+import logging
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cti.config import Config
+from cti.data import PhotoSet, read_photos
+from cti.data.check import check_data, usable
+from cti.files import read_manifest
+from cti.method.checkpoint import CONFIG, WEIGHTS
+from cti.settings import CONFIG_FILE, load_config
+from cti.train.fit import METRICS
+
+logger = logging.getLogger(__name__)
+
+STAGES = ("train", "seeds", "masks", "segmenter", "scores")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What is known about a run; parts that are absent are empty or None.
+
+    Args:
+        path: The folder.
+        name: What to call it.
+        config_text: `config.yaml` as it is.
+        config: The same, checked; None if it is absent or of another version.
+        manifests: Manifests of the finished stages by name.
+        unfinished: Stages that were begun and not finished.
+        metrics: Logged lines of `train` and `segmenter`.
+        photo_set: The photos, without broken ones, if they are still where they were.
+        notes: Sentences about the data: what was left out, what looks wrong, what could not be read.
+    """
+
+    path: Path
+    name: str
+    config_text: str
+    config: Config | None
+    manifests: dict[str, dict[str, Any]]
+    unfinished: tuple[str, ...]
+    metrics: dict[str, tuple[dict[str, float], ...]]
+    photo_set: PhotoSet | None
+    notes: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Foreground classes, from the photos or whichever stage names them; empty if nobody does."""
+        if self.photo_set is not None:
+            return self.photo_set.classes
+        named = (self.result(stage).get("classes") for stage in self.manifests)
+        return tuple(next((classes for classes in named if classes), ()))
+
+    @property
+    def scores(self) -> dict[str, dict[str, Any]]:
+        """List -> `seeds`, `seeds_predicted_tags`, `masks`, `segmentation` -> what the stage `scores` wrote."""
+        lists = self.result("scores").get("lists", {})
+        return {name: scores for name, scores in lists.items() if scores}
+
+    @property
+    def has_model(self) -> bool:
+        """Whether there is a trained network to look into."""
+        return (self.path / "train" / CONFIG).is_file() and (self.path / "train" / WEIGHTS).is_file()
+
+    @property
+    def segmentation_folder(self) -> Path:
+        """Predictions of the segmenter's first variant."""
+        variant = self.config.segment.variants[0] if self.config is not None else "single"
+        return self.path / "segmenter" / "predictions" / variant
+
+    def result(self, stage: str) -> dict[str, Any]:
+        """A stage's result; empty if it has not finished."""
+        result: dict[str, Any] = self.manifests.get(stage, {}).get("result", {})
+        return result
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration as one flat dict, `train.lr` -> 0.0001; empty if it could not be read."""
+        return {} if self.config is None else _flat(asdict(self.config))
+
+
+def read_run(path: Path | str) -> RunFolder:
+    """Collect a run.
+
+    Raises:
+        ValueError: if the folder holds neither a configuration nor a stage.
+    """
+    folder = Path(path).resolve()
+    begun = tuple(stage for stage in STAGES if (folder / stage).is_dir())
+    config_path = folder / CONFIG_FILE
+    if not begun and not config_path.is_file():
+        raise ValueError(f"{folder} is no run folder: it has neither {CONFIG_FILE} nor any of {', '.join(STAGES)}.")
+    manifests = {stage: manifest for stage in begun if (manifest := read_manifest(folder / stage)) is not None}
+    notes: list[str] = list(manifests.get("train", {}).get("result", {}).get("notes", []))
+    config = _config(config_path, notes)
+    photo_set = None if config is None else _photos(config, notes)
+    return RunFolder(
+        path=folder,
+        name=folder.name,
+        config_text=config_path.read_text(encoding="utf-8") if config_path.is_file() else "",
+        config=config,
+        manifests=manifests,
+        unfinished=tuple(stage for stage in begun if stage not in manifests),
+        metrics={stage: lines for stage in ("train", "segmenter") if (lines := read_metrics(folder / stage / METRICS))},
+        photo_set=photo_set,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def read_metrics(path: Path) -> tuple[dict[str, float], ...]:
+    """Lines of a `metrics.jsonl`; a last line cut short, because the run is still writing, is left out."""
+    if not path.is_file():
+        return ()
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            logger.warning("%s has a broken line, which is left out: %.60s", path, line)
+    return tuple(lines)
+
+
+def _config(path: Path, notes: list[str]) -> Config | None:
+    if not path.is_file():
+        return None
+    try:
+        return load_config(path)
+    except (ValueError, TypeError) as error:
+        notes.append(f"The configuration is not one of this version, so photos are not shown: {error}")
+        return None
+
+
+def _photos(config: Config, notes: list[str]) -> PhotoSet | None:
+    """The photos as training takes them. The check is quick: what it found before is cached."""
+    try:
+        photo_set = read_photos(config.data)
+        found = check_data(photo_set, max_broken=config.data.max_broken, max_pixels=config.data.max_pixels)
+        photo_set = usable(photo_set, found, max_broken=1)
+    except (ValueError, OSError) as error:
+        notes.append(f"The photos cannot be read, so none are shown: {error}")
+        return None
+    notes.extend(photo_set.notes)  # they name the broken ones
+    notes.extend(replace(found, broken={}, bad_masks={}).problems)
+    return photo_set
+
+
+def _flat(value: dict[str, Any], path: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        name = f"{path}.{key}" if path else str(key)
+        flat |= _flat(inner, name) if isinstance(inner, dict) else {name: inner}
+    return flat

@@ -1,0 +1,123 @@
+"""Confidence intervals of a data-set-level mIoU by drawing photos with replacement (percentile bootstrap).
+
+mIoU is not a mean over photos: each resample sums the photos' pixel areas per class and scores the sum, so that a class
+on few photos makes the interval as wide as it is. A class that a resample lacks leaves its mean.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cti.evaluate.confusion import Counts, Scores, iou_from_areas, mean
+
+CHUNK = 256  # resamples at a time: bounds the memory of the drawn weights
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and its percentile interval, fractions.
+
+    Args:
+        value: The value on the photos as they are.
+        low: Lower end.
+        high: Upper end.
+        level: Share of resamples within.
+        resamples: Number of resamples.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    resamples: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "level": self.level,
+            "resamples": self.resamples,
+        }
+
+
+def miou_interval(areas: Counts, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Interval:
+    """Interval of the mIoU.
+
+    Args:
+        areas: (n, 3, K) of n photos: `class_areas` of each photo's confusion matrix.
+        resamples: Number of resamples.
+        level: Share of resamples within the interval.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: if there is no photo.
+    """
+    return _interval([areas], lambda mious: mious[0], resamples, level, seed)
+
+
+def paired_difference(
+    areas: Counts, baseline: Counts, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """Interval of mIoU(areas) - mIoU(baseline) of two methods on the same photos, drawn together.
+
+    Args:
+        areas: (n, 3, K) of the photos under the one method.
+        baseline: (n, 3, K) of the same photos, in the same order, under the other.
+        resamples: Number of resamples.
+        level: Share of resamples within the interval.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: if the two are not of one shape: without the same photos there is no pairing.
+    """
+    if areas.shape != baseline.shape:
+        raise ValueError(
+            f"Areas of shape {areas.shape} and {baseline.shape} cannot be paired; score both on the same photos."
+        )
+    return _interval([areas, baseline], lambda mious: mious[0] - mious[1], resamples, level, seed)
+
+
+def unpaired_difference(
+    areas: Counts, baseline: Counts, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """As `paired_difference`, for two different sets of photos, drawn independently; much wider."""
+    one, other = np.random.SeedSequence(seed).spawn(2)
+    mious = _resampled([areas], resamples, one)[0], _resampled([baseline], resamples, other)[0]
+    value = float(mean(iou_from_areas(areas.sum(axis=0)))) - float(mean(iou_from_areas(baseline.sum(axis=0))))
+    return _percentiles(value, mious[0] - mious[1], level)
+
+
+def _interval(
+    methods: list[Counts], statistic: Callable[[list[Scores]], Scores], resamples: int, level: float, seed: int
+) -> Interval:
+    value = statistic([mean(iou_from_areas(areas.sum(axis=0))) for areas in methods])
+    return _percentiles(float(value), statistic(_resampled(methods, resamples, np.random.SeedSequence(seed))), level)
+
+
+def _resampled(methods: list[Counts], resamples: int, seed: np.random.SeedSequence) -> list[Scores]:
+    """mIoU of each method in each resample, (resamples,) each; the methods share the draws."""
+    num_photos = methods[0].shape[0]
+    if num_photos == 0 or resamples < 1:
+        raise ValueError(f"Cannot draw {resamples} resamples of {num_photos} photos; give at least one of each.")
+    # Products of float64 are exact below 2**53 and, unlike int64's, computed by BLAS.
+    flat = [areas.reshape(num_photos, -1).astype(np.float64) for areas in methods]
+    assert max(areas.max(initial=0) for areas in flat) * num_photos < 2**53
+    generator = np.random.default_rng(seed)
+    mious: list[list[Scores]] = [[] for _ in methods]
+    for start in range(0, resamples, CHUNK):
+        drawn = generator.integers(num_photos, size=(min(CHUNK, resamples - start), num_photos))
+        weights = np.stack([np.bincount(row, minlength=num_photos) for row in drawn]).astype(np.float64)
+        for scores, areas, photos in zip(mious, methods, flat, strict=True):
+            scores.append(mean(iou_from_areas((weights @ photos).reshape(-1, *areas.shape[1:]))))
+    return [np.concatenate(scores) for scores in mious]
+
+
+def _percentiles(value: float, resampled: Scores, level: float) -> Interval:
+    if not 0 < level < 1:
+        raise ValueError(f"The level is {level}; give a share between 0 and 1, such as 0.95.")
+    low, high = np.nanpercentile(resampled, [50 * (1 - level), 50 * (1 + level)])
+    return Interval(value, float(low), float(high), level, resampled.size)

@@ -1,0 +1,359 @@
+"""CTI: a plain ViT with one token per class and one for the background, whose tokens localise.
+
+Source: Yoon et al., "Class Tokens Infusion for Weakly Supervised Semantic Segmentation", CVPR 2024, section 3;
+docs/method.md maps its equations to this file. Shapes: B images, C foreground classes, K = C+1 tokens with the
+background first, N = h*w patches, T = K+N tokens, D width, L blocks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from cti.classes import COCO_CLASSES, VOC_CLASSES, check_classes
+from cti.config import ModelConfig
+from cti.method.attention import class_to_patch, full_precision, patch_affinity_times
+from cti.method.vit import QueriesKeys, run_block
+from cti.method.weights import StateDict, build_backbone, is_official, read_state_dict
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A batch on its way through the blocks.
+
+    Args:
+        tokens: (B, T, D) output of the last block so far, class tokens first.
+        grid: (h, w) patch grid.
+        class_tokens: (B, K, D) class tokens at the output of every block so far.
+        attention: Queries and keys of every block so far.
+    """
+
+    tokens: Tensor
+    grid: tuple[int, int]
+    class_tokens: tuple[Tensor, ...] = ()
+    attention: tuple[QueriesKeys, ...] = ()
+
+    def split(self, parts: int) -> list["Tokens"]:
+        """Cut the batch into equal parts (views, no copies)."""
+        if parts == 1:
+            return [self]
+        # `chunk`, not a slice per part: its gradient is one concatenation instead of a sum of zero-filled tensors.
+        tokens = self.tokens.chunk(parts)
+        class_tokens = [tokens.chunk(parts) for tokens in self.class_tokens]
+        attention = [(q.chunk(parts), k.chunk(parts)) for q, k in self.attention]
+        return [
+            Tokens(
+                tokens[part],
+                self.grid,
+                tuple(chunks[part] for chunks in class_tokens),
+                tuple(QueriesKeys(queries[part], keys[part]) for queries, keys in attention),
+            )
+            for part in range(parts)
+        ]
+
+
+@dataclass(frozen=True)
+class CTIOutput:
+    """What CTI says about a batch.
+
+    Args:
+        class_logits: (B, C) mean over D of each foreground class token.
+        patch_logits: (B, C) spatial mean of each foreground channel of the patch head.
+        patch_maps: (B, K, h, w) ReLU of the patch head, background first.
+        class_tokens: (B, K, D) class tokens at the output of every block; L of them.
+        attention: Queries and keys of every block, from which evidence is computed on request.
+    """
+
+    class_logits: Tensor
+    patch_logits: Tensor
+    patch_maps: Tensor
+    class_tokens: tuple[Tensor, ...]
+    attention: tuple[QueriesKeys, ...]
+
+    def class_to_patch(self, blocks: range) -> Tensor:
+        """Class-to-patch attention summed over `blocks`, heads averaged: (B, K, h, w), a share of 1 per block."""
+        num_tokens = self.class_tokens[0].shape[1]
+        rows = torch.stack([class_to_patch(*self.attention[block], num_tokens) for block in blocks]).sum(dim=0)
+        return rows.unflatten(-1, self.patch_maps.shape[-2:])
+
+    def fused_maps(self, blocks: range) -> Tensor:
+        """Patch maps times class-to-patch attention over `blocks`: (B, K, h, w), background first.
+
+        A background channel without a token of its own (`background: cam`) has no attention to multiply by and
+        stays as it is.
+        """
+        attention = self.class_to_patch(blocks)
+        tokenless = self.patch_maps.shape[1] - attention.shape[1]
+        return torch.cat([self.patch_maps[:, :tokenless], self.patch_maps[:, tokenless:] * attention], dim=1)
+
+    def refine(self, maps: Tensor, blocks: range) -> Tensor:
+        """Patch affinity summed over `blocks`, times maps: (B, c, h, w) -> (B, c, h, w)."""
+        num_tokens = self.class_tokens[0].shape[1]
+        flat = maps.flatten(2)
+        refined = [patch_affinity_times(*self.attention[block], num_tokens, flat) for block in blocks]
+        return torch.stack(refined).sum(dim=0).unflatten(-1, maps.shape[-2:])
+
+
+class ClassTokens(nn.Module):
+    """Class tokens out of one base token; they depend on no image.
+
+    Args:
+        cls_token: (1, 1, D) pre-trained CLS token, the base.
+        cls_position: (1, 1, D) its position embedding, the start of every class token's own.
+        num_classes: C.
+        with_background: Whether a background token comes first.
+    """
+
+    def __init__(self, cls_token: Tensor, cls_position: Tensor, num_classes: int, with_background: bool) -> None:
+        super().__init__()
+        dim = cls_token.shape[-1]
+        self.num_tokens = num_classes + int(with_background)
+        self.cls_token = nn.Parameter(cls_token.clone())
+        self.bg_token = nn.Parameter(torch.zeros(1, 1, dim)) if with_background else None
+        self.pos_embed = nn.Parameter(cls_position.repeat(1, self.num_tokens, 1))
+        self.mlp = nn.Sequential(nn.Linear(dim, 5 * dim), nn.ReLU(), nn.Linear(5 * dim, self.num_tokens * dim))
+        if self.bg_token is not None:
+            nn.init.trunc_normal_(self.bg_token, std=0.02)
+        for layer in self.mlp.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self) -> Tensor:
+        """The tokens with their positions: (1, K, D), background first."""
+        tokens = self.mlp(self.cls_token).unflatten(-1, (self.num_tokens, -1)).squeeze(1)  # (1, K, D)
+        base = self.cls_token.expand(-1, self.num_tokens, -1)
+        if self.bg_token is not None:
+            base = torch.cat([self.bg_token, base[:, 1:]], dim=1)
+        return tokens + base + self.pos_embed
+
+
+class CTI(nn.Module):
+    """The network of the method.
+
+    Args:
+        classes: Names of the C foreground classes.
+        backbone: A plain ViT of timm, or `vit` for one from scratch.
+        pretrained: True = timm's weights from the hub, False = random ones, or the path of a local file.
+        options: Further fields of `cti.config.ModelConfig`: image_size, infusion_index, background, ...
+
+    Raises:
+        ValueError: for an unusable class list, an infusion index beyond the last block but one, or backbones and
+            weights that cannot be had.
+
+    Example:
+        >>> model = CTI(["cat", "sofa"], backbone="vit", pretrained=False, image_size=64)
+        >>> model(torch.zeros(1, 3, 64, 96)).patch_maps.shape
+        torch.Size([1, 3, 8, 12])
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        backbone: str = "deit_small_patch16_224",
+        pretrained: bool | str | Path = True,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if isinstance(pretrained, bool):
+            pretrained = "timm" if pretrained else "none"
+        self.config = ModelConfig(backbone=backbone, weights=str(pretrained), **options)
+        self.classes = check_classes(list(classes))
+        self.backbone = build_backbone(self.config)
+        self.depth = len(self.backbone.blocks)
+        self.infusion_index = self.config.infusion_index
+        if self.infusion_index > self.depth - 2:
+            raise ValueError(
+                f"model.infusion_index {self.infusion_index} leaves no block to infuse into: the backbone has "
+                f"{self.depth} blocks, so at most {self.depth - 2}."
+            )
+        self.patch_size = self.backbone.patch_size
+        self.mean, self.std = self.backbone.mean, self.backbone.std
+        self.recompute = False
+        wants_norm = {"auto": self.backbone.has_layer_scale, "on": True, "off": False}
+        self.final_norm = wants_norm[self.config.final_norm]
+
+        num_classes = len(self.classes)
+        dim = self.backbone.embed_dim
+        background = self.config.background
+        self.class_tokens = ClassTokens(*self.backbone.initial_cls, num_classes, background == "token")
+        self.num_class_tokens = self.class_tokens.num_tokens
+        self.patch_head = nn.Conv2d(dim, num_classes + int(background != "none"), kernel_size=3, padding=1)
+        nn.init.trunc_normal_(self.patch_head.weight, std=0.02)
+        assert self.patch_head.bias is not None
+        nn.init.zeros_(self.patch_head.bias)
+        if not self.final_norm:
+            self.backbone.norm.requires_grad_(False)  # plays no part; stays so that the weights can be handed on
+
+    @property
+    def all_blocks(self) -> range:
+        """Every block; inference takes its evidence from all of them."""
+        return range(self.depth)
+
+    @property
+    def infused_blocks(self) -> range:
+        """The blocks that an infused pass runs anew: i+1 .. L-1."""
+        return range(self.infusion_index + 1, self.depth)
+
+    def forward(self, images: Tensor, infuse: Tensor | None = None) -> CTIOutput:
+        """One pass, plain or infused.
+
+        Args:
+            images: (B, 3, H, W), normalised by `mean` and `std`; H and W multiples of the patch.
+            infuse: Class tokens to average in after block `infusion_index`: (B, C, D) foreground or (B, K, D) all.
+        """
+        start = self.first_blocks(images)
+        return self.last_blocks([start if infuse is None else self.infuse(start, infuse)])[0]
+
+    def first_blocks(self, images: Tensor) -> Tokens:
+        """Blocks 0 .. infusion index: the same for a plain and an infused pass of the same images."""
+        return self._run(self.embed(images), range(self.infusion_index + 1))
+
+    def embed(self, images: Tensor) -> Tokens:
+        """What enters block 0: the class tokens, the same for all images, before the patch tokens."""
+        patches, grid = self.backbone.embed(images)  # (B, N, D)
+        tokens = torch.cat([self.class_tokens().expand(images.shape[0], -1, -1).to(patches.dtype), patches], dim=1)
+        return Tokens(tokens, grid)
+
+    def infuse(self, start: Tokens, class_tokens: Tensor) -> Tokens:
+        """Average class tokens into those that leave block `infusion_index`.
+
+        Args:
+            start: What `first_blocks` returned.
+            class_tokens: (B, C, D): foreground tokens only are averaged; (B, K, D): all of them.
+        """
+        K, infused = self.num_class_tokens, class_tokens.shape[1]
+        if infused not in (len(self.classes), K):
+            raise ValueError(f"infuse has {infused} class tokens; give {len(self.classes)} (foreground) or {K} (all).")
+        untouched, own, patches = start.tokens.split([K - infused, infused, start.tokens.shape[1] - K], dim=1)
+        mixed = (own + class_tokens.to(own.dtype)) / 2
+        return Tokens(torch.cat([untouched, mixed, patches], dim=1), start.grid, start.class_tokens, start.attention)
+
+    def last_blocks(self, starts: list[Tokens]) -> list[CTIOutput]:
+        """The remaining blocks and the heads, for several passes of equal size as one batch.
+
+        Args:
+            starts: What `first_blocks` and `infuse` returned.
+        """
+        joined = Tokens(torch.cat([start.tokens for start in starts]), starts[0].grid)
+        end = self._run(joined, self.infused_blocks)
+        heads = self.heads(end.tokens, end.grid)
+        # One pass alone is not cut: `chunk` would tie an exported graph to the batch size it was traced with.
+        class_logits, patch_logits, patch_maps = (
+            head.chunk(len(starts)) if len(starts) > 1 else (head,) for head in heads
+        )
+        return [
+            CTIOutput(
+                class_logits[i],
+                patch_logits[i],
+                patch_maps[i],
+                start.class_tokens + part.class_tokens,
+                start.attention + part.attention,
+            )
+            for i, (start, part) in enumerate(zip(starts, end.split(len(starts)), strict=True))
+        ]
+
+    def heads(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Class logits (B, C), patch logits (B, C) and patch maps (B, K, h, w) of the last block's tokens."""
+        C, K = len(self.classes), self.num_class_tokens
+        class_logits = full_precision(tokens[:, K - C : K]).mean(dim=-1)
+        scores = full_precision(self.patch_head(self._patches(tokens).transpose(1, 2).unflatten(-1, grid)))
+        return class_logits, scores[:, -C:].mean(dim=(-2, -1)), scores.relu()
+
+    def _patches(self, tokens: Tensor) -> Tensor:
+        patches = tokens[:, self.num_class_tokens :]
+        return self.backbone.norm(patches) if self.final_norm else patches
+
+    def features(self, images: Tensor) -> Tensor:
+        """Patch features of the last block, (B, D, h, w), as the patch head sees them.
+
+        Args:
+            images: (B, 3, H, W), normalised; H and W multiples of the patch.
+        """
+        end = self._run(self.first_blocks(images), self.infused_blocks)
+        return self._patches(end.tokens).transpose(1, 2).unflatten(-1, end.grid)
+
+    def _run(self, batch: Tokens, blocks: range) -> Tokens:
+        tokens, class_tokens, attention = batch.tokens, list(batch.class_tokens), list(batch.attention)
+        for block in blocks:
+            if self.recompute and torch.is_grad_enabled():
+                tokens, queries, keys = checkpoint(run_block, self.backbone.blocks[block], tokens, use_reentrant=False)
+            else:
+                tokens, queries, keys = run_block(self.backbone.blocks[block], tokens)
+            class_tokens.append(tokens[:, : self.num_class_tokens])
+            attention.append(QueriesKeys(queries, keys))
+        return Tokens(tokens, batch.grid, tuple(class_tokens), tuple(attention))
+
+    @classmethod
+    def from_config(cls, classes: Sequence[str], config: ModelConfig) -> "CTI":
+        """Build the network that a configuration describes."""
+        fields = dict(vars(config))
+        return cls(classes, fields.pop("backbone"), fields.pop("weights"), **fields)
+
+    @classmethod
+    def from_official(
+        cls, path_or_state_dict: str | Path | Mapping[str, Tensor], classes: Sequence[str] | None = None
+    ) -> "CTI":
+        """A model from a checkpoint in the authors' names (their published VOC and COCO networks).
+
+        Args:
+            path_or_state_dict: The file, or its tensors by name.
+            classes: Class names; by default VOC's for 20 classes and COCO's for 80.
+
+        Raises:
+            ValueError: if the tensors are not those of the authors' network, or classes do not fit their number.
+        """
+        if isinstance(path_or_state_dict, str | Path):
+            state, source = read_state_dict(path_or_state_dict), str(path_or_state_dict)
+        else:
+            state, source = dict(path_or_state_dict), "the state dict"
+        if not is_official(state):
+            raise ValueError(
+                f"{source} has not the names of the CTI authors' checkpoints (bg_token, tokenizer.0.weight)."
+            )
+        num_classes = state["head.weight"].shape[0] - 1
+        names = classes or {len(VOC_CLASSES): VOC_CLASSES, len(COCO_CLASSES): COCO_CLASSES}.get(num_classes)
+        if names is None or len(names) != num_classes:
+            raise ValueError(f"{source} has {num_classes} classes; give their names, {num_classes} of them.")
+        _, num_patches, dim = state["pos_embed_pat"].shape
+        patch_size = state["patch_embed.proj.weight"].shape[-1]
+        model = cls(
+            names,
+            backbone="vit",
+            pretrained=False,
+            image_size=int(num_patches**0.5) * patch_size,
+            embed_dim=dim,
+            depth=sum(name.endswith(".norm1.weight") for name in state),
+            num_heads=dim // 64,
+            patch_size=patch_size,
+            drop_path=0.0,
+        )
+        model.to(state["cls_token"].dtype)
+        missing, unexpected = model.load_state_dict(_from_official_names(state), strict=False)
+        missing = [name for name in missing if not name.startswith("backbone.norm.")]
+        if missing or unexpected:
+            raise ValueError(f"{source} does not fit: missing {missing[:3]}, not used {unexpected[:3]}.")
+        return model
+
+
+def _from_official_names(state: StateDict) -> StateDict:
+    """Rename the authors' tensors to ours; `pos_embed` and `norm.*` play no part in their network and are left out."""
+    names = {
+        "cls_token": "class_tokens.cls_token",
+        "bg_token": "class_tokens.bg_token",
+        "pos_embed_cls": "class_tokens.pos_embed",
+        "pos_embed_pat": "backbone.pos_embed",
+        "head.weight": "patch_head.weight",
+        "head.bias": "patch_head.bias",
+        **{
+            f"tokenizer.{layer}.{kind}": f"class_tokens.mlp.{layer}.{kind}"
+            for layer in (0, 2)
+            for kind in ("weight", "bias")
+        },
+    }
+    unused = ("pos_embed", "norm.weight", "norm.bias")
+    return {names.get(name, f"backbone.{name}"): value for name, value in state.items() if name not in unused}

@@ -1,0 +1,87 @@
+"""A pass for inference: attention is computed in the open, once, and summed over blocks as it goes by.
+
+In training only a few rows of few passes are looked at, so attention stays fused and those rows are recomputed from
+queries and keys. Maps of photos need all of it in every block, and computing it again would cost more than it spares.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cti.method.attention import full_precision
+from cti.method.network import CTI, CTIOutput
+from cti.method.vit import run_block
+
+
+@dataclass(frozen=True)
+class SummedOutput(CTIOutput):
+    """What CTI says about a batch, with the attention of some blocks summed up; `attention` is empty.
+
+    Args:
+        summed: (B, T, T) attention, heads averaged, summed over `blocks`.
+        blocks: The blocks that evidence can be asked for: all of these at once.
+    """
+
+    summed: Tensor
+    blocks: range
+
+    def class_to_patch(self, blocks: range) -> Tensor:
+        """Class-to-patch attention summed over `blocks`, heads averaged: (B, K, h, w)."""
+        num_tokens = self._num_class_tokens(blocks)
+        return self.summed[:, :num_tokens, num_tokens:].unflatten(-1, self.patch_maps.shape[-2:])
+
+    def refine(self, maps: Tensor, blocks: range) -> Tensor:
+        """Patch affinity summed over `blocks`, times maps: (B, c, h, w) -> (B, c, h, w)."""
+        num_tokens = self._num_class_tokens(blocks)
+        affinity = self.summed[:, num_tokens:, num_tokens:]  # (B, N, N)
+        return (affinity @ maps.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(-1, maps.shape[-2:])
+
+    def _num_class_tokens(self, blocks: range) -> int:
+        if blocks != self.blocks:
+            raise ValueError(f"The attention of {self.blocks} was summed, not that of {blocks}.")
+        return self.class_tokens[0].shape[1]
+
+
+@torch.inference_mode()
+def summed_forward(model: CTI, images: Tensor, blocks: range) -> SummedOutput:
+    """A plain pass that keeps the summed attention of `blocks`: one (T, T) matrix an image, whatever their number.
+
+    Args:
+        model: In eval mode.
+        images: (B, 3, H, W), normalised; H and W multiples of the patch.
+        blocks: Blocks whose attention is summed.
+    """
+    start = model.embed(images)
+    B, T, _ = start.tokens.shape
+    summed = full_precision(start.tokens).new_zeros(B, T, T)
+    tokens, class_tokens = start.tokens, []
+    for index, block in enumerate(model.backbone.blocks):
+        attend = partial(open_attention, summed=summed) if index in blocks else F.scaled_dot_product_attention
+        tokens, _, _ = run_block(block, tokens, attend)
+        class_tokens.append(tokens[:, : model.num_class_tokens].clone())  # a view would keep the patch tokens too
+    return SummedOutput(*model.heads(tokens, start.grid), tuple(class_tokens), (), summed, blocks)
+
+
+def open_attention(queries: Tensor, keys: Tensor, values: Tensor, summed: Tensor) -> Tensor:
+    """`softmax(q k^T / sqrt(d)) v`, its matrix added to `summed`; not differentiable.
+
+    Args:
+        queries: (B, heads, T, d).
+        keys: (B, heads, T, d).
+        values: (B, heads, T, d).
+        summed: (B, T, T); gets the matrix, averaged over heads, in full precision.
+
+    Returns:
+        (B, heads, T, d).
+    """
+    mixed = torch.empty_like(values)
+    with torch.autocast(queries.device.type, enabled=False):
+        for image in range(len(queries)):  # one at a time: its heads * T * T numbers stay near the processor
+            scaled = full_precision(queries[image]) * queries.shape[-1] ** -0.5
+            attention = (scaled @ full_precision(keys[image]).transpose(-2, -1)).softmax(dim=-1)  # (heads, T, T)
+            summed[image] += attention.mean(dim=0)
+            mixed[image] = attention.to(values.dtype) @ values[image]
+    return mixed

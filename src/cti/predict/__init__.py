@@ -1,0 +1,1 @@
+"""A trained network applied to photos: predictor, predictions, labelling of folders, the hub."""

@@ -1,0 +1,241 @@
+"""What is said about one photo: an `Analysis` is what a network found, a `Prediction` what follows from it for some
+tags and a threshold. The network is not needed for the second, so tags and threshold can change at no cost.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+
+from cti.classes import voc_palette
+from cti.data.images import save_mask
+from cti.data.seed_file import to_cams
+from cti.evaluate.labels import label_pixels
+from cti.files import atomic_path, write_json
+from cti.visualize import legend, overlay
+
+Threshold = float | Literal["free"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Analysis:
+    """All that a network says about one photo, before tags and threshold are chosen.
+
+    Args:
+        image: The photo, RGB, upright.
+        source: Where it came from; empty for one from memory.
+        classes: The C foreground classes that the network knows.
+        scores: (C,) probability that the class is in the photo, in [0, 1].
+        predicted: 0-based indices of the classes that the network believes to be there.
+        maps: (C, h, w) how strongly each class is at each place, at the network's resolution.
+        background: (h, w) the same for the background, or None for a network without a background of its own.
+        kind: `cti` = the maps are evidence from attention, which becomes CAMs by up-sampling and `max_norm`;
+            `segmenter` = they are probabilities.
+        threshold: The threshold to use when none is asked for.
+    """
+
+    image: Image.Image = field(repr=False)
+    source: str
+    classes: tuple[str, ...]
+    scores: NDArray[np.float32] = field(repr=False)
+    predicted: tuple[int, ...]
+    maps: NDArray[np.float32] = field(repr=False)
+    background: NDArray[np.float32] | None = field(repr=False)
+    kind: Literal["cti", "segmenter"]
+    threshold: Threshold
+
+    def predict(self, tags: Sequence[str] | None = None, threshold: Threshold | None = None) -> "Prediction":
+        """Label the photo's pixels; the network is not run.
+
+        Args:
+            tags: Names of the classes that are in the photo; None = the predicted ones.
+            threshold: Background score in [0, 1] that a class must exceed; `free` = the background's own map instead
+                of one number; None = `self.threshold`.
+
+        Raises:
+            ValueError: for an unknown tag, a threshold outside [0, 1], or `free` without a background of its own.
+        """
+        indices = self.predicted if tags is None else class_indices(tags, self.classes)
+        threshold = self.threshold if threshold is None else threshold
+        cams = self._at_pixels(self.maps[list(indices)])
+        background = None if self.background is None else self._at_pixels(self.background[None])[0]
+        return Prediction(
+            analysis=self,
+            class_indices=indices,
+            cams=cams,
+            background_cam=background,
+            mask=label_pixels(cams, indices, _background_score(threshold, background)),
+            threshold=threshold,
+        )
+
+    def _at_pixels(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Maps (n, h, w) as (n, H, W) in [0, 1]."""
+        size = (self.image.height, self.image.width)
+        planes = torch.from_numpy(maps)
+        if self.kind == "cti":
+            return to_cams(planes, size).numpy()
+        if not len(maps):
+            return np.zeros((0, *size), np.float32)
+        return F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0].numpy()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prediction:
+    """One photo, labelled.
+
+    Args:
+        analysis: What the network found; `with_tags` and `with_threshold` start from it again.
+        class_indices: 0-based indices of the n classes that were looked for.
+        cams: (n, H, W) float32 in [0, 1], one per class of `class_indices`: class activation maps, or a segmenter's
+            probabilities.
+        background_cam: (H, W) in [0, 1], the background's own map; None for a network without one.
+        mask: (H, W) uint8 mask values: 0 = background, class index + 1.
+        threshold: What a class had to exceed: one number, or `free` = the background's own map.
+    """
+
+    analysis: Analysis = field(repr=False)
+    class_indices: tuple[int, ...]
+    cams: NDArray[np.float32] = field(repr=False)
+    background_cam: NDArray[np.float32] | None = field(repr=False)
+    mask: NDArray[np.uint8] = field(repr=False)
+    threshold: Threshold
+
+    @property
+    def image(self) -> Image.Image:
+        """The photo, RGB."""
+        return self.analysis.image
+
+    @property
+    def source(self) -> str:
+        """Where the photo came from; empty for one from memory."""
+        return self.analysis.source
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.image.height, self.image.width
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The C classes that the network knows; mask value = index + 1."""
+        return self.analysis.classes
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Names of the classes that were looked for, one per CAM."""
+        return tuple(self.classes[index] for index in self.class_indices)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Probability of every class to be in the photo, by name."""
+        return dict(zip(self.classes, self.analysis.scores.tolist(), strict=True))
+
+    @property
+    def palette(self) -> NDArray[np.uint8]:
+        """The fixed palette of mask files, (256, 3)."""
+        return voc_palette()
+
+    def with_threshold(self, threshold: Threshold | None) -> "Prediction":
+        """The same photo and tags at another threshold; the network is not run."""
+        return self.analysis.predict(self.tags, threshold)
+
+    def with_tags(self, tags: Sequence[str] | None) -> "Prediction":
+        """The same photo and threshold with other tags (None = the predicted ones); the network is not run."""
+        return self.analysis.predict(tags, self.threshold)
+
+    def overlay(self, alpha: float = 0.5) -> Image.Image:
+        """The photo with its mask painted over it, in colours that are easy to tell apart."""
+        return overlay(self.image, self.mask, alpha=alpha)
+
+    def save(self, folder: Path | str, name: str = "") -> dict[str, Path]:
+        """Write the prediction, each file atomically.
+
+        Args:
+            folder: Made if absent.
+            name: Of the files; empty = the photo's own, or `image` for one from memory.
+
+        Returns:
+            `mask` -> NAME.png (indexed, fixed palette), `overlay` -> NAME_overlay.png, `scores` -> NAME.json,
+            `cams` -> NAME.npz (`cams` and `background_cam` as float16, `class_indices`, `classes`).
+        """
+        stem = name or Path(self.source).stem or "image"
+        files = {
+            "mask": Path(folder) / f"{stem}.png",
+            "overlay": Path(folder) / f"{stem}_overlay.png",
+            "scores": Path(folder) / f"{stem}.json",
+            "cams": Path(folder) / f"{stem}.npz",
+        }
+        save_mask(files["mask"], self.mask)
+        with atomic_path(files["overlay"]) as temporary:
+            self.overlay().save(temporary)
+        write_json(
+            files["scores"],
+            {
+                "source": self.source,
+                "size": self.size,
+                "classes": self.classes,
+                "scores": self.scores,
+                "tags": self.tags,
+                "threshold": self.threshold,
+                "pixels": self.pixels(),
+            },
+        )
+        arrays: dict[str, Any] = {
+            "cams": self.cams.astype(np.float16),
+            "class_indices": np.array(self.class_indices, dtype=np.int64),
+        }
+        if self.background_cam is not None:
+            arrays["background_cam"] = self.background_cam.astype(np.float16)
+        with atomic_path(files["cams"]) as temporary, temporary.open("wb") as handle:
+            np.savez_compressed(handle, allow_pickle=False, classes=np.array(self.classes), **arrays)
+        return files
+
+    def pixels(self) -> dict[str, int]:
+        """How many pixels each class that is in the mask has, and the background."""
+        counts = np.bincount(self.mask.ravel(), minlength=1)
+        return {("background", *self.classes)[value]: int(counts[value]) for value in np.flatnonzero(counts)}
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: the overlay, and below it which colour is which class."""
+        picture = self.overlay()
+        found = [value for value in np.unique(self.mask).tolist() if value]
+        if found:
+            strip = legend(self.classes, found, max(picture.width, 160))
+            page = Image.new("RGB", (max(picture.width, strip.width), picture.height + strip.height), "white")
+            page.paste(picture, (0, 0))
+            page.paste(strip, (0, picture.height))
+            picture = page
+        buffer = BytesIO()
+        picture.save(buffer, format="PNG")
+        return buffer.getvalue()
+
+
+def class_indices(tags: Sequence[str], classes: tuple[str, ...]) -> tuple[int, ...]:
+    """Sorted 0-based indices of tags, each once.
+
+    Raises:
+        ValueError: for a name that is no class; the message lists the known ones.
+    """
+    if isinstance(tags, str):
+        raise ValueError(f"tags is the text '{tags}'; give a list of class names, such as ['{tags}'].")
+    strangers = [tag for tag in tags if tag not in classes]
+    if strangers:
+        raise ValueError(f"Unknown tag {', '.join(map(repr, strangers))}; this network knows {', '.join(classes)}.")
+    return tuple(sorted({classes.index(tag) for tag in tags}))
+
+
+def _background_score(threshold: Threshold, background: NDArray[np.float32] | None) -> float | NDArray[np.float32]:
+    if threshold == "free":
+        if background is None:
+            raise ValueError("This network has no background of its own; give a threshold from 0 to 1 instead of free.")
+        return background
+    if isinstance(threshold, str) or not 0 <= threshold <= 1:
+        raise ValueError(f"The threshold is {threshold!r}; give a number from 0 to 1, or 'free'.")
+    return float(threshold)

@@ -1,0 +1,204 @@
+"""From a trained network, CTI or segmenter, to masks for any photo.
+
+predictor = Predictor.from_pretrained("runs/animals")
+predictor("photo.jpg", tags=["cat"]).save("out")
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from cti.config import Config, SeedsConfig
+from cti.data.images import MAX_PIXELS, load_image, to_rgb
+from cti.device import default_device
+from cti.files import read_json, read_manifest, write_text
+from cti.method.checkpoint import CONFIG, load_model
+from cti.predict.backends import Backend, CTIBackend, SegmenterBackend
+from cti.predict.hub import about_run, download, model_card, push_folder
+from cti.predict.prediction import Analysis, Prediction, Threshold
+from cti.segment.checkpoint import load_segmenter
+from cti.settings import CONFIG_FILE, load_config
+
+ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any]
+Batch = list[Any] | tuple[ImageLike, ...]
+Use = Literal["cti", "segmenter"]
+CARD = "README.md"
+_STAGE: dict[Use, str] = {"cti": "train", "segmenter": "segmenter"}
+
+
+class Predictor:
+    """A trained network, ready for photos.
+
+    Args:
+        backend: The network and how it is used.
+        about: What a model card says about it (`cti.predict.hub.about_run`).
+
+    Example:
+        >>> predictor = Predictor.from_pretrained("runs/animals")  # doctest: +SKIP
+        >>> predictor("cat.jpg", tags=["cat"]).overlay()  # doctest: +SKIP
+    """
+
+    def __init__(self, backend: Backend, about: dict[str, Any] | None = None) -> None:
+        self.backend = backend
+        self.about = about or {}
+        backend.network.eval()
+
+    @classmethod
+    def from_pretrained(
+        cls, where: str | os.PathLike[str], use: Use | None = None, device: str | torch.device | None = None
+    ) -> "Predictor":
+        """Load a network.
+
+        Args:
+            where: A run folder, a folder that `save_pretrained` wrote, or the id of a repository on the Hugging Face
+                hub.
+            use: Which network of a run: `cti` (the default) or `segmenter`.
+            device: Where it runs; None = the accelerator, if there is one, else the CPU.
+
+        Raises:
+            ValueError: if there is no such network, or the hub cannot be reached.
+        """
+        root = Path(where)
+        if not root.exists():
+            root = download(str(where))
+        folder = _model_folder(root, use)
+        config = _run_config(root, folder)
+        facts = read_json(folder / CONFIG)
+        about = facts.get("about") or about_run(folder.parent, folder.name, facts)
+        backend: Backend
+        if facts.get("type") == "segmenter":
+            from cti.pipeline import prediction_config  # slow to import, and CTI does not need it
+
+            network, segment, classes = load_segmenter(folder)
+            backend = SegmenterBackend(network, prediction_config(segment, segment.variants[0]), classes)
+        else:
+            model, _ = load_model(folder)
+            backend = CTIBackend(
+                model,
+                facts.get("tag_thresholds") or {},
+                _seeds_config(facts["seeds"]) if "seeds" in facts else config.seeds,
+                facts.get("threshold", config.score.threshold),
+            )
+        backend.network.to(device or default_device())
+        return cls(backend, about)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The C foreground classes; mask value = index + 1."""
+        return self.backend.classes
+
+    @overload
+    def __call__(
+        self, image: ImageLike, tags: Sequence[str] | None = None, threshold: Threshold | None = None
+    ) -> Prediction: ...
+
+    @overload
+    def __call__(
+        self, image: Batch, tags: Sequence[str] | None = None, threshold: Threshold | None = None
+    ) -> list[Prediction]: ...
+
+    def __call__(
+        self,
+        image: ImageLike | Batch,
+        tags: Sequence[str] | None = None,
+        threshold: Threshold | None = None,
+    ) -> Prediction | list[Prediction]:
+        """Label one photo, or several of any sizes.
+
+        Args:
+            image: A path, a PIL image, an array (H, W, 3), (H, W, 4) or (H, W) uint8, or a list of these.
+            tags: Classes that are in the photo (in every one of a list); None = predicted by the network.
+            threshold: Background score in [0, 1] that a class must exceed, or `free` = the background's own map. None
+                = the run's `score.threshold` for CTI, and `free` for a segmenter, which is its plain argmax.
+
+        Returns:
+            A `Prediction`, or a list of them for a list.
+
+        Raises:
+            ValueError: for an unknown tag, a threshold outside [0, 1] or a photo that cannot be read.
+        """
+        if isinstance(image, list | tuple):
+            return [self.analyse(one).predict(tags, threshold) for one in image]
+        return self.analyse(image).predict(tags, threshold)
+
+    def analyse(self, image: ImageLike, max_pixels: int = MAX_PIXELS) -> Analysis:
+        """Run the network on one photo; tags and threshold can then be chosen, and changed, without it.
+
+        Args:
+            image: A path, a PIL image or an array.
+            max_pixels: Larger files are refused by name.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is no photo.
+        """
+        if isinstance(image, str | os.PathLike):
+            return self.backend.analyse(load_image(Path(image), max_pixels), str(image))
+        if isinstance(image, Image.Image):
+            return self.backend.analyse(to_rgb(image), getattr(image, "filename", ""))
+        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
+            raise ValueError(
+                f"An image of shape {image.shape} and type {image.dtype} cannot be used; give (H, W, 3), (H, W, 4) or "
+                "(H, W) of uint8."
+            )
+        return self.backend.analyse(to_rgb(Image.fromarray(image)), "")
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the network as `from_pretrained` reads it: `config.json`, `model.safetensors`, and a model card."""
+        self._save(Path(folder), Path(folder).name)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
+        """Publish the network with its model card on the Hugging Face hub.
+
+        Args:
+            repo_id: `owner/name`; made if absent.
+            private: Whether a new repository is private.
+            token: Of the hub; None = the one that `hf auth login` stored.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            ValueError: if the hub cannot be reached or refuses.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self._save(Path(folder), repo_id)
+            return push_folder(Path(folder), repo_id, private=private, token=token)
+
+    def _save(self, folder: Path, name: str) -> None:
+        self.backend.save(folder, {"about": self.about})
+        write_text(folder / CARD, model_card(read_json(folder / CONFIG), name))
+
+
+def _model_folder(root: Path, use: Use | None) -> Path:
+    """The folder of the network itself: `root`, or a stage of the run `root`."""
+    if not (root / CONFIG).is_file():
+        folder = root / _STAGE[use or "cti"]
+        if read_manifest(folder) is None or not (folder / CONFIG).is_file():
+            raise ValueError(
+                f"{root} is neither a saved network ({CONFIG}) nor a run whose stage {folder.name} has finished; give "
+                "the run folder of `cti run`, or wait for the stage."
+            )
+        return folder
+    kind = read_json(root / CONFIG).get("type")
+    if use is not None and kind != use:
+        raise ValueError(f"{root} holds a network of the type '{kind}', not '{use}'; leave `use` out.")
+    return root
+
+
+def _run_config(root: Path, folder: Path) -> Config:
+    """The run's configuration, from the run folder or the stage's; the defaults if the network has left its run."""
+    found = [place for place in (root, folder) if (place / CONFIG_FILE).is_file()]
+    return load_config(found[0]) if found else Config()
+
+
+def _seeds_config(fields: dict[str, Any]) -> SeedsConfig:
+    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return SeedsConfig(**known)

@@ -1,0 +1,176 @@
+"""Masks for photos: whole or window by window, several scales, mirrored, restartable over a folder."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from cti.config import CrfConfig, SegmentConfig
+from cti.data.images import MAX_PIXELS, load_image, save_mask
+from cti.data.photos import Photo
+from cti.masks.crf import crf_step
+from cti.segment.dataset import normalise, to_tensor, working_size
+from cti.segment.networks import Segmenter
+
+logger = logging.getLogger(__name__)
+
+
+def predict_probabilities(network: Segmenter, image: Image.Image, config: SegmentConfig) -> Tensor:
+    """Class probabilities of a photo, averaged over `config.scales` and, with `config.flip`, its mirror image.
+
+    Args:
+        network: The segmenter, on any device; used in evaluation mode.
+        image: RGB, any size.
+        config: `scales`, `flip`, `long_side`, `window` and `stride`.
+
+    Returns:
+        (1 + C, h, w) float32 on the CPU, background first, summing to 1 over classes; (h, w) is the photo's size, or
+        that size with `long_side` as its longest side.
+    """
+    size = working_size(image.size[::-1], config.long_side)
+    total: Tensor | None = None
+    with _evaluating(network):
+        for scale in config.scales:
+            height, width = working_size(image.size[::-1], config.long_side, scale)
+            scaled = image.resize((width, height), Image.Resampling.BILINEAR)
+            images = normalise(to_tensor(scaled), network.mean, network.std)
+            probabilities = _resize(window_probabilities(network, images, config), size)
+            total = probabilities if total is None else total.add_(probabilities)
+    assert total is not None
+    return total.div_(len(config.scales))
+
+
+@torch.no_grad()
+def window_probabilities(network: Segmenter, image: Tensor, config: SegmentConfig) -> Tensor:
+    """Class probabilities (1 + C, H, W), on the CPU, of a normalised image (3, H, W) at this size.
+
+    The network sees one window (and its mirror image) at a time; where windows overlap, probabilities are averaged.
+    """
+    device = next(network.parameters()).device
+    height, width = image.shape[-2:]
+    total: Tensor | None = None
+    visits = torch.zeros(height, width)
+    for rows in windows(height, config.window, config.stride):
+        for columns in windows(width, config.window, config.stride):
+            images = image[None, :, rows, columns].to(device)
+            if config.flip:
+                images = torch.cat([images, images.flip(-1)])
+            probabilities = network(images).float().softmax(dim=1)
+            if config.flip:
+                probabilities = (probabilities[:1] + probabilities[1:].flip(-1)) / 2
+            if total is None:
+                total = torch.zeros(probabilities.shape[1], height, width)
+            total[:, rows, columns] += probabilities[0].cpu()
+            visits[rows, columns] += 1
+    assert total is not None
+    return total.div_(visits)
+
+
+def windows(length: int, window: int, stride: int) -> list[slice]:
+    """Windows that cover `length` pixels, evenly spread, at most `stride` apart.
+
+    Args:
+        length: Pixels to cover.
+        window: Side of a window; 0 = one window over everything.
+        stride: Largest distance between neighbours; 0 = two thirds of the window.
+    """
+    if window == 0 or window >= length:
+        return [slice(0, length)]
+    room = length - window
+    steps = -(-room // (stride or max(1, window * 2 // 3)))
+    return [slice(start, start + window) for start in (room * step // steps for step in range(steps + 1))]
+
+
+def predict_mask(network: Segmenter, image: Image.Image, config: SegmentConfig) -> NDArray[np.uint8]:
+    """Mask of a photo at its own size, (H, W) uint8 in 0..C: every pixel is decided.
+
+    Args:
+        network: The segmenter.
+        image: RGB, any size.
+        config: See `predict_probabilities`; and `crf`.
+
+    Raises:
+        ModuleNotFoundError: if a CRF is asked for and pydensecrf2 is not installed.
+    """
+    size = image.size[::-1]
+    probabilities = predict_probabilities(network, image, config)
+    if config.crf == "none":
+        return argmax_at(probabilities, size)
+    # A class that leads nowhere only costs time (docs/method.md: CRF on present classes only).
+    present = np.union1d(0, probabilities.argmax(dim=0).numpy())
+    full = _resize(probabilities[present], size).numpy()
+    refined = crf_step(np.asarray(image), full, CrfConfig(preset=config.crf))
+    return present[refined.argmax(axis=0)].astype(np.uint8)
+
+
+def argmax_at(probabilities: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Most probable class (H, W) of probabilities (K, h, w) stretched to `size`, class by class to spare memory."""
+    best = torch.full(size, -1.0)
+    mask = torch.zeros(size, dtype=torch.uint8)
+    for value, plane in enumerate(probabilities):
+        stretched = _resize(plane[None], size)[0]
+        mask[stretched > best] = value
+        best = torch.maximum(best, stretched)
+    return mask.numpy()
+
+
+def predict_folder(
+    network: Segmenter,
+    photos: Sequence[Photo],
+    folder: Path | str,
+    config: SegmentConfig,
+    max_pixels: int = MAX_PIXELS,
+) -> dict[str, int]:
+    """Write `<photo id>.png`, an indexed PNG, for every photo; what is there already is kept.
+
+    A mask appears under its name when it is complete, so a killed run goes on where it stopped. Use one folder per
+    network and setting: masks of another network would be kept as well.
+
+    Args:
+        network: The segmenter.
+        photos: Photos to predict.
+        folder: Where the masks go.
+        config: See `predict_mask`.
+        max_pixels: Larger photos are refused by name.
+
+    Returns:
+        How many masks were `predicted` now and how many `kept`.
+    """
+    target = Path(folder)
+    for leftover in target.glob(".*.tmp.png"):
+        leftover.unlink()  # a killed run's unfinished file
+    missing = [photo for photo in photos if not (target / f"{photo.id}.png").is_file()]
+    kept = len(photos) - len(missing)
+    if kept:
+        logger.info("%d of %d masks are in %s already and are kept.", kept, len(photos), target)
+    for photo in track(missing, description="Segmenting", console=Console(stderr=True)):
+        image = load_image(photo.image, max_pixels)
+        save_mask(target / f"{photo.id}.png", predict_mask(network, image, config))
+    return {"predicted": len(missing), "kept": kept}
+
+
+def _resize(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Planes (K, h, w) at `size` (H, W), bilinearly; a sum of 1 over K stays 1."""
+    if tuple(planes.shape[-2:]) == size:
+        return planes
+    return F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+@contextmanager
+def _evaluating(network: Segmenter) -> Iterator[None]:
+    """Evaluation mode; the network's own mode is restored."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)

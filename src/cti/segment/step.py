@@ -1,0 +1,85 @@
+"""The training step of a segmentation network: cross-entropy on the pixels that are labelled."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cti.classes import IGNORE_INDEX
+from cti.config import TrainConfig
+from cti.segment.networks import Segmenter
+from cti.train.optimiser import parameter_groups
+
+
+def segmentation_loss(logits: Tensor, masks: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy, averaged over labelled pixels (by weight); 0, with zero gradients, where none is labelled.
+
+    Args:
+        logits: (B, 1 + C, H, W).
+        masks: (B, H, W) int64 in 0..C, or 255 for pixels that do not count.
+        weights: (1 + C,) weights of the classes, or None for equal ones.
+    """
+    total = F.cross_entropy(logits, masks, weights, ignore_index=IGNORE_INDEX, reduction="sum")
+    labelled = masks[masks != IGNORE_INDEX]
+    weight = labelled.numel() if weights is None else weights[labelled].sum()
+    return total / weight if labelled.numel() else total
+
+
+class SegmentationStep(nn.Module):
+    """What the trainer minimises.
+
+    Args:
+        network: The segmenter.
+        weights: (1 + C,) weights of the classes in the loss, or None for equal ones.
+    """
+
+    weights: Tensor | None
+
+    def __init__(self, network: Segmenter, weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        """Loss and pixel accuracy.
+
+        Args:
+            batch: "images" (B, 3, H, W) normalised, "masks" (B, H, W) int64 in 0..C or 255.
+            epoch: Not used; the step is the same in every epoch.
+
+        Returns:
+            "loss"; "accuracy", share of the labelled pixels that are right; "labelled", share of pixels that count.
+
+        Raises:
+            ValueError: if the loss is not a finite number; the message says why.
+        """
+        masks = batch["masks"]
+        logits = self.network(batch["images"]).float()  # softmax over many classes loses digits in half precision
+        loss = segmentation_loss(logits, masks, self.weights)
+        if not loss.isfinite():
+            raise ValueError(self._why_not_finite(batch))
+        with torch.no_grad():
+            labelled = masks != IGNORE_INDEX
+            right = (logits.argmax(dim=1) == masks) & labelled
+            accuracy = right.sum() / labelled.sum().clamp(min=1)
+        return {"loss": loss, "accuracy": accuracy, "labelled": labelled.float().mean()}
+
+    def parameter_groups(self, config: TrainConfig) -> list[dict[str, Any]]:
+        """Groups for the optimiser: the decoder learns at `lr * new_lr_factor`; frozen blocks are left out."""
+        new = tuple(f"network.{part}" for part in self.network.new_parts)
+        return parameter_groups(self, config, new=new, no_decay=("cls_token", "pos_embed"))
+
+    def _why_not_finite(self, batch: dict[str, Tensor]) -> str:
+        if not batch["images"].isfinite().all():
+            return "The loss is not finite because the images of this batch are not; look for broken photos."
+        broken = [name for name, value in self.network.named_parameters() if not value.isfinite().all()]
+        if broken:
+            return (
+                f"The loss is not finite because {len(broken)} weights have become so ({broken[0]}, ...): training "
+                "diverged; lower segment_train.lr or new_lr_factor, or set segment_train.clip to 1."
+            )
+        return (
+            "The loss is not finite although images and weights are: the numbers overflowed; lower segment_train.lr or "
+            "set segment_train.precision to 32."
+        )

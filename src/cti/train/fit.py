@@ -1,0 +1,325 @@
+"""The training loop: devices, precision, schedule, logging, checkpoints, resuming. It knows no method.
+
+What it trains is a module whose `forward(batch, epoch)` returns scalars by name, among them `loss`.
+All state that shapes training is in the checkpoint: the module with its buffers, the optimiser, the step and torch's
+random state. Data sets are indexed by (epoch, index) and draw from nothing else, so a resumed run is the same run.
+"""
+
+import json
+import logging
+import math
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.tensorboard import SummaryWriter
+
+from cti.config import TrainConfig
+from cti.files import atomic_path
+from cti.train.allocator import keep_freed_memory
+from cti.train.optimiser import build_optimiser, epochs_by_size, learning_rate
+from cti.train.precision import fabric_precision
+
+logger = logging.getLogger(__name__)
+
+STATE = "state.pt"
+METRICS = "metrics.jsonl"
+LOG_EVERY = 10  # steps
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training run cost.
+
+    Args:
+        steps: Optimiser steps of the whole run.
+        seconds: Time in the loop, all sittings added up, validation included.
+        images_per_second: Of this sitting, validation left out.
+        waited: Share of this sitting's training time spent waiting for data, 0 to 1.
+        peak_memory_gb: Largest resident memory of this process so far.
+        final: Last validation.
+    """
+
+    steps: int
+    seconds: float
+    images_per_second: float
+    waited: float
+    peak_memory_gb: float
+    final: dict[str, float]
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """The order of one epoch as (epoch, index) pairs, shuffled by (seed, epoch), in whole batches, cut by device.
+
+    Args:
+        length: Photos in the data set.
+        batch_size: Photos per step and device; the last incomplete batch is dropped.
+        seed: Of the run.
+        rank: Of this device.
+        world: Number of devices.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.length, self.seed, self.rank, self.world = length, seed, rank, world
+        self.batch_size = min(batch_size, max(length // world, 1))
+        self.steps = length // (self.batch_size * world)
+        self.epoch, self.start_step = 0, 0
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.length, generator=generator).tolist()
+        mine = order[self.rank : self.steps * self.batch_size * self.world : self.world]
+        return iter([(self.epoch, index) for index in mine[self.start_step * self.batch_size :]])
+
+    def __len__(self) -> int:
+        return (self.steps - self.start_step) * self.batch_size
+
+
+def fit(
+    step: nn.Module,
+    dataset: Dataset[dict[str, Tensor]],
+    config: TrainConfig,
+    folder: Path,
+    groups: list[dict[str, Any]],
+    validate: Callable[[int], dict[str, float]] | None = None,
+    title: str = "train",
+) -> FitResult:
+    """Train `step` on `dataset`, or go on where an earlier sitting in `folder` stopped.
+
+    Args:
+        step: `forward(batch, epoch) -> {"loss": scalar, name: scalar, ...}`.
+        dataset: Map-style, indexed by (epoch, index); items are dicts of tensors.
+        config: Everything about optimisation.
+        folder: Gets `state.pt`, `metrics.jsonl` and TensorBoard events.
+        groups: From `parameter_groups`.
+        validate: Called with the epoch after each; its numbers are logged. It sees the module in eval mode.
+        title: Word before the progress bar.
+
+    Raises:
+        ValueError: if the data set is empty, or the loss stops being a finite number.
+    """
+    num_photos = len(cast(Sized, dataset))
+    if num_photos == 0:
+        raise ValueError("There is no photo to train on; check the tags and lists with `cti data check`.")
+    folder.mkdir(parents=True, exist_ok=True)
+    fabric = Fabric(accelerator=config.accelerator, devices=config.devices)
+    device_type = fabric.device.type
+    if device_type == "cpu":
+        keep_freed_memory()
+    fabric = Fabric(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        precision=fabric_precision(config.precision, device_type),
+    )
+    fabric.launch()
+    torch.manual_seed(config.seed + fabric.global_rank)
+    optimiser = build_optimiser(groups)
+    module, optimiser = fabric.setup(step, optimiser)
+
+    sampler = EpochSampler(num_photos, config.batch_size, config.seed, fabric.global_rank, fabric.world_size)
+    config = replace(config, epochs=config.epochs or epochs_by_size(sampler.steps))
+    loader = fabric.setup_dataloaders(_loader(dataset, sampler, config, device_type), use_distributed_sampler=False)
+    state = _load_state(folder, step, optimiser)
+    total_steps = config.epochs * sampler.steps
+    log = _Log(folder, state["step"], enabled=fabric.is_global_zero)
+    clock = _Clock(state["seconds"])
+
+    with _progress(enabled=fabric.is_global_zero) as progress:
+        bar = progress.add_task(title, total=total_steps, completed=state["step"], note="")
+        while state["step"] < total_steps:
+            epoch = state["step"] // sampler.steps
+            sampler.epoch, sampler.start_step = epoch, state["step"] % sampler.steps
+            module.train()
+            for batch in clock.waiting(loader):
+                rate = _set_rates(optimiser, state["step"], sampler.steps, config)
+                updates = (state["step"] + 1) % config.accumulate == 0 or (state["step"] + 1) % sampler.steps == 0
+                with fabric.no_backward_sync(module, enabled=not updates):
+                    scalars = module(batch, epoch)
+                    fabric.backward(scalars["loss"] / config.accumulate)
+                if updates:
+                    if config.clip:
+                        fabric.clip_gradients(module, optimiser, max_norm=config.clip)
+                    optimiser.step()
+                    optimiser.zero_grad(set_to_none=True)
+                state["step"] += 1
+                clock.images += sampler.batch_size * fabric.world_size
+                loss = scalars["loss"].item()
+                if not math.isfinite(loss):
+                    raise ValueError(
+                        f"The loss is {loss} at step {state['step']} (epoch {epoch}): lower the learning rate "
+                        f"({rate:.2g}), clip gradients, or train with precision 32. The last checkpoint in {folder} is "
+                        "from before."
+                    )
+                if state["step"] % LOG_EVERY == 0 or state["step"] % sampler.steps == 0:
+                    values = {name: value.item() for name, value in scalars.items()}
+                    log.write(state["step"], {"epoch": epoch, "lr": rate, **values})
+                _show(progress, bar, state["step"], loss, clock)
+                whole_epoch = state["step"] % sampler.steps == 0
+                due = config.checkpoint_every and state["step"] % config.checkpoint_every == 0
+                if due and updates and not whole_epoch:
+                    _save_state(fabric, folder, step, optimiser, {**state, "seconds": clock.total()})
+            if validate is not None:
+                module.eval()
+                with clock.pause(), torch.random.fork_rng(devices=[]), torch.no_grad():
+                    state["validation"] = validate(epoch)
+                log.write(state["step"], {"epoch": epoch, **state["validation"]})
+            state["seconds"] = clock.total()
+            _save_state(fabric, folder, step, optimiser, state)
+    log.close()
+    return FitResult(
+        steps=total_steps,
+        seconds=clock.total(),
+        images_per_second=clock.images / max(clock.training(), 1e-9),
+        waited=clock.waited / max(clock.training(), 1e-9),
+        peak_memory_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        final=state["validation"],
+    )
+
+
+def _loader(
+    dataset: Dataset[dict[str, Tensor]], sampler: EpochSampler, config: TrainConfig, device_type: str
+) -> DataLoader[dict[str, Tensor]]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # On a processor that also trains, one loading process keeps up; more would take its cores.
+    automatic = 1 if device_type == "cpu" else cores
+    workers = automatic if config.workers == -1 else config.workers
+    return DataLoader(
+        dataset,
+        batch_size=sampler.batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        pin_memory=device_type == "cuda",
+        drop_last=True,
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator().manual_seed(config.seed),  # the loader's own draws stay off torch's global state
+    )
+
+
+def _set_rates(optimiser: Any, step: int, steps_per_epoch: int, config: TrainConfig) -> float:
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(group["peak_lr"], step, steps_per_epoch, config)
+    return learning_rate(config.lr, step, steps_per_epoch, config)
+
+
+def _load_state(folder: Path, step: nn.Module, optimiser: Any) -> dict[str, Any]:
+    path = folder / STATE
+    if not path.is_file():
+        return {"step": 0, "seconds": 0.0, "validation": {}}
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    step.load_state_dict(saved["module"])
+    optimiser.load_state_dict(saved["optimiser"])
+    torch.set_rng_state(saved["random"])
+    logger.info("Going on from step %d of %s", saved["progress"]["step"], path)
+    progress: dict[str, Any] = saved["progress"]
+    return progress
+
+
+def _save_state(fabric: Fabric, folder: Path, step: nn.Module, optimiser: Any, progress: dict[str, Any]) -> None:
+    if fabric.is_global_zero:
+        content = {
+            "module": step.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "random": torch.get_rng_state(),
+            "progress": progress,
+        }
+        with atomic_path(folder / STATE) as temporary:
+            torch.save(content, temporary)
+    fabric.barrier()
+
+
+class _Log:
+    """`metrics.jsonl` and TensorBoard; lines after the resumed step are dropped, for they will be written again."""
+
+    def __init__(self, folder: Path, step: int, enabled: bool) -> None:
+        self.path, self.writer = folder / METRICS, None
+        if enabled:
+            if self.path.is_file():
+                kept = [line for line in self.path.read_text().splitlines(keepends=True) if _step_of(line) <= step]
+                with atomic_path(self.path) as temporary:
+                    temporary.write_text("".join(kept))
+            self.writer = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        if self.writer is None:
+            return
+        with self.path.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (json.JSONDecodeError, KeyError):
+        return math.inf  # a line cut short by a kill
+
+
+class _Clock:
+    """Seconds of a run: in all sittings, of this one's training, and of its waiting for data."""
+
+    def __init__(self, before: float) -> None:
+        self.before, self.started = before, time.perf_counter()
+        self.waited, self.paused, self.images = 0.0, 0.0, 0
+
+    def total(self) -> float:
+        return self.before + time.perf_counter() - self.started
+
+    def training(self) -> float:
+        return time.perf_counter() - self.started - self.paused
+
+    def waiting(self, loader: Any) -> Iterator[Any]:
+        batches = iter(loader)
+        while True:
+            since = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            self.waited += time.perf_counter() - since
+            yield batch
+
+    def pause(self) -> "_Pause":
+        return _Pause(self)
+
+
+class _Pause:
+    def __init__(self, clock: _Clock) -> None:
+        self.clock = clock
+
+    def __enter__(self) -> None:
+        self.since = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.clock.paused += time.perf_counter() - self.since
+
+
+def _progress(enabled: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} steps"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        disable=not enabled,
+    )
+
+
+def _show(progress: Progress, bar: TaskID, step: int, loss: float, clock: _Clock) -> None:
+    speed = clock.images / max(clock.training(), 1e-9)
+    progress.update(bar, completed=step, note=f"loss {loss:.3f}  {speed:.1f} images/s")

@@ -1,5 +1,0 @@
-"""The web page: try a network on photos, correct its tags, review its masks."""
-
-from cti.web.server import serve
-
-__all__ = ["serve"]

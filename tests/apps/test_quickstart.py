@@ -1,0 +1,40 @@
+"""`cti quickstart` shows every stage; here with the tiny run's networks and data in place of the recipe's."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cti.apps import quickstart
+from cti.cli import main
+from tiny_pipeline import tiny_config, tiny_shapes
+
+
+def test_quickstart_sums_up_every_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+
+    def small(recipe: str, overrides: list[str]) -> Any:
+        asked.append((recipe, overrides))
+        return tiny_config(tiny_shapes(tmp_path / "run" / "shapes"), tmp_path / "run")
+
+    monkeypatch.setattr(quickstart, "load_config", small)
+    assert main(["quickstart", "--out", str(tmp_path / "run"), "--seed", "3", "--json"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    recipe, overrides = asked[0]
+    assert recipe == "shapes"
+    assert overrides[overrides.index("--train.seed") + 1] == "3"
+    assert overrides[overrides.index("--out") + 1] == str(tmp_path / "run")
+    scores = json.loads((tmp_path / "run" / "scores" / "manifest.json").read_text())["result"]["lists"]
+    assert found["seed_miou"] == scores["val"]["seeds"]["refined"]["fixed"]["miou"]
+    assert found["floor_miou"] == max(scores["val"]["seeds"]["refined"]["floors"].values())
+    assert found["mask_miou"] == scores["score"]["masks"]["unsure_as_background"]["miou"]
+    assert found["segmentation_miou"] == scores["val"]["segmentation"]["single"]["unsure_as_background"]["miou"]
+    assert found["seconds"] > 0
+    assert Path(found["picture"]).is_file()
+    assert "minutes" in err  # the predicted time, before anything starts
+    for text in ("seeds: mIoU", "masks: mIoU", "segmenter: mIoU", "mAP of tags"):
+        assert text in err

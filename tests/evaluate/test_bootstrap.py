@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from cti.evaluate import ConfusionMatrix, class_areas, miou_interval, paired_difference, unpaired_difference
+from cti.evaluate import bootstrap as module
+
+
+def some_photos(seed, num=40, error=0.3):
+    rng = np.random.default_rng(seed)
+    counts = []
+    for _ in range(num):
+        true = rng.integers(0, 3, 50)
+        wrong = rng.random(50) < rng.uniform(0, 2 * error)
+        matrix = ConfusionMatrix(3)
+        matrix.update(np.where(wrong, (true + 1) % 3, true), true)
+        counts.append(matrix.counts)
+    return np.stack(counts)
+
+
+def test_equals_a_loop_over_resamples():
+    counts, resamples = some_photos(0), 300
+    interval = miou_interval(class_areas(counts), resamples, level=0.9, seed=3)
+    generator = np.random.default_rng(np.random.SeedSequence(3))
+    mious = []
+    for size in (module.CHUNK, resamples - module.CHUNK):
+        for drawn in generator.integers(40, size=(size, 40)):
+            mious.append(ConfusionMatrix(3, counts[drawn].sum(axis=0)).miou)
+    assert interval.value == ConfusionMatrix(3, counts.sum(axis=0)).miou
+    np.testing.assert_allclose([interval.low, interval.high], np.percentile(mious, [5, 95]))
+    assert interval.low < interval.value < interval.high
+    assert interval.to_dict()["resamples"] == resamples
+
+
+def test_equal_photos_leave_no_doubt():
+    interval = miou_interval(class_areas(np.repeat(some_photos(0, num=1), 20, axis=0)), 50)
+    assert interval.low == pytest.approx(interval.value)
+    assert interval.high == pytest.approx(interval.value)
+
+
+def test_pairing_finds_a_small_difference_that_independent_draws_miss():
+    worse = some_photos(1)
+    better = worse.copy()
+    better[:, 0, 0] += 1
+    better[:, 0, 1] = np.maximum(better[:, 0, 1] - 1, 0)
+    better, worse = class_areas(better), class_areas(worse)
+    paired, unpaired = paired_difference(better, worse), unpaired_difference(better, worse)
+    assert paired.value == pytest.approx(unpaired.value)
+    assert paired.low > 0
+    assert unpaired.low < 0
+    same = paired_difference(worse, worse)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_a_class_on_one_photo_leaves_the_mean_of_resamples_without_it(recwarn):
+    counts = np.zeros((2, 2, 2), np.int64)
+    counts[0, 0, 0], counts[1, 1, 1], counts[1, 1, 0] = 10, 5, 5
+    interval = miou_interval(class_areas(counts), 200)
+    assert np.isfinite([interval.low, interval.high]).all()
+    assert interval.high == 1  # both draws took photo 0, on which class 1 does not occur
+    assert not recwarn.list
+
+
+def test_wrong_input_is_named():
+    areas = class_areas(some_photos(0))
+    with pytest.raises(ValueError, match="cannot be paired"):
+        paired_difference(areas, areas[:3])
+    with pytest.raises(ValueError, match="0 photos"):
+        miou_interval(areas[:0])
+    with pytest.raises(ValueError, match="level is 95"):
+        miou_interval(areas, level=95)

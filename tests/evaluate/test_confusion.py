@@ -1,0 +1,106 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cti.evaluate.confusion import ConfusionMatrix, class_areas, iou_from_areas
+
+MASKS = hnp.arrays(np.uint8, (2, 30), elements=st.sampled_from([0, 1, 2, 3, 255]))
+
+
+def counted(prediction, target, num_classes=4):
+    matrix = ConfusionMatrix(num_classes)
+    matrix.update(prediction, target)
+    return matrix
+
+
+@given(MASKS)
+def test_counts_equal_a_loop_over_pixels(masks):
+    prediction, target = masks[0] % 4, masks[1]
+    expected = np.zeros((4, 4), np.int64)
+    for predicted, true in zip(prediction, target, strict=True):
+        if true != 255:
+            expected[true, predicted] += 1
+    matrix = counted(prediction, target)
+    assert np.array_equal(matrix.counts, expected)
+    assert matrix.counts.dtype == np.int64
+
+
+def test_scores_in_closed_form():
+    matrix = counted(np.array([0, 0, 1, 1, 1, 2]), np.array([0, 1, 1, 1, 0, 0]), 4)
+    np.testing.assert_allclose(matrix.iou, [1 / 4, 2 / 4, 0, np.nan])
+    np.testing.assert_allclose(matrix.precision, [1 / 2, 2 / 3, 0, np.nan])
+    np.testing.assert_allclose(matrix.recall, [1 / 3, 2 / 3, np.nan, np.nan])
+    np.testing.assert_allclose(matrix.false_positive_rate, [1 / 3, 1 / 3, 1 / 6, 0])
+    assert matrix.accuracy == 3 / 6
+    assert matrix.miou == pytest.approx((1 / 4 + 2 / 4 + 0) / 3)
+    assert matrix.classes_in_mean == (0, 1, 2)
+
+
+def test_a_class_that_is_predicted_but_absent_counts_0_and_one_that_is_neither_leaves_the_mean():
+    matrix = counted(np.array([0, 2]), np.array([0, 0]), 4)
+    assert matrix.iou[2] == 0
+    assert np.isnan(matrix.iou[[1, 3]]).all()
+    assert matrix.miou == (0.5 + 0) / 2
+
+
+def test_empty_matrix_has_no_score_and_warns_of_nothing(recwarn):
+    matrix = ConfusionMatrix(3)
+    assert np.isnan(matrix.miou)
+    assert np.isnan(matrix.accuracy)
+    assert not recwarn.list
+
+
+def test_parts_add_up():
+    rng = np.random.default_rng(0)
+    prediction, target = rng.integers(0, 4, (2, 10, 10, 10))
+    whole = counted(prediction, target)
+    parts = counted(prediction[:3], target[:3]) + counted(prediction[3:], target[3:])
+    assert np.array_equal(whole.counts, parts.counts)
+
+
+def test_takes_tensors_and_any_integer_type():
+    prediction, target = np.array([[0, 1], [1, 255]]), np.array([[0, 1], [0, 255]])
+    expected = counted(prediction, target).counts
+    assert np.array_equal(counted(torch.tensor(prediction), torch.tensor(target).byte()).counts, expected)
+    assert np.array_equal(counted(prediction.astype(np.int16), target.astype(np.uint16)).counts, expected)
+
+
+def test_ten_billion_pixels_do_not_overflow():
+    matrix = ConfusionMatrix(2, np.array([[10**10, 0], [0, 10**10]]))
+    assert (matrix + matrix).counts.sum() == 4 * 10**10
+    assert matrix.miou == 1
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "message"),
+    [
+        (np.zeros((2, 3), int), np.zeros((3, 2), int), r"shape \(2, 3\).*\(3, 2\)"),
+        (np.array([4]), np.array([0]), "prediction has the value 4"),
+        (np.array([255]), np.array([0]), "prediction has the value 255"),
+        (np.array([0]), np.array([7]), "target has the value 7"),
+        (np.array([-1]), np.array([0]), "values from -1"),
+        (np.array([0.5]), np.array([0]), "float64"),
+    ],
+)
+def test_wrong_input_is_named(prediction, target, message):
+    with pytest.raises(ValueError, match=message):
+        counted(prediction, target)
+
+
+def test_the_areas_of_a_matrix_give_its_iou():
+    matrix = counted(np.array([0, 0, 1, 3]), np.array([0, 1, 1, 0]))
+    np.testing.assert_array_equal(iou_from_areas(class_areas(matrix.counts)), matrix.iou)
+
+
+def test_dict_is_json_with_null_for_undefined():
+    result = json.loads(
+        json.dumps(counted(np.array([0]), np.array([0]), 2).to_dict(["background", "cat"]), allow_nan=False)
+    )
+    assert result["iou"] == {"background": 1.0, "cat": None}
+    assert result["classes_in_mean"] == ["background"]
+    assert result["confusion"] == [[1, 0], [0, 0]]

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cti.evaluate import choose_thresholds, f1_scores, score_tags
+
+SCORES = hnp.arrays(np.int64, (12, 2), elements=st.integers(0, 5)).map(lambda values: values / 2)
+LABELS = hnp.arrays(bool, (12, 2))
+
+
+@given(SCORES, LABELS)
+def test_average_precision_equals_the_definition(scores, labels):
+    result = score_tags(scores, labels, ("cat", "dog"))
+    for index in range(2):
+        truth, expected, recalled = labels[:, index], 0.0, 0.0
+        for cut in sorted(set(scores[:, index]), reverse=True):
+            taken = scores[:, index] >= cut
+            recall = (taken & truth).sum() / max(truth.sum(), 1)
+            expected += (recall - recalled) * (taken & truth).sum() / taken.sum()
+            recalled = recall
+        if truth.any():
+            assert result.average_precision[index] == pytest.approx(expected)
+        else:
+            assert np.isnan(result.average_precision[index])
+
+
+def test_average_precision_equals_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    labels = rng.random((200, 3)) < 0.2
+    scores = np.round(rng.standard_normal((200, 3)) + labels, 1)
+    expected = metrics.average_precision_score(labels, scores, average=None)
+    result = score_tags(scores, labels, ("cat", "dog", "cow"))
+    np.testing.assert_allclose(result.average_precision, expected)
+    assert result.mean_average_precision == pytest.approx(expected.mean())
+
+
+def test_a_class_without_a_positive_leaves_the_mean_and_is_named():
+    result = score_tags([[0.9, 0.1], [0.2, 0.3]], [[1, 0], [0, 0]], ("cat", "dog"))
+    assert result.mean_average_precision == 1
+    assert result.left_out == ("dog",)
+    assert result.to_dict() == {"map": 1.0, "average_precision": {"cat": 1.0, "dog": None}, "left_out": ["dog"]}
+
+
+@given(SCORES, LABELS)
+def test_no_other_threshold_has_a_higher_f1(scores, labels):
+    thresholds = choose_thresholds(scores, labels, default=9.0)
+    chosen = f1_scores(scores, labels, thresholds)
+    for cut in np.arange(-0.25, 3, 0.5):
+        other = f1_scores(scores, labels, cut)
+        for index in np.flatnonzero(labels.any(axis=0)):
+            assert chosen[index] >= other[index]
+    assert (thresholds[~labels.any(axis=0)] == 9).all()
+
+
+def test_f1_in_closed_form():
+    f1 = f1_scores([[2.0, -1.0], [1.0, -1.0], [-1.0, -1.0]], [[1, 0], [0, 0], [1, 0]], [0.0, 0.0])
+    np.testing.assert_allclose(f1, [2 * 1 / (2 + 2), np.nan])
+
+
+def test_takes_tensors_of_any_float_type():
+    scores = torch.tensor([[0.5], [-1.0]], dtype=torch.bfloat16, requires_grad=True)
+    assert score_tags(scores, torch.tensor([[1.0], [0.0]]), ("cat",)).mean_average_precision == 1
+
+
+def test_wrong_input_is_named():
+    with pytest.raises(ValueError, match=r"\(2, 3\)"):
+        score_tags(np.zeros((2, 3)), np.zeros((2, 2)), ("cat", "dog", "cow"))
+    with pytest.raises(ValueError, match="1 photos have NaN"):
+        score_tags([[np.nan], [1.0]], [[1], [0]], ("cat",))

@@ -1,0 +1,131 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cti.config import AffinityConfig, PamrConfig, RefineConfig
+from cti.data.seed_file import read_seed
+from cti.masks.affinity_labels import confident_labels, pair_labels, to_grid
+from cti.masks.affinity_net import AffinityNet, affinity_loss
+from cti.masks.affinity_train import AffinityStep, Sample, load_affinity, save_affinity, train_affinity
+from cti.masks.features import FeatureCache
+from cti.masks.pamr import pamr_step
+from cti.masks.pseudo_mask import decide
+from cti.masks.scores import start_scores
+from cti.masks.steps import read_rgb
+
+CONFIG = AffinityConfig(stride=2, channels=8, epochs=10, batch_size=2, lr=2e-2, walk_steps=32, radius=3)
+START = RefineConfig(threshold=0.4)
+
+
+@pytest.fixture(scope="module")
+def trained(drawn, features):
+    samples = []
+    for photo in drawn.photos:
+        scores = start_scores(read_seed(drawn.seeds / f"{photo.id}.npz"), START)
+        clean = pamr_step(read_rgb(photo.image), scores, PamrConfig(dilations=(1, 2, 4), downscale=1))
+        labels = to_grid(confident_labels(clean, CONFIG), CONFIG.stride)
+        samples.append(Sample(lambda photo=photo: read_rgb(photo.image), labels))
+    return samples, {
+        head: train_affinity(samples, features, dataclasses.replace(CONFIG, head=head), progress=False)
+        for head in ("boundary", "pairwise")
+    }
+
+
+def test_a_part_of_a_thing_walks_to_its_boundary(drawn, features):
+    """With the true boundary, a seed on one half of the disc fills the disc and stays within."""
+    photo = drawn.photos[0]
+    disc = drawn.truths[photo.id] == 1
+    inside = torch.from_numpy(disc[::2, ::2]).float()[None]
+    edge = (F.max_pool2d(inside, 3, stride=1, padding=1) - inside).clamp(0, 1)
+    net = AffinityNet(3, dataclasses.replace(CONFIG, walk_steps=512))
+    net.forward = lambda image, features: edge
+    scores = np.stack([np.full(disc.shape, 0.25), disc & (np.arange(96) < 30)]).astype(np.float32)
+    refined = AffinityStep(net, features)(read_rgb(photo.image), scores)
+    before, after = (decide(maps, (0,)) == 1 for maps in (scores, refined))
+    assert (before & disc).sum() < 0.6 * disc.sum()
+    assert (after & disc).sum() > 0.97 * disc.sum()
+    assert (after & ~disc).sum() < 0.1 * disc.sum()
+
+
+def test_walk_improves_blurred_seeds(trained, drawn, features, iou):
+    step = AffinityStep(trained[1]["pairwise"], features)
+    gains = []
+    for photo in drawn.photos:
+        seed = read_seed(drawn.seeds / f"{photo.id}.npz")
+        scores = start_scores(seed, START)
+        refined = step(read_rgb(photo.image), scores)
+        assert refined.shape == scores.shape
+        np.testing.assert_allclose(refined[0], scores[0], rtol=1e-4)  # a constant background stays as it is
+        assert 0 <= refined.min() <= refined.max() <= 1 + 1e-5
+        truth = drawn.truths[photo.id]
+        gains.append(iou(decide(refined, seed.class_indices), truth) - iou(decide(scores, seed.class_indices), truth))
+    assert min(gains) > 0
+    assert np.mean(gains) > 0.02
+
+
+def test_rescaling_restores_the_maximum(trained, drawn, features):
+    net = trained[1]["boundary"]
+    photo = drawn.photos[0]
+    scores = start_scores(read_seed(drawn.seeds / f"{photo.id}.npz"), START)
+    scores[2] *= 0.5
+    peaks = {}
+    for rescale in ("none", "photo", "class"):
+        other = AffinityNet(3, dataclasses.replace(CONFIG, rescale=rescale))
+        other.load_state_dict(net.state_dict())
+        peaks[rescale] = AffinityStep(other.eval(), features)(read_rgb(photo.image), scores)[1:].max(axis=(1, 2))
+    # up to the interpolation between grid points
+    np.testing.assert_allclose(peaks["class"], scores[1:].max(axis=(1, 2)), rtol=0.05)
+    np.testing.assert_allclose(peaks["photo"].max(), scores[1:].max(), rtol=0.05)
+    np.testing.assert_allclose(peaks["photo"] / peaks["photo"].max(), peaks["none"] / peaks["none"].max(), rtol=1e-4)
+
+
+def test_learning_lowers_the_loss(trained, features):
+    samples, nets = trained
+    fresh = AffinityNet(3, CONFIG)
+
+    def loss(net):
+        image = samples[0].load()
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        return affinity_loss(net.affinity(net(pixels, features(image))), pair_labels(samples[0].labels, 3)).item()
+
+    assert loss(nets["boundary"]) < 0.8 * loss(fresh)
+
+
+def test_training_repeats_exactly(trained, features):
+    config = dataclasses.replace(CONFIG, epochs=1)
+    first, second = (train_affinity(trained[0], features, config, progress=False).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_head_on_disk(tmp_path, trained):
+    net = trained[1]["pairwise"]
+    path = tmp_path / "head.safetensors"
+    assert load_affinity(path, "a") is None
+    save_affinity(net, path, "a")
+    assert load_affinity(path, "b") is None
+    again = load_affinity(path, "a")
+    assert again.config == net.config
+    assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in again.state_dict().items())
+
+
+def test_nothing_to_learn_is_said(features):
+    samples = [Sample(lambda: np.zeros((24, 24, 3), np.uint8), np.full((6, 6), 255, np.uint8))]
+    with pytest.raises(ValueError, match="None of 1 photos"):
+        train_affinity(samples, features, CONFIG, progress=False)
+
+
+def test_features_are_computed_once_per_image(tmp_path):
+    calls = []
+
+    def features(image):
+        calls.append(image)
+        return torch.full((2, 3, 4), float(image.mean()))
+
+    cache = FeatureCache(features, tmp_path)
+    black, grey = np.zeros((6, 8, 3), np.uint8), np.full((6, 8, 3), 9, np.uint8)
+    for image, value in ((black, 0), (grey, 9), (black, 0), (grey, 9)):
+        assert torch.equal(cache(image), torch.full((2, 3, 4), float(value)))
+    assert len(calls) == 2

@@ -1,0 +1,81 @@
+import builtins
+import sys
+
+import numpy as np
+import pytest
+
+from cti.config import CrfConfig
+from cti.masks.crf import PRESETS, crf_numbers, crf_step, unary_energy
+
+
+def test_overrides_replace_only_their_numbers():
+    numbers = crf_numbers(CrfConfig(preset="irn", bilateral_sxy=7, iterations=0))
+    assert (numbers.unary, numbers.bilateral_srgb, numbers.bilateral_sxy, numbers.iterations) == ("labels", 5, 7, 0)
+    assert crf_numbers(CrfConfig()) == PRESETS["psa"]
+
+
+def test_unaries():
+    scores = np.array([0.5, 1.0, 0.5], dtype=np.float32).reshape(3, 1, 1)
+    from_scores = np.exp(-unary_energy(scores, PRESETS["psa"])).ravel()
+    np.testing.assert_allclose(from_scores, [0.25, 0.5, 0.25], rtol=1e-5)
+    from_labels = np.exp(-unary_energy(scores, PRESETS["irn"])).ravel()
+    np.testing.assert_allclose(from_labels, [0.15, 0.7, 0.15], rtol=1e-5)
+    impossible = np.array([1, 0], dtype=np.float32).reshape(2, 1, 1)
+    assert np.isfinite(unary_energy(impossible, PRESETS["psa"])).all()
+
+
+def test_without_the_library_one_sentence_names_the_extra(monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.startswith("pydensecrf"):
+            raise ModuleNotFoundError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    for name in [name for name in sys.modules if name.startswith("pydensecrf")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "cti\[crf\]"'):
+        crf_step(np.zeros((2, 2, 3), np.uint8), np.ones((2, 2, 2), np.float32), CrfConfig())
+
+
+def test_background_alone_needs_no_library():
+    np.testing.assert_array_equal(crf_step(np.zeros((2, 2, 3), np.uint8), np.ones((1, 2, 2)), CrfConfig()), 1)
+
+
+class TestInference:
+    @pytest.fixture(autouse=True)
+    def _library(self):
+        pytest.importorskip("pydensecrf.densecrf", reason="the crf extra is not installed")
+
+    def test_without_pairs_it_is_the_unary(self):
+        scores = np.random.default_rng(0).random((3, 5, 6)).astype(np.float32)
+        config = CrfConfig(gaussian_compat=0, bilateral_compat=0)
+        result = crf_step(np.zeros((5, 6, 3), np.uint8), scores, config)
+        np.testing.assert_allclose(result, scores / scores.sum(axis=0), rtol=1e-4)
+
+    def test_matches_mean_field_written_out(self):
+        """One iteration of a Gaussian kernel against plain loops, up to the library's filter approximation."""
+        rng = np.random.default_rng(0)
+        image = rng.integers(0, 255, (5, 6, 3), dtype=np.uint8)
+        scores = rng.random((2, 5, 6)).astype(np.float32)
+        config = CrfConfig(gaussian_compat=2, gaussian_sxy=2, bilateral_compat=0, iterations=1)
+        probabilities = scores / scores.sum(axis=0)
+        y, x = (grid.ravel() for grid in np.mgrid[:5, :6])
+        kernel = np.exp(-((y[:, None] - y) ** 2 + (x[:, None] - x) ** 2) / (2 * 2**2))
+        norm = 1 / np.sqrt(kernel.sum(axis=1))
+        kernel = norm[:, None] * kernel * norm
+        flat = probabilities.reshape(2, -1)
+        logits = np.log(flat) + 2 * flat @ kernel
+        expected = np.exp(logits) / np.exp(logits).sum(axis=0)
+        np.testing.assert_allclose(crf_step(image, scores, config).reshape(2, -1), expected, atol=0.05)
+
+    @pytest.mark.parametrize("preset", ["psa", "irn"])
+    def test_a_blurred_step_moves_to_the_edge_in_the_photo(self, preset):
+        image = np.zeros((24, 40, 3), dtype=np.uint8)
+        image[:, 20:] = 200
+        image.setflags(write=False)  # as an image read by Pillow is
+        ramp = np.broadcast_to(np.clip((np.arange(40) - 8) / 16, 0, 1), (24, 40)).astype(np.float32)
+        result = crf_step(image, np.stack([np.full_like(ramp, 0.5), ramp]), CrfConfig(preset=preset))
+        np.testing.assert_allclose(result.sum(axis=0), 1, rtol=1e-4)
+        np.testing.assert_array_equal(result[1] > result[0], np.broadcast_to(np.arange(40) >= 20, (24, 40)))

@@ -1,0 +1,23 @@
+import pytest
+
+from cti.files import write_manifest
+from cti.masks.seed_folder import SeedFolder
+
+
+def test_reads_seeds_and_names_the_missing(drawn):
+    seeds = SeedFolder(drawn.seeds, ("disc", "box", "bar"))
+    assert seeds(drawn.photos[0].id).class_indices == (0, 1)
+    ghost = type(drawn.photos[0])("ghost", drawn.photos[0].image, (0,), None)
+    assert seeds.missing([*drawn.photos, ghost]) == ("ghost",)
+
+
+def test_another_class_list_is_refused_with_both(drawn):
+    with pytest.raises(ValueError, match=r"\[disc, box, bar\].*\[box, disc, bar\]"):
+        SeedFolder(drawn.seeds, ("box", "disc", "bar"))
+
+
+def test_an_unfinished_stage_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="cti seeds"):
+        SeedFolder(tmp_path, ("disc",))
+    write_manifest(tmp_path, {"classes": ["disc"]})
+    SeedFolder(tmp_path, ("disc",))

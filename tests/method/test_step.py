@@ -1,0 +1,139 @@
+"""The step against the plain reference, its switches, the bank's order and its gate."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from builders import CLASSES, tiny_batch, tiny_model
+from cti.config import MethodConfig
+from cti.method import TokenBank
+from cti.method.step import CTIStep
+from plain_reference import plain_step
+
+PAPER = MethodConfig(bank_size=2)
+
+
+def filled_step(method: MethodConfig, **options: object) -> CTIStep:
+    """A step in float64 whose bank is full of noise."""
+    step = CTIStep(tiny_model(**options), method).double()
+    step.bank.tokens.copy_(torch.randn(step.bank.tokens.shape, generator=torch.Generator().manual_seed(5)))
+    step.bank.seen.fill_(method.bank_size)
+    return step
+
+
+@pytest.mark.parametrize("background", ["token", "cam", "none"])
+@pytest.mark.parametrize("gate", ["all", "per_class"])
+@pytest.mark.parametrize("detach", [False, True])
+@pytest.mark.parametrize("final_norm", ["off", "on"])
+def test_agrees_with_the_plain_reference(background: str, gate: str, detach: bool, final_norm: str) -> None:
+    method = replace(PAPER, gate=gate, detach_patch_maps_in_background=detach)
+    step = filled_step(method, background=background, final_norm=final_norm)
+    if gate == "per_class":
+        step.bank.seen[1] = -10  # stays unfilled
+    batch = {name: value.double() for name, value in tiny_batch().items()}
+    fast = step(batch, epoch=0)
+    fast["loss"].backward()
+    fast_gradients = {name: p.grad.clone() for name, p in step.model.named_parameters() if p.grad is not None}
+    step.model.zero_grad()
+    plain = plain_step(step.model, method, batch, step.bank.means(), step.bank.full)
+    plain["loss"].backward()
+    for name, value in plain.items():
+        key = "loss" if name == "loss" else f"loss/{name}"
+        assert fast[key].item() == pytest.approx(value.item(), rel=1e-9), name
+    assert ("loss/background" in fast) == (background != "none")
+    for name, parameter in step.model.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(fast_gradients[name], parameter.grad, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("infusion_index", [0, 1])
+def test_any_infusion_index_agrees_with_the_plain_reference(infusion_index: int) -> None:
+    step = filled_step(PAPER, infusion_index=infusion_index)
+    batch = {name: value.double() for name, value in tiny_batch().items()}
+    plain = plain_step(step.model, PAPER, batch, step.bank.means(), step.bank.full)
+    # The reference was given the means before the batch; appending comes first in the step.
+    fast = step(batch, epoch=0)
+    assert fast["loss/intra"].item() == pytest.approx(plain["intra"].item(), rel=1e-9)
+    assert fast["loss/background"].item() == pytest.approx(plain["background"].item(), rel=1e-9)
+    assert fast["loss/cross"].item() != pytest.approx(plain["cross"].item(), rel=1e-9)
+
+
+def test_recomputing_activations_changes_no_gradient() -> None:
+    gradients = []
+    for recompute in (False, True):
+        step = filled_step(PAPER)
+        step.model.recompute = recompute
+        step({name: value.double() for name, value in tiny_batch().items()}, epoch=0)["loss"].backward()
+        gradients.append([p.grad for p in step.model.parameters() if p.grad is not None])
+    for plain, again in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, again, rtol=1e-12, atol=1e-15)
+
+
+def test_losses_can_be_switched_off() -> None:
+    method = MethodConfig(background_weight=0, intra_weight=0, cross_weight=0)
+    losses = filled_step(method)({name: value.double() for name, value in tiny_batch().items()}, epoch=0)
+    assert set(losses) == {"loss", "loss/classification"}
+
+
+def test_extra_losses_wait_for_their_epoch_but_the_bank_fills() -> None:
+    step = CTIStep(tiny_model(), replace(PAPER, start_epoch=2))
+    assert set(step(tiny_batch(), epoch=1)) == {"loss", "loss/classification"}
+    assert step.bank.seen.sum() == tiny_batch()["labels"].sum()
+    assert {"loss/background", "loss/intra"} <= set(step(tiny_batch(), epoch=2))
+
+
+def test_gate_all_waits_for_every_class() -> None:
+    step = CTIStep(tiny_model(), PAPER)
+    step.bank.seen.copy_(torch.tensor([2, 2, 0]))
+    batch = tiny_batch()
+    batch["labels"][:, 2] = 0
+    batch["labels"][:, 0] = 1
+    assert "loss/cross" not in step(batch, epoch=0)
+    step.bank.seen[2] = 2
+    assert "loss/cross" in step(batch, epoch=0)
+
+
+def test_gate_per_class_leaves_unready_classes_out() -> None:
+    """With no class ready the loss is absent; an unready class keeps its own token, so infusing changes nothing."""
+    step = CTIStep(tiny_model(), replace(PAPER, gate="per_class", bank_size=50))
+    assert "loss/cross" not in step(tiny_batch(), epoch=0)
+
+
+def test_bank_keeps_the_last_tokens_in_order() -> None:
+    bank = TokenBank(num_classes=2, size=2, dim=4)
+    tokens = torch.randn(3, 2, 4)
+    labels = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 0.0]])
+    bank.append(tokens, labels)
+    normed = torch.nn.functional.layer_norm(tokens, (4,), eps=1e-5)
+    assert bank.seen.tolist() == [3, 1]
+    assert bank.full.tolist() == [True, False]
+    torch.testing.assert_close(bank.means(), torch.stack([normed[1:, 0].mean(0), normed[1, 1]]))
+
+
+def test_own_tokens_are_appended_before_the_means_are_taken() -> None:
+    step = CTIStep(tiny_model(), replace(PAPER, bank_size=1))
+    batch = tiny_batch(batch=3)
+    step(batch, epoch=0)
+    first = step.bank.tokens.clone()
+    assert bool(step.bank.full.all())
+    with torch.no_grad():
+        own = step.model(batch["images"]).class_tokens[0][:, 1:]
+    expected = torch.nn.functional.layer_norm(own[2, 2], own.shape[-1:], eps=1e-5)
+    torch.testing.assert_close(first[2, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_positive_weights_lift_the_loss_of_missed_tags() -> None:
+    batch = tiny_batch()
+    plain = CTIStep(tiny_model(), PAPER)(batch, epoch=0)["loss/classification"]
+    lifted = CTIStep(tiny_model(), PAPER, torch.full((len(CLASSES),), 3.0))(batch, epoch=0)["loss/classification"]
+    assert lifted > plain
+
+
+def test_evidence_is_float32_under_autocast() -> None:
+    step = filled_step(PAPER).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = step(tiny_batch(), epoch=0)
+    assert all(value.dtype == torch.float32 for value in losses.values())
+    exact = filled_step(PAPER).float()(tiny_batch(), epoch=0)
+    assert losses["loss"].item() == pytest.approx(exact["loss"].item(), rel=0.03)

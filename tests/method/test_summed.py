@@ -1,0 +1,44 @@
+"""Attention summed as it goes by, against attention recomputed from queries and keys."""
+
+import pytest
+import torch
+
+from builders import tiny_model
+from cti.method.summed import summed_forward
+
+
+@pytest.mark.parametrize("background", ["token", "cam", "none"])
+@pytest.mark.parametrize("blocks", [range(3), range(1, 3)])
+def test_agrees_with_recomputed_attention(background: str, blocks: range) -> None:
+    model = tiny_model(background=background).double().eval()
+    images = torch.randn(2, 3, 32, 48, dtype=torch.float64)
+    summed = summed_forward(model, images, blocks)
+    with torch.no_grad():
+        plain = model(images)
+        maps = plain.fused_maps(blocks)
+        for actual, expected in (
+            (summed.class_logits, plain.class_logits),
+            (summed.patch_logits, plain.patch_logits),
+            (summed.patch_maps, plain.patch_maps),
+            (torch.stack(summed.class_tokens), torch.stack(plain.class_tokens)),
+            (summed.class_to_patch(blocks), plain.class_to_patch(blocks)),
+            (summed.fused_maps(blocks), maps),
+            (summed.refine(maps, blocks), plain.refine(maps, blocks)),
+        ):
+            torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_other_blocks_than_the_summed_ones_cannot_be_asked_for() -> None:
+    out = summed_forward(tiny_model().eval(), torch.randn(1, 3, 32, 32), range(2))
+    with pytest.raises(ValueError, match=r"attention of range\(0, 2\) was summed"):
+        out.class_to_patch(range(3))
+
+
+def test_attention_is_float32_under_autocast() -> None:
+    model = tiny_model().eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = summed_forward(model, images, model.all_blocks)
+    exact = summed_forward(model, images, model.all_blocks)
+    assert half.summed.dtype == half.patch_maps.dtype == torch.float32
+    torch.testing.assert_close(half.summed, exact.summed, rtol=0.1, atol=0.01)

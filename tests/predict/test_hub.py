@@ -1,0 +1,160 @@
+"""The way to and from the hub, without the hub, and what the model card says."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+from numpy.typing import NDArray
+
+from cti import Predictor
+from cti.config import SegmentConfig
+from cti.data import Photo, load_mask
+from cti.evaluate import score_masks, score_seeds
+from cti.files import write_manifest
+from cti.predict import hub
+from cti.predict.hub import about_run, model_card
+from sample_run import CLASSES, make_run
+
+
+class MaskOfFile:
+    """A segmentation of the run, taken for the truth."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self) -> NDArray[np.uint8]:
+        return load_mask(self.path, len(CLASSES))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with scores, in the very form of the stage `scores`."""
+    run = make_run(tmp_path_factory.mktemp("hub"))
+    predictions = run / "segmenter" / "predictions" / "single"
+    photos = [
+        Photo(name, run.parent / "photos" / "images" / f"{name}.jpg", (0, 1), MaskOfFile(predictions / f"{name}.png"))
+        for name in ("p4", "p5")
+    ]
+    val = {
+        "seeds": {"refined": score_seeds(run / "seeds", photos, CLASSES).to_dict()},
+        "segmentation": {"single": score_masks(predictions, photos, CLASSES).to_dict()},
+    }
+    write_manifest(run / "scores", {"classes": CLASSES, "lists": {"val": val}})
+    return run
+
+
+class FakeHub:
+    """Stands in for `huggingface_hub.HfApi`: keeps what is sent."""
+
+    sent: ClassVar[dict[str, dict[str, bytes]]] = {}
+    made: ClassVar[list[tuple[str, bool, bool]]] = []
+
+    def __init__(self, token: str | None = None) -> None:
+        self.token = token
+
+    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> str:
+        self.made.append((repo_id, private, exist_ok))
+        return f"https://huggingface.co/{repo_id}"
+
+    def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
+        self.sent[repo_id] = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+
+
+def test_what_is_pushed_can_be_had_again(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "HfApi", FakeHub)
+    predictor = Predictor.from_pretrained(run)
+    assert predictor.push_to_hub("me/cats", private=True) == "https://huggingface.co/me/cats"
+    assert FakeHub.made == [("me/cats", True, True)]
+    assert sorted(FakeHub.sent["me/cats"]) == ["README.md", "config.json", "model.safetensors"]
+    assert b"from_pretrained('me/cats')" in FakeHub.sent["me/cats"]["README.md"]
+
+    def snapshot(repo_id: str, allow_patterns: list[str]) -> str:
+        for name, content in FakeHub.sent[repo_id].items():
+            assert name in allow_patterns
+            (tmp_path / name).write_bytes(content)
+        return str(tmp_path)
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    photo = run.parent / "photos" / "images" / "p0.jpg"
+    np.testing.assert_array_equal(Predictor.from_pretrained("me/cats")(photo).mask, predictor(photo).mask)
+
+
+def test_an_unreachable_hub_gets_one_sentence(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*args: Any, **options: Any) -> str:
+        raise ConnectionError("HTTPSConnectionPool(host='huggingface.co', port=443): Max retries\nexceeded")
+
+    monkeypatch.setattr(hub, "snapshot_download", unreachable)
+    with pytest.raises(ValueError, match=r"^'no/such' is no folder here, and .* \(ConnectionError\); check .*\.$") as e:
+        Predictor.from_pretrained("no/such")
+    assert "\n" not in str(e.value)
+    monkeypatch.setattr(FakeHub, "create_repo", unreachable)
+    monkeypatch.setattr(hub, "HfApi", FakeHub)
+    with pytest.raises(ValueError, match=r"^'no/such' was not published: ConnectionError .* `hf auth login`"):
+        Predictor.from_pretrained(run).push_to_hub("no/such")
+
+
+def test_the_card_of_cti_names_protocols_and_metadata(run: Path, tmp_path: Path) -> None:
+    Predictor.from_pretrained(run).save_pretrained(tmp_path)
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.library_name == "cti"
+    assert card.data.pipeline_tag == "image-segmentation"
+    text = card.text
+    assert "4 photos with image-level tags; no pixel label was used." in text
+    assert "mAP 0.500, F1 0.600 at thresholds chosen on the same photos" in text
+    rows = [line for line in text.splitlines() if line.startswith("| seed | val |")]
+    assert len(rows) == 3
+    assert "true tags given; fixed threshold 0.25" in rows[0]
+    assert "chosen on these masks" in rows[1]
+    assert "background CAM, no threshold" in rows[2]
+    assert all(0 <= float(row.split("|")[-2]) <= 1 for row in rows)
+    assert "trained from scratch" in text
+    assert "segmentation" not in "".join(rows)
+
+
+def test_the_card_of_a_segmenter_gives_its_own_scores(run: Path, tmp_path: Path) -> None:
+    Predictor.from_pretrained(run, use="segmenter").save_pretrained(tmp_path)
+    text = ModelCard.load(tmp_path / "README.md").text
+    assert "| segmentation | val | no tags given; one scale, without CRF | 1.000 |" in text
+    assert "| seed |" not in text
+    assert "masks that Class Token Infusion made" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "weights", "said"),
+    [
+        ({"backbone": "deit_small_patch16_224", "weights": "timm"}, "timm", "timm's weights of deit_small_patch16_224"),
+        ({"backbone": "vit", "weights": "/home/me/start.safetensors"}, "start.safetensors", "local file start.saf"),
+        ({"backbone": "vit", "weights": "none"}, "none", "trained from scratch"),
+        ({"network": "smp:Unet:resnet18", "weights": "timm"}, "smp", "resnet18 in segmentation-models-pytorch"),
+        ({"network": "smp:Unet:resnet18", "weights": "/home/me/r.pth"}, "r.pth", "local file r.pth for resnet18"),
+    ],
+)
+def test_where_the_backbone_comes_from(settings: dict[str, str], weights: str, said: str, tmp_path: Path) -> None:
+    key = "segment" if "network" in settings else "model"
+    facts: dict[str, Any] = {"type": "segmenter" if key == "segment" else "cti", "classes": CLASSES, key: settings}
+    about = about_run(tmp_path, "train", facts)
+    assert about["weights"] == weights
+    card = model_card(facts | {"about": about})
+    assert said in card
+    assert "/home" not in card
+    assert "Not recorded." in card  # photos
+    assert "None were taken." in card
+
+
+def test_the_licence_of_timm_weights_is_timms(tmp_path: Path) -> None:
+    facts = {"classes": CLASSES, "model": {"backbone": "deit_small_patch16_224", "weights": "timm"}}
+    about = about_run(tmp_path, "train", facts)
+    assert about["licence"] == "apache-2.0"
+    assert ModelCard(model_card(facts | {"about": about})).data.license == "apache-2.0"
+
+
+def test_a_card_says_when_pixel_labels_were_used(tmp_path: Path) -> None:
+    config = SegmentConfig(weights="none", masks="real")
+    facts: dict[str, Any] = {"type": "segmenter", "classes": CLASSES, "segment": vars(config)}
+    write_manifest(tmp_path / "segmenter", {"photos": 7})
+    card = model_card(facts | {"about": about_run(tmp_path, "segmenter", facts)})
+    assert "trained on pixel labels" in card
+    assert "7 photos with pixel labels." in card
+    assert "Infusion made" not in card

@@ -1,0 +1,244 @@
+"""The predictor against the stages that it must agree with, and everything a user may hand to it."""
+
+import dataclasses
+import json
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cti import Prediction, Predictor
+from cti.classes import voc_palette
+from cti.data import Photo, load_image, load_mask
+from cti.evaluate import label_pixels
+from cti.files import write_manifest
+from cti.seeds import read_seed
+from cti.train.tagging import tag_logits
+from sample_run import CLASSES, SIZES, THRESHOLD, UNLISTED, make_run, tiny_cti
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("predictor"))
+
+
+@pytest.fixture(scope="module")
+def photos(run: Path) -> Path:
+    return run.parent / "photos" / "images"
+
+
+@pytest.fixture(scope="module")
+def predictor(run: Path) -> Predictor:
+    return Predictor.from_pretrained(run)
+
+
+@pytest.fixture(scope="module")
+def segmenter(run: Path) -> Predictor:
+    return Predictor.from_pretrained(run, use="segmenter")
+
+
+@pytest.fixture
+def prediction(predictor: Predictor, photos: Path) -> Prediction:
+    return predictor(photos / "p0.jpg", tags=["dog", "cat"])
+
+
+def test_maps_are_the_seeds_of_the_stage(predictor: Predictor, run: Path, photos: Path) -> None:
+    for number in range(len(SIZES)):
+        seed = read_seed(run / "seeds" / f"p{number}.npz")
+        tags = [CLASSES[index] for index in seed.class_indices]
+        prediction = predictor(photos / f"p{number}.jpg", tags=tags)
+        assert prediction.class_indices == seed.class_indices
+        assert prediction.size == SIZES[number] == seed.size
+        # Seed files hold half precision, 1/2048 of a map's range.
+        np.testing.assert_allclose(prediction.cams, seed.cams().numpy(), atol=3e-3)
+        np.testing.assert_allclose(prediction.background_cam, seed.background_cam().numpy(), atol=3e-3)
+        expected = label_pixels(prediction.cams, seed.class_indices, THRESHOLD)
+        np.testing.assert_array_equal(prediction.mask, expected)
+        near = np.abs(seed.cams().numpy().max(axis=0) - THRESHOLD) < 3e-3
+        stored = label_pixels(seed.cams(), seed.class_indices, THRESHOLD)
+        assert (near | (stored == prediction.mask)).mean() > 0.995  # two classes may be as near to each other
+
+
+def test_scores_and_predicted_tags_are_those_the_thresholds_were_chosen_on(predictor: Predictor, photos: Path) -> None:
+    names = ["p0", "p1", "p2", "p3"]
+    listed = [Photo(name, photos / f"{name}.jpg", ()) for name in names]
+    logits, _ = tag_logits(tiny_cti(), listed, 32)
+    for photo, row in zip(listed, logits, strict=True):
+        prediction = predictor(photo.image)
+        expected = torch.from_numpy(row).sigmoid().tolist()
+        assert list(prediction.scores) == list(CLASSES)
+        # The stage lets a JPEG come at a fraction of its size where that will do; these are too small for much of it.
+        assert list(prediction.scores.values()) == pytest.approx(expected, abs=0.02)
+        thresholds = {"cat": 0.1, "dog": -0.1, "sofa": 0.0}
+        own = torch.logit(torch.tensor(list(prediction.scores.values())))
+        assert prediction.tags == tuple(
+            name for name, logit in zip(CLASSES, own, strict=True) if logit > thresholds[name]
+        )
+        assert set(np.unique(prediction.mask)) <= {0, *(index + 1 for index in prediction.class_indices)}
+    assert len(predictor.classes) == 3
+
+
+def test_thresholds_decide_which_classes_are_predicted(predictor: Predictor, photos: Path) -> None:
+    strict, lax = (dict.fromkeys(CLASSES, value) for value in (1e6, -1e6))
+    for thresholds, expected in ((strict, ()), (lax, CLASSES)):
+        backend = dataclasses.replace(predictor.backend, tag_thresholds=thresholds)
+        prediction = Predictor(backend)(photos / "p0.jpg")
+        assert prediction.tags == expected
+        assert prediction.cams.shape == (len(expected), *SIZES[0])
+    assert Predictor(dataclasses.replace(predictor.backend, tag_thresholds=strict))(photos / "p0.jpg").mask.max() == 0
+
+
+def test_a_batch_of_different_sizes_is_each_photo_by_itself(predictor: Predictor, photos: Path) -> None:
+    paths = [photos / f"p{number}.jpg" for number in range(3)]
+    together = predictor([paths[0], str(paths[1]), Image.open(paths[2])], tags=["cat"])
+    assert [prediction.size for prediction in together] == list(SIZES[:3])
+    for path, prediction in zip(paths, together, strict=True):
+        np.testing.assert_array_equal(prediction.mask, predictor(path, tags=["cat"]).mask)
+    assert predictor([]) == []
+
+
+def test_paths_images_and_arrays_say_the_same(predictor: Predictor, photos: Path) -> None:
+    path = photos / f"{UNLISTED}.png"
+    image = load_image(path)
+    grey = image.convert("L")
+    expected = predictor(path, tags=["cat"])
+    for given in (str(path), image, np.asarray(image), np.asarray(image.convert("RGBA"))):
+        np.testing.assert_array_equal(predictor(given, tags=["cat"]).cams, expected.cams)
+    np.testing.assert_array_equal(predictor(np.asarray(grey), tags=["cat"]).cams, predictor(grey, tags=["cat"]).cams)
+    assert (predictor(path).source, predictor(np.asarray(image)).source) == (str(path), "")
+
+
+def test_bad_input_gets_one_sentence(predictor: Predictor, photos: Path, tmp_path: Path) -> None:
+    photo = photos / "p0.jpg"
+    with pytest.raises(ValueError, match="Unknown tag 'zebra'; this network knows cat, dog, sofa"):
+        predictor(photo, tags=["cat", "zebra"])
+    with pytest.raises(ValueError, match=r"tags is the text 'cat'; .*\['cat'\]"):
+        predictor(photo, tags="cat")
+    for threshold in (1.5, -0.1, float("nan"), "half"):
+        with pytest.raises(ValueError, match="give a number from 0 to 1, or 'free'"):
+            predictor(photo, threshold=threshold)
+    with pytest.raises(FileNotFoundError, match=r"There is no image .*nowhere.jpg"):
+        predictor(tmp_path / "nowhere.jpg")
+    (tmp_path / "broken.jpg").write_bytes(photo.read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"broken.jpg"):
+        predictor(tmp_path / "broken.jpg")
+    with pytest.raises(ValueError, match=r"shape \(3, 8, 8\) and type float32 cannot be used"):
+        predictor(np.zeros((3, 8, 8), np.float32))
+
+
+def test_a_prediction_is_frozen_and_changes_without_the_network(prediction: Prediction) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        prediction.threshold = 0.1
+    assert prediction.tags == ("cat", "dog")
+    assert prediction.with_threshold(1.0).mask.max() == 0
+    assert (prediction.with_threshold(0.0).mask > 0).sum() >= (prediction.mask > 0).sum()
+    only = prediction.with_tags(["dog"])
+    np.testing.assert_array_equal(only.cams[0], prediction.cams[1])
+    assert set(np.unique(only.mask)) == {0, 2}
+    free = prediction.with_threshold("free")
+    np.testing.assert_array_equal(free.mask, label_pixels(free.cams, (0, 1), free.background_cam))
+    assert prediction.pixels() == {
+        name: int((prediction.mask == value).sum())
+        for value, name in enumerate(("background", *CLASSES))
+        if (prediction.mask == value).any()
+    }
+
+
+def test_without_a_background_of_its_own_a_threshold_is_needed(predictor: Predictor, photos: Path) -> None:
+    analysis = dataclasses.replace(predictor.analyse(photos / "p0.jpg"), background=None)
+    assert analysis.predict(["cat"]).background_cam is None
+    with pytest.raises(ValueError, match="has no background of its own"):
+        analysis.predict(["cat"], "free")
+
+
+def test_saved_files_read_back(prediction: Prediction, tmp_path: Path) -> None:
+    files = prediction.save(tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "p0.json", "p0.npz", "p0.png", "p0_overlay.png",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(load_mask(files["mask"], 3), prediction.mask)
+    assert (
+        Image.open(files["mask"]).getpalette() == voc_palette().ravel().tolist() == prediction.palette.ravel().tolist()
+    )
+    assert Image.open(files["overlay"]).size == prediction.size[::-1]
+    said = json.loads(files["scores"].read_text())
+    assert said["tags"] == ["cat", "dog"]
+    assert said["size"] == list(prediction.size)
+    assert said["scores"] == pytest.approx(prediction.scores)
+    with np.load(files["cams"]) as arrays:
+        np.testing.assert_allclose(arrays["cams"], prediction.cams, atol=1e-3)
+        assert arrays["class_indices"].tolist() == [0, 1]
+        assert arrays["classes"].tolist() == list(CLASSES)
+        assert arrays["background_cam"].shape == prediction.size
+    assert prediction.save(tmp_path / "out", name="other")["mask"].name == "other.png"
+
+
+def test_a_photo_from_memory_can_be_saved(predictor: Predictor, tmp_path: Path) -> None:
+    predictor(np.zeros((20, 30, 3), np.uint8)).save(tmp_path)
+    assert (tmp_path / "image.png").is_file()
+
+
+def test_a_notebook_shows_overlay_and_legend(prediction: Prediction) -> None:
+    half = float(np.median(prediction.cams.max(axis=0)))  # so that both foreground and background are there
+    prediction = prediction.analysis.predict(prediction.tags, half)
+    picture = Image.open(BytesIO(prediction._repr_png_()))
+    height, width = prediction.size
+    assert picture.width >= width
+    assert picture.height > height  # the legend
+    shown = np.asarray(picture.convert("RGB"))[:height, :width]
+    np.testing.assert_array_equal(shown, np.asarray(prediction.overlay()))
+    painted = np.abs(shown.astype(int) - np.asarray(prediction.image)).sum(axis=-1) > 0
+    assert painted[prediction.mask > 0].mean() > 0.9
+    assert not painted[prediction.mask == 0].all()
+    nothing = Image.open(BytesIO(prediction.with_tags([])._repr_png_()))
+    np.testing.assert_array_equal(np.asarray(nothing), np.asarray(prediction.image))
+
+
+def test_a_segmenter_predicts_what_the_stage_wrote(segmenter: Predictor, run: Path, photos: Path) -> None:
+    for number in range(len(SIZES)):
+        prediction = segmenter(photos / f"p{number}.jpg")
+        stored = load_mask(run / "segmenter" / "predictions" / "single" / f"p{number}.png", 3)
+        np.testing.assert_array_equal(prediction.mask, stored)
+        assert prediction.class_indices == tuple(value - 1 for value in np.unique(stored).tolist() if value)
+        assert all(0 <= score <= 1 for score in prediction.scores.values())
+    tagged = segmenter(photos / "p0.jpg", tags=["cat"], threshold=0.4)
+    np.testing.assert_array_equal(tagged.mask == 1, tagged.cams[0] > np.float32(0.4))
+
+
+@pytest.mark.parametrize("use", ["cti", "segmenter"])
+def test_a_saved_network_predicts_as_its_run_does(use: str, run: Path, photos: Path, tmp_path: Path) -> None:
+    original = Predictor.from_pretrained(run, use=use)
+    original.save_pretrained(tmp_path / "mine")
+    original.save_pretrained(tmp_path / "again")
+    back = Predictor.from_pretrained(tmp_path / "mine", use=use)
+    here, there = original(photos / "p1.jpg"), back(photos / "p1.jpg")
+    np.testing.assert_array_equal(here.mask, there.mask)
+    np.testing.assert_array_equal(here.cams, there.cams)
+    assert (here.tags, here.scores, here.threshold) == (there.tags, there.scores, there.threshold)
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [
+        "README.md", "config.json", "model.safetensors",
+    ]  # fmt: skip
+    assert str(run.parent) not in (tmp_path / "mine" / "config.json").read_text()
+    card = (tmp_path / "mine" / "README.md").read_text()
+    assert "from_pretrained('mine')" in card
+    assert "1 cat, 2 dog, 3 sofa" in card
+    back.save_pretrained(tmp_path / "third")  # what is known about the run survives without it
+    assert (tmp_path / "third" / "README.md").read_text() == card.replace("'mine'", "'third'")
+
+
+def test_a_run_that_cannot_be_used_says_why(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nor a run whose stage train has finished"):
+        Predictor.from_pretrained(tmp_path)
+    write_manifest(tmp_path / "segmenter", {})
+    with pytest.raises(ValueError, match="nor a run whose stage segmenter has finished"):
+        Predictor.from_pretrained(tmp_path, use="segmenter")
+    with pytest.raises(ValueError, match="holds a network of the type 'cti', not 'segmenter'; leave `use` out"):
+        Predictor.from_pretrained(run / "train", use="segmenter")
+
+
+def test_a_stage_folder_is_a_network_too(run: Path, predictor: Predictor, photos: Path) -> None:
+    found = Predictor.from_pretrained(run / "train")(photos / "p0.jpg", tags=["cat"])
+    np.testing.assert_array_equal(found.scores["cat"], predictor(photos / "p0.jpg").scores["cat"])

@@ -1,0 +1,175 @@
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from timm.models.vision_transformer import VisionTransformer
+
+from cti.config import SegmentConfig, TrainConfig
+from cti.method.vit import PlainViT
+from cti.segment.networks import LinearDecoder, ViTSegmenter, build_segmenter, describe, start_from
+from cti.segment.step import SegmentationStep
+
+KINDS = ("vit-linear", "vit-upsample")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [(32, 32), (33, 41), (7, 5), (64, 24)])
+def test_logits_have_the_size_of_the_image(tiny: SegmentConfig, kind: str, size: tuple[int, int]) -> None:
+    network = build_segmenter(replace(tiny, network=kind), num_classes=3)
+    assert network(torch.randn(2, 3, *size)).shape == (2, 4, *size)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_a_padded_image_gives_what_the_image_padded_by_hand_gives(height: int, width: int) -> None:
+    torch.manual_seed(0)
+    config = SegmentConfig(backbone="vit", weights="none", embed_dim=16, depth=1, num_heads=1, patch_size=8)
+    network = build_segmenter(config, 2).eval()
+    image = torch.randn(1, 3, height, width)
+    by_hand = F.pad(image, (0, -width % 8, 0, -height % 8))
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), network(by_hand)[..., :height, :width])
+
+
+def test_the_features_are_timms(tiny: SegmentConfig) -> None:
+    torch.manual_seed(0)
+    vit = VisionTransformer(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=0).eval()
+    vit.pretrained_cfg = {}
+    images = torch.randn(2, 3, 32, 32)
+    tokens = vit.forward_features(images)[:, 1:]
+    network = ViTSegmenter(PlainViT(vit), LinearDecoder(32, 4)).eval()
+    expected = network.decoder(tokens.transpose(1, 2).reshape(2, 32, 4, 4), images)
+    torch.testing.assert_close(network.padded_logits(images), expected)
+
+
+def test_the_up_sampling_decoder_sees_what_the_patches_blur(tiny: SegmentConfig) -> None:
+    network = build_segmenter(tiny, 2)
+    torch.nn.init.zeros_(network.encoder.patch_embed.proj.weight)  # a backbone that sees nothing
+    images = torch.randn(1, 3, 32, 32)
+    assert not torch.allclose(network(images), network(images.flip(-1)))
+
+
+@pytest.mark.parametrize(("patch", "cells"), [(4, 2), (8, 2), (14, 4), (16, 4), (32, 8)])
+def test_the_decoder_makes_cells_of_about_four_pixels(patch: int, cells: int) -> None:
+    config = SegmentConfig(
+        backbone="vit", weights="none", embed_dim=16, depth=1, num_heads=1, patch_size=patch, crop_size=patch * 3
+    )
+    images = torch.randn(1, 3, patch * 3, patch * 3)
+    assert build_segmenter(config, 2).padded_logits(images).shape == (1, 3, 3 * cells, 3 * cells)
+
+
+def test_frozen_blocks_get_no_gradient_and_the_rest_does(tiny: SegmentConfig) -> None:
+    network = build_segmenter(replace(tiny, frozen_blocks=1), 2)
+    network(torch.randn(1, 3, 32, 32)).square().mean().backward()
+    frozen = {name for name, p in network.named_parameters() if p.grad is None}
+    assert {name.split(".")[1] for name in frozen if name.startswith("encoder")} == {
+        "patch_embed",
+        "pos_embed",
+        "blocks",
+    }
+    assert all(
+        name.startswith(("encoder.patch_embed", "encoder.pos_embed", "encoder.blocks.0", "cls")) for name in frozen
+    )
+    assert describe(network, tiny)["trained_parameters"] < describe(network, tiny)["parameters"]
+
+
+def test_more_frozen_blocks_than_there_are(tiny: SegmentConfig) -> None:
+    with pytest.raises(ValueError, match="frozen_blocks is 3, but the backbone has 2 blocks"):
+        build_segmenter(replace(tiny, frozen_blocks=3), 2)
+
+
+def test_recomputing_changes_nothing(tiny: SegmentConfig) -> None:
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        network = build_segmenter(tiny, 2, recompute=recompute)
+        network(torch.linspace(-1, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)).square().mean().backward()
+        gradients.append([p.grad for p in network.parameters()])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_every_trained_parameter_is_in_one_group(tiny: SegmentConfig, frozen: int) -> None:
+    network = build_segmenter(replace(tiny, frozen_blocks=frozen), 2)
+    groups = SegmentationStep(network).parameter_groups(TrainConfig(lr=1e-3, new_lr_factor=10, weight_decay=0.1))
+    in_groups = [id(p) for group in groups for p in group["params"]]
+    assert sorted(in_groups) == sorted(id(p) for p in network.parameters() if p.requires_grad)
+    rate = {id(p): group["peak_lr"] for group in groups for p in group["params"]}
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert {rate[id(p)] for p in network.decoder.parameters()} == {1e-2}
+    assert {rate[id(p)] for p in network.encoder.parameters() if p.requires_grad} == {1e-3}
+    if not frozen:
+        assert decay[id(network.cls_token)] == decay[id(network.encoder.pos_embed)] == 0
+        assert rate[id(network.cls_token)] == 1e-3
+
+
+def test_an_smp_network_has_the_same_interface() -> None:
+    pytest.importorskip("segmentation_models_pytorch")
+    config = SegmentConfig(network="smp:DeepLabV3Plus:resnet18", weights="none")
+    network = build_segmenter(config, 3)
+    assert network(torch.randn(2, 3, 50, 37)).shape == (2, 4, 50, 37)
+    assert describe(network, config)["backbone"] == "resnet18"
+    groups = SegmentationStep(network).parameter_groups(TrainConfig(lr=1e-3, new_lr_factor=10))
+    new = {id(p) for group in groups if group["peak_lr"] == 1e-2 for p in group["params"]}
+    assert new == {id(p) for n, p in network.named_parameters() if not n.startswith("network.encoder.")}
+
+
+def test_smp_weights_come_from_a_file(tmp_path: Path) -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    encoder = smp.encoders.get_encoder("resnet18", weights=None)
+    torch.save(encoder.state_dict(), tmp_path / "resnet18.pth")
+    config = SegmentConfig(network="smp:Unet:resnet18", weights=str(tmp_path / "resnet18.pth"))
+    loaded = build_segmenter(config, 1).network.encoder.state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("network", ["smp:NoSuchNet:resnet18", "smp:DeepLabV3Plus:nosuchencoder"])
+def test_an_unknown_smp_network(network: str) -> None:
+    pytest.importorskip("segmentation_models_pytorch")
+    with pytest.raises(ValueError, match=f"Cannot build {network}"):
+        build_segmenter(SegmentConfig(network=network, weights="none"), 3)
+
+
+def test_without_smp_one_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
+    with pytest.raises(ValueError, match=r'pip install "cti\[smp\]"'):
+        build_segmenter(SegmentConfig(network="smp:DeepLabV3Plus:resnet101"), 3)
+
+
+@pytest.mark.parametrize("network", ["deeplab", "smp:Unet", "vit"])
+def test_an_unknown_network(network: str) -> None:
+    with pytest.raises(ValueError, match="vit-upsample, vit-linear or smp:ARCHITECTURE:ENCODER"):
+        SegmentConfig(network=network)
+
+
+@pytest.mark.data
+def test_pretrained_weights_fit_any_crop(distilled_weights: Path) -> None:
+    config = SegmentConfig(backbone="vit_small_patch14_dinov2", weights=str(distilled_weights), crop_size=100)
+    network = build_segmenter(config, 2).eval()
+    assert network.encoder.pos_embed.shape[1] == 8 * 8  # 100 pixels are padded to 8 patches of 14
+    assert network(torch.randn(1, 3, 60, 75)).shape == (1, 3, 60, 75)
+
+
+def test_a_segmenter_starts_from_another_vit(tiny: SegmentConfig) -> None:
+    other = build_segmenter(replace(tiny, crop_size=2 * tiny.crop_size), 3)
+    assert isinstance(other, ViTSegmenter)
+    network = build_segmenter(tiny, 2)
+    assert isinstance(network, ViTSegmenter)
+    start_from(network, other.encoder, other.cls_token + 1)
+    images = torch.randn(1, 3, tiny.crop_size, tiny.crop_size)
+    torch.testing.assert_close(network.encoder.embed(images)[0], other.encoder.embed(images)[0])
+    torch.testing.assert_close(network.encoder.blocks.state_dict(), other.encoder.blocks.state_dict())
+    torch.testing.assert_close(network.cls_token, other.cls_token + 1)
+
+
+def test_a_vit_of_another_geometry_is_refused(tiny: SegmentConfig) -> None:
+    other = build_segmenter(replace(tiny, embed_dim=2 * tiny.embed_dim), 2)
+    assert isinstance(other, ViTSegmenter)
+    with pytest.raises(ValueError, match="not of one geometry"):
+        start_from(build_segmenter(tiny, 2), other.encoder, other.cls_token)

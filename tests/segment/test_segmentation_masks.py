@@ -1,0 +1,103 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cti.data.images import load_mask, save_mask
+from cti.data.photos import Photo
+from cti.segment.masks import MaskFolder, class_weights, count_pixels, real_mask
+
+Drawn = tuple[list[Photo], Path]
+
+
+def test_pixels_are_counted(drawn: Drawn) -> None:
+    photos, folder = drawn
+    expected = np.zeros(4, dtype=np.int64)
+    for photo in photos:
+        mask = load_mask(folder / f"{photo.id}.png")
+        for value in range(4):
+            expected[value] += (mask == value).sum()
+    assert count_pixels(photos, MaskFolder(folder, 3), 3).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(("value", "what"), [(0, "only background"), (255, "no labelled pixel at all")])
+def test_masks_without_foreground_are_refused(drawn: Drawn, value: int, what: str) -> None:
+    photos, _ = drawn
+    with pytest.raises(ValueError, match=f"6 masks hold {what}, so there is no class to learn"):
+        count_pixels(photos, lambda photo: np.full_like(_own(photo, drawn[1]), value), 3)
+
+
+def test_a_mask_of_another_size_is_named(drawn: Drawn) -> None:
+    photos, folder = drawn
+    save_mask(folder / "p2.png", np.ones((5, 7), dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"mask of p2 is 7 x 5 px, but .*p2.png is"):
+        count_pixels(photos, MaskFolder(folder, 3), 3)
+
+
+def test_a_mask_of_other_classes_is_named(drawn: Drawn) -> None:
+    photos, folder = drawn
+    with pytest.raises(ValueError, match="unknown values 3"):
+        count_pixels(photos, MaskFolder(folder, 2), 2)
+    with pytest.raises(ValueError, match="hold the values"):
+        count_pixels(photos, MaskFolder(folder, 9), 2)
+
+
+def test_missing_masks_are_counted_and_named(drawn: Drawn) -> None:
+    photos, folder = drawn
+    source = MaskFolder(folder, 3)
+    assert source.covered(photos) == tuple(photos)
+    for name in ("p1", "p4"):
+        (folder / f"{name}.png").unlink()
+    with pytest.raises(ValueError, match=r"lacks the masks of 2 of 6 photos \(p1, p4\)"):
+        source.covered(photos)
+    assert [photo.id for photo in source.covered(photos, allow_missing=True)] == ["p0", "p2", "p3", "p5"]
+    with pytest.raises(ValueError, match="no mask for any of 6 photos"):
+        MaskFolder(folder / "nowhere", 3).covered(photos, allow_missing=True)
+
+
+def test_an_empty_list(drawn: Drawn) -> None:
+    source = MaskFolder(drawn[1], 3)
+    with pytest.raises(ValueError, match="list of photos to train the segmenter on is empty"):
+        source.covered([])
+    with pytest.raises(ValueError, match="list of photos to train the segmenter on is empty"):
+        count_pixels([], source, 3)
+
+
+def test_real_masks(drawn: Drawn) -> None:
+    class Source:
+        def load(self) -> np.ndarray:
+            return np.ones((2, 2), dtype=np.uint8)
+
+    photo = drawn[0][0]
+    assert real_mask(replace(photo, mask=Source())).tolist() == [[1, 1], [1, 1]]
+    with pytest.raises(ValueError, match="p0 has no mask in the data set"):
+        real_mask(photo)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 10**9), min_size=2, max_size=21).filter(any), st.sampled_from(["inverse_sqrt", "median"])
+)
+def test_weights_average_to_one_and_lift_the_rare(pixels: list[int], balance: str) -> None:
+    counts = np.array(pixels)
+    weights = class_weights(counts, balance).double().numpy()
+    assert np.isclose((counts * weights).sum() / counts.sum(), 1, rtol=1e-4)
+    assert (weights[counts == 0] == 1).all()
+    present = counts > 0
+    order = np.argsort(counts[present])
+    assert (np.diff(weights[present][order]) <= 1e-6).all()
+
+
+def test_weights_in_closed_form() -> None:
+    assert class_weights(np.array([3, 1]), "none") is None
+    # Shares 0.8 and 0.2: 1/sqrt weights are as 1 : 2, median-frequency ones as 1 : 4, and a pixel's mean weight is 1.
+    torch.testing.assert_close(class_weights(np.array([80, 20]), "inverse_sqrt"), torch.tensor([1 / 1.2, 2 / 1.2]))
+    torch.testing.assert_close(class_weights(np.array([80, 20]), "median"), torch.tensor([1 / 1.6, 4 / 1.6]))
+
+
+def _own(photo: Photo, folder: Path) -> np.ndarray:
+    return load_mask(folder / f"{photo.id}.png")

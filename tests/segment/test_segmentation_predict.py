@@ -1,0 +1,202 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor, nn
+
+from cti.config import SegmentConfig
+from cti.data.images import load_mask
+from cti.data.photos import Photo
+from cti.segment.networks import Segmenter, build_segmenter
+from cti.segment.predict import (
+    argmax_at,
+    predict_folder,
+    predict_mask,
+    predict_probabilities,
+    window_probabilities,
+    windows,
+)
+
+PLAIN = SegmentConfig(flip=False, window=0)
+
+
+class PixelNetwork(Segmenter):
+    """Looks at one pixel at a time, and notes the sizes it was asked for."""
+
+    def __init__(self, num_outputs: int = 4) -> None:
+        super().__init__((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), multiple=1)
+        torch.manual_seed(0)
+        self.classify = nn.Conv2d(3, num_outputs, 1)
+        self.sizes: list[tuple[int, ...]] = []
+
+    def padded_logits(self, images: Tensor) -> Tensor:
+        self.sizes.append(tuple(images.shape))
+        return self.classify(images)
+
+
+def photo(height: int = 45, width: int = 61, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300), st.integers(0, 80), st.integers(0, 80))
+def test_windows_cover_without_gaps(length: int, window: int, stride: int) -> None:
+    found = windows(length, window, stride)
+    assert found[0].start == 0
+    assert found[-1].stop == length
+    if window == 0 or window >= length:
+        assert found == [slice(0, length)]
+        return
+    assert all(part.stop - part.start == window for part in found)
+    steps = np.diff([part.start for part in found])
+    assert (steps >= 1).all()
+    assert (steps <= (stride or max(1, window * 2 // 3))).all()
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(("window", "stride"), [(16, 0), (16, 16), (20, 7), (50, 0)])
+def test_windows_give_what_the_whole_gives_if_pixels_are_on_their_own(window: int, stride: int, flip: bool) -> None:
+    network = PixelNetwork()
+    whole = predict_probabilities(network, photo(), replace(PLAIN, flip=flip))
+    network.sizes.clear()
+    parts = predict_probabilities(network, photo(), SegmentConfig(flip=flip, window=window, stride=stride))
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(parts.sum(dim=0), torch.ones(45, 61))
+    assert max(max(size[-2:]) for size in network.sizes) <= window  # memory is bounded by the window
+    assert max(size[0] for size in network.sizes) == 1 + flip
+
+
+def test_overlapping_windows_are_averaged() -> None:
+    class WindowMean(PixelNetwork):
+        def padded_logits(self, images: Tensor) -> Tensor:
+            return self.classify(images.mean(dim=(2, 3), keepdim=True).expand_as(images))
+
+    network = WindowMean()
+    image = torch.randn(3, 1, 6)
+    averaged = window_probabilities(network, image, SegmentConfig(flip=False, window=4, stride=2))
+    left, right = (network(part[None]).softmax(dim=1)[0] for part in (image[..., :4], image[..., 2:]))
+    torch.testing.assert_close(averaged[..., :2], left[..., :2].detach())
+    torch.testing.assert_close(averaged[..., 2:4], ((left[..., 2:] + right[..., :2]) / 2).detach())
+    torch.testing.assert_close(averaged[..., 4:], right[..., 2:].detach())
+
+
+@pytest.mark.parametrize("kind", ["vit-linear", "vit-upsample"])
+@pytest.mark.parametrize("window", [0, 24])
+def test_a_mirrored_photo_has_the_mirrored_prediction(tiny: SegmentConfig, kind: str, window: int) -> None:
+    torch.manual_seed(0)
+    config = replace(tiny, network=kind, window=window, stride=8, scales=(1.0, 0.5))
+    network = build_segmenter(config, 3)
+    image = photo(40, 48)
+    here = predict_probabilities(network, image, config)
+    there = predict_probabilities(network, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), config)
+    torch.testing.assert_close(there.flip(-1), here, atol=1e-5, rtol=1e-4)
+    one_sided = replace(config, flip=False)
+    assert not torch.allclose(predict_probabilities(network, image, one_sided), here, atol=1e-4)
+
+
+def test_scales_are_averaged_at_the_working_size(tiny: SegmentConfig) -> None:
+    network = build_segmenter(tiny, 3)
+    config = replace(tiny, long_side=40)
+    both = predict_probabilities(network, photo(), replace(config, scales=(0.5, 1.5)))
+    single = [predict_probabilities(network, photo(), replace(config, scales=(scale,))) for scale in (0.5, 1.5)]
+    assert both.shape == (4, 30, 40)
+    torch.testing.assert_close(both, (single[0] + single[1]) / 2)
+    torch.testing.assert_close(both.sum(dim=0), torch.ones(30, 40))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5), st.tuples(st.integers(1, 20), st.integers(1, 20)), st.integers(0, 999))
+def test_argmax_class_by_class_is_the_argmax_of_the_stretched(num: int, size: tuple[int, int], seed: int) -> None:
+    probabilities = torch.rand(num, 7, 9, generator=torch.Generator().manual_seed(seed))
+    stretched = nn.functional.interpolate(probabilities[None], size=size, mode="bilinear")[0]
+    assert (argmax_at(probabilities, size) == stretched.argmax(dim=0).numpy()).all()
+
+
+def test_a_mask_has_the_photos_size_whatever_the_working_size(tiny: SegmentConfig) -> None:
+    network = build_segmenter(tiny, 3)
+    network.train()
+    for long_side in (0, 20, 100):
+        mask = predict_mask(network, photo(), replace(tiny, long_side=long_side))
+        assert mask.shape == (45, 61)
+        assert mask.dtype == np.uint8
+        assert mask.max() <= 3
+    assert network.training  # the mode is given back
+
+
+def test_the_crf_smooths(tiny: SegmentConfig) -> None:
+    pytest.importorskip("pydensecrf")
+    network = PixelNetwork()
+    with torch.no_grad():  # class 2 where red is high, else background
+        network.classify.weight.zero_()
+        network.classify.weight[2, 0] = 1.0
+        network.classify.bias.copy_(torch.tensor([0.0, -9, 0, -9]))
+    pixels = np.zeros((40, 40, 3), dtype=np.uint8)
+    pixels[:, 20:, 0] = 255
+    pixels[np.random.default_rng(0).random((40, 40)) < 0.05] = (127, 0, 0)
+    pixels[5, 5] = (140, 0, 0)  # a stray pixel
+    plain = predict_mask(network, Image.fromarray(pixels), PLAIN)
+    smooth = predict_mask(network, Image.fromarray(pixels), replace(PLAIN, crf="psa"))
+    assert plain[5, 5] == 2
+    assert smooth[5, 5] == 0
+    assert set(np.unique(smooth)) == {0, 2}
+
+
+def test_a_folder_is_predicted_and_not_again(
+    drawn: tuple[list[Photo], Path], tiny: SegmentConfig, tmp_path: Path
+) -> None:
+    photos, _ = drawn
+    network = build_segmenter(tiny, 3)
+    out = tmp_path / "out"
+    assert predict_folder(network, photos[:4], out, tiny) == {"predicted": 4, "kept": 0}
+    before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    (out / ".p4.x.tmp.png").write_bytes(b"half a file")
+    assert predict_folder(network, photos, out, tiny) == {"predicted": 2, "kept": 4}
+    assert sorted(path.name for path in out.iterdir()) == [f"p{i}.png" for i in range(6)]
+    assert all((out / name).stat().st_mtime_ns == time for name, time in before.items())
+    with Image.open(out / "p5.png") as image:
+        assert image.mode == "P"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from PIL import Image
+from cti.config import SegmentConfig
+from cti.data.photos import Photo
+from cti.segment.networks import build_segmenter
+from cti.segment.predict import predict_folder
+
+folder, out = map(Path, sys.argv[1:])
+config = SegmentConfig(backbone="vit", weights="none", embed_dim=16, depth=1, num_heads=1, patch_size=8)
+photos = [Photo(path.stem, path, ()) for path in sorted(folder.iterdir())]
+save, saved = Image.Image.save, []
+def save_half_of_the_third(self, path, **options):
+    saved.append(path)
+    save(self, path, **options)
+    if len(saved) == 3:
+        Path(path).write_bytes(Path(path).read_bytes()[:40])
+        os.kill(os.getpid(), signal.SIGKILL)
+Image.Image.save = save_half_of_the_third
+predict_folder(build_segmenter(config, 3), photos, out, config)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on(drawn: tuple[list[Photo], Path], tiny: SegmentConfig, tmp_path: Path) -> None:
+    photos, out = drawn[0], tmp_path / "out"
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "photos"), str(out)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -9
+    assert sorted(path.name for path in out.glob("p*.png")) == ["p0.png", "p1.png"]
+    assert len(list(out.iterdir())) == 3  # the half-written file has no name that anyone reads
+    assert predict_folder(build_segmenter(tiny, 3), photos, out, tiny) == {"predicted": 4, "kept": 2}
+    assert sorted(path.name for path in out.iterdir()) == [f"p{i}.png" for i in range(6)]
+    for path in out.iterdir():
+        load_mask(path, 3)

@@ -1,0 +1,114 @@
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cti.config import SegmentConfig, TrainConfig
+from cti.data.images import load_image
+from cti.data.photos import Photo
+from cti.segment.dataset import SegmentationDataset
+from cti.segment.masks import MaskFolder, class_weights
+from cti.segment.networks import build_segmenter
+from cti.segment.predict import predict_mask
+from cti.segment.step import SegmentationStep, segmentation_loss
+from cti.train.fit import fit
+
+
+def example() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 4, 5, 6, generator=generator, dtype=torch.float64)
+    masks = torch.randint(0, 4, (2, 5, 6), generator=generator)
+    masks[0, :2] = 255
+    return logits, masks
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 2.0, 1.0, 3.0], dtype=torch.float64)])
+def test_loss_is_the_weighted_mean_over_labelled_pixels(weights: Tensor | None) -> None:
+    logits, masks = example()
+    total = weight = 0.0
+    for b in range(2):
+        for y in range(5):
+            for x in range(6):
+                value = int(masks[b, y, x])
+                if value != 255:
+                    w = 1.0 if weights is None else float(weights[value])
+                    total -= w * float(logits[b, :, y, x].log_softmax(0)[value])
+                    weight += w
+    assert float(segmentation_loss(logits, masks, weights)) == pytest.approx(total / weight)
+
+
+def test_right_answers_cost_less() -> None:
+    _, masks = example()
+    right = F.one_hot(masks.clamp(max=3), 4).permute(0, 3, 1, 2) * 10.0
+    assert segmentation_loss(right, masks) < 0.01 < segmentation_loss(-right, masks)
+
+
+@pytest.mark.parametrize("weights", [None, torch.ones(4, dtype=torch.float64)])
+def test_nothing_labelled_costs_nothing(weights: Tensor | None) -> None:
+    logits, masks = example()
+    logits.requires_grad_()
+    loss = segmentation_loss(logits, torch.full_like(masks, 255), weights)
+    loss.backward()
+    assert loss == 0
+    assert (logits.grad == 0).all()
+
+
+def test_an_unlabelled_batch_passes_the_step(tiny: SegmentConfig) -> None:
+    step = SegmentationStep(build_segmenter(tiny, 3))
+    out = step({"images": torch.randn(1, 3, 32, 32), "masks": torch.full((1, 32, 32), 255)}, epoch=0)
+    assert {name: value.item() for name, value in out.items()} == {"loss": 0, "accuracy": 0, "labelled": 0}
+
+
+def test_a_loss_that_is_not_finite_is_explained(tiny: SegmentConfig) -> None:
+    step = SegmentationStep(build_segmenter(tiny, 3))
+    batch = {"images": torch.randn(1, 3, 32, 32), "masks": torch.zeros(1, 32, 32, dtype=torch.long)}
+    with pytest.raises(ValueError, match="because the images of this batch are not"):
+        step({**batch, "images": batch["images"] * float("nan")}, epoch=0)
+    with torch.no_grad():
+        step.network.decoder.classify.weight.fill_(1e38)
+    with pytest.raises(ValueError, match="the numbers overflowed"):
+        step(batch, epoch=0)
+    with torch.no_grad():
+        step.network.decoder.classify.weight[0] = float("nan")
+    with pytest.raises(ValueError, match=r"1 weights have become so \(decoder.classify.weight, ...\)"):
+        step(batch, epoch=0)
+
+
+def test_one_batch_is_learned_by_heart(drawn: tuple[list[Photo], Path], tiny: SegmentConfig) -> None:
+    torch.manual_seed(0)
+    network = build_segmenter(tiny, 3)
+    dataset = SegmentationDataset(drawn[0], MaskFolder(drawn[1], 3), 3, tiny, network.mean, network.std)
+    step = SegmentationStep(network, class_weights(dataset.pixels, "inverse_sqrt"))
+    items = [dataset[0, index] for index in range(4)]
+    batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
+    optimiser = torch.optim.AdamW(step.parameters(), lr=3e-3)
+    for _ in range(60):
+        out = step(batch, epoch=0)
+        optimiser.zero_grad()
+        out["loss"].backward()
+        optimiser.step()
+    assert out["accuracy"] > 0.95
+    assert step.state_dict().keys() == {f"network.{name}" for name in network.state_dict()}  # weights are no state
+
+
+def test_training_and_predicting_end_to_end(
+    drawn: tuple[list[Photo], Path], tiny: SegmentConfig, tmp_path: Path
+) -> None:
+    photos, folder = drawn
+    torch.manual_seed(0)
+    network = build_segmenter(tiny, 3)
+    masks = MaskFolder(folder, 3)
+    dataset = SegmentationDataset(photos, masks, 3, tiny, network.mean, network.std)
+    step = SegmentationStep(network)
+    config = TrainConfig(
+        epochs=40, batch_size=6, lr=1e-3, new_lr_factor=3, warmup_epochs=2, schedule="poly", precision="32", workers=0
+    )
+    fit(step, dataset, config, tmp_path / "run", step.parameter_groups(config))
+    right = total = 0
+    for photo in photos:
+        mask = masks(photo)
+        right += int((predict_mask(network, load_image(photo.image), tiny) == mask).sum())
+        total += mask.size
+    assert right / total > 0.85

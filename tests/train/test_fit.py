@@ -1,0 +1,159 @@
+"""The loop: resuming is exact, schedules and groups are the method's, bad runs stop with a sentence."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from builders import CLASSES, tiny_model
+from cti.config import MethodConfig, TrainConfig
+from cti.method.step import CTIStep
+from cti.train.fit import METRICS, STATE, EpochSampler, fit
+from cti.train.optimiser import build_optimiser, learning_rate, parameter_groups
+
+CONFIG = TrainConfig(
+    epochs=2, batch_size=4, lr=1e-3, warmup_epochs=1, workers=0, checkpoint_every=1, precision="32", accelerator="cpu",
+    devices=1,
+)  # fmt: skip
+
+
+class Photos(Dataset[dict[str, Tensor]]):
+    """Noise that depends on (epoch, index) only."""
+
+    def __init__(self, length: int = 12) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        epoch, index = key
+        generator = torch.Generator().manual_seed(1000 * epoch + index)
+        labels = torch.zeros(len(CLASSES))
+        labels[index % len(CLASSES)] = 1
+        views = torch.randn(2, 3, 32, 32, generator=generator)
+        return {"images": views[0], "images_pos": views[1], "labels": labels}
+
+
+def new_step() -> CTIStep:
+    return CTIStep(tiny_model(drop_path=0.5), MethodConfig(bank_size=2, gate="per_class"))
+
+
+def train(step: nn.Module, folder: Path, config: TrainConfig = CONFIG, dataset: Photos | None = None) -> None:
+    fit(step, Photos() if dataset is None else dataset, config, folder, parameter_groups(step, config), validate=None)
+
+
+class Killed(Exception):
+    pass
+
+
+class Dying(Photos):
+    """Kills the run in the middle of the second epoch."""
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        self.seen = getattr(self, "seen", 0) + 1
+        if self.seen > 17:
+            raise Killed
+        return super().__getitem__(key)
+
+
+def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
+    whole, resumed = new_step(), new_step()
+    train(whole, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(resumed, tmp_path / "killed", dataset=Dying())
+    again = new_step()
+    train(again, tmp_path / "killed")
+    for (name, expected), actual in zip(whole.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(expected, actual), name
+    metrics = [(tmp_path / run / METRICS).read_text() for run in ("whole", "killed")]
+    assert metrics[0] == metrics[1]
+
+
+def test_drop_path_makes_the_run_depend_on_the_seed(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    first, second = new_step(), new_step()
+    train(first, tmp_path / "0")
+    train(second, tmp_path / "1", replace(CONFIG, seed=1))
+    assert not torch.equal(first.model.patch_head.weight, second.model.patch_head.weight)
+
+
+def test_metrics_are_logged_each_epoch(tmp_path: Path) -> None:
+    step = new_step()
+    result = fit(step, Photos(), CONFIG, tmp_path, parameter_groups(step, CONFIG), lambda epoch: {"tag_map": epoch / 2})
+    lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
+    assert [line["tag_map"] for line in lines if "tag_map" in line] == [0.0, 0.5]
+    assert result.final == {"tag_map": 0.5}
+    assert result.steps == 6
+    assert any("loss/classification" in line for line in lines)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    class Broken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2, 2))
+
+        def forward(self, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+            return {"loss": self.weight.sum() * float("nan")}
+
+    with pytest.raises(ValueError, match="loss is nan"):
+        train(Broken(), tmp_path)
+    assert not (tmp_path / STATE).is_file()
+
+
+def test_an_empty_data_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no photo to train on"):
+        train(new_step(), tmp_path, dataset=Photos(0))
+
+
+def test_sampler_shows_every_photo_once_and_skips_exactly() -> None:
+    sampler = EpochSampler(length=10, batch_size=3, seed=0)
+    sampler.epoch = 4
+    order = list(sampler)
+    assert len(order) == 9
+    assert len({index for _, index in order}) == 9
+    sampler.start_step = 2
+    assert list(sampler) == order[6:]
+
+
+def test_devices_share_an_epoch() -> None:
+    parts = [list(EpochSampler(10, 2, 0, rank, world=2)) for rank in (0, 1)]
+    assert len(parts[0]) == len(parts[1]) == 4
+    assert not set(parts[0]) & set(parts[1])
+
+
+def test_the_papers_schedule() -> None:
+    """Cosine per epoch, five warm-up epochs from 1e-6, floor 1e-5, peak 6.25e-5 (docs/method.md)."""
+    paper = TrainConfig(schedule_per="epoch")
+    rate = [learning_rate(paper.lr, epoch * 10 + 9, 10, paper) for epoch in range(60)]
+    assert rate[0] == pytest.approx(1e-6)
+    assert rate[1] == pytest.approx(1e-6 + (6.25e-5 - 1e-6) / 5)
+    assert rate[30] == pytest.approx(1e-5 + (6.25e-5 - 1e-5) / 2)
+    assert rate[59] == pytest.approx(1e-5 + (6.25e-5 - 1e-5) * 0.5 * (1 + math.cos(math.pi * 59 / 60)))
+
+
+def test_groups_are_the_methods() -> None:
+    step = new_step()
+    config = TrainConfig(lr=1e-4, new_lr_factor=10, weight_decay=0.05)
+    groups = parameter_groups(step, config, new=("model.patch_head",), no_decay=("cls_token",))
+    names = {id(parameter): name for name, parameter in step.named_parameters()}
+    found = {
+        names[id(parameter)]: (group["peak_lr"], group["weight_decay"])
+        for group in groups
+        for parameter in group["params"]
+    }
+    assert found["model.patch_head.weight"] == (pytest.approx(1e-3), 0.05)
+    assert found["model.patch_head.bias"] == (pytest.approx(1e-3), 0.0)
+    assert found["model.class_tokens.cls_token"] == (1e-4, 0.0)
+    assert found["model.class_tokens.bg_token"] == (1e-4, 0.05)
+    assert found["model.class_tokens.pos_embed"] == (1e-4, 0.05)
+    assert found["model.backbone.pos_embed"] == (1e-4, 0.05)
+    assert found["model.backbone.blocks.0.norm1.weight"] == (1e-4, 0.0)
+    assert "model.backbone.norm.weight" not in found  # plays no part without a final norm
+    assert len(build_optimiser(groups).param_groups) == 4

@@ -7,15 +7,26 @@ import torch
 from PIL import Image
 
 from cti import pipeline
-from cti.config import Config, DataConfig, ModelConfig, RefineConfig, ScoreConfig, SeedsConfig, SegmentConfig
+from cti.config import (
+    Config,
+    DataConfig,
+    EvaluateConfig,
+    MasksConfig,
+    ModelConfig,
+    PredictConfig,
+    SeedsConfig,
+    SegmentConfig,
+)
 from cti.data.readers.shapes import render_scene
-from cti.files import write_manifest
 from cti.method import CTI
 from cti.method.checkpoint import save_model
-from cti.segment.checkpoint import save_segmenter
-from cti.segment.networks import Segmenter, build_segmenter
-from cti.segment.predict import predict_folder
-from cti.settings import dump_config
+from cti.run import Run
+from cti.segment.checkpoint import TrainedSegmenter, save_segmenter
+from cti.segment.networks import Segmenter, build_segmenter, describe
+from cti.segment.stage import SegmentResult
+from cti.train.fit import FitResult
+from cti.train.stage import TrainResult
+from cti.train.tagging import TagQuality
 
 CLASSES = ("cat", "dog", "sofa")  # of VOC, so that a submission can be made
 SIZES = ((40, 64), (64, 40), (48, 48), (33, 57), (64, 64), (57, 40))
@@ -40,6 +51,11 @@ def tiny_segmenter(seed: int = 0, network: str = "vit-upsample") -> tuple[Segmen
         patch_size=8, drop_path=0.0,
     )  # fmt: skip
     return shaken(build_segmenter(config, len(CLASSES)), 0.2).eval(), config
+
+
+def tiny_trained(seed: int = 0, network: str = "vit-upsample") -> TrainedSegmenter:
+    trained, config = tiny_segmenter(seed, network)
+    return TrainedSegmenter(trained, config, PredictConfig(), CLASSES)
 
 
 def shaken(network: Any, by: float = 0.05) -> Any:
@@ -78,21 +94,21 @@ def make_run(folder: Path, seeds: SeedsConfig | None = None) -> Path:
         data=DataConfig(root=str(folder / "photos")),
         model=model.config,
         seeds=seeds or SeedsConfig(long_side=48, scales=(1.0, 1.5)),
-        score=ScoreConfig(threshold=THRESHOLD),
-        refine=RefineConfig(steps=()),
+        predict=PredictConfig(lists=("train", "val")),
+        evaluate=EvaluateConfig(threshold=THRESHOLD),
+        masks=MasksConfig(steps=()),
         segment=segment,
     )
-    run = folder / "run"
-    run.mkdir()
-    (run / "config.yaml").write_text(dump_config(config))
-    save_model(run / "train", model, {"tag_thresholds": {"cat": 0.1, "dog": -0.1, "sofa": 0.0}})
-    average = dict.fromkeys(CLASSES, 0.5)
-    tags = {"tags": {"map": 0.5, "average_precision": average, "left_out": []}, "tag_f1": 0.6}
-    write_manifest(run / "train", {"classes": CLASSES, "photos": 4, "notes": [], **tags}, stage="train")
-    pipeline.seeds(config)
-    pipeline.masks(config)
-    save_segmenter(run / "segmenter", network, segment, CLASSES)
-    photos = pipeline.sound_photos(config).photos()
-    predict_folder(network, photos, run / "segmenter" / "predictions" / "single", segment)
-    write_manifest(run / "segmenter", {"classes": CLASSES, "photos": 4, "variants": ["single"]}, stage="segmenter")
-    return run
+    run = Run(config)
+    save_model(run.stage_folder("train"), model, {"tag_thresholds": {"cat": 0.1, "dog": -0.1, "sofa": 0.0}})
+    tags = TagQuality(0.5, dict.fromkeys(CLASSES, 0.5), 0.6, dict.fromkeys(CLASSES, 0.0))
+    cost = FitResult(1, 1.0, 1.0, 0.0, 1.0, {})
+    with run.stage("train") as stage:
+        stage.finish(TrainResult(CLASSES, 4, (), tags, cost))
+    pipeline.seeds(run)
+    pipeline.masks(run)
+    save_segmenter(run.stage_folder("segment"), TrainedSegmenter(network, segment, config.predict, CLASSES))
+    with run.stage("segment") as stage:
+        stage.finish(SegmentResult(CLASSES, 4, describe(network, segment), cost))
+    pipeline.segment(run)
+    return run.folder

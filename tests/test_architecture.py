@@ -22,11 +22,13 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "cti.method": ("cti.data", "cti.train", "cti.seeds", *LATER),
     "cti.method.attention": ("cti",),
     "cti.data": ("cti.train", "cti.seeds", *LATER),
-    "cti.train": ("cti.settings", "cti.seeds", "cti.masks", "cti.segment", *TOP),
+    "cti.train": ("cti.seeds", "cti.masks", "cti.segment", *TOP),
     "cti.seeds": LATER,
-    "cti.masks": ("cti.train", "cti.segment", "cti.evaluate", *TOP),
+    "cti.masks": ("cti.segment", "cti.evaluate", *TOP),
     "cti.segment": ("cti.method.network", "cti.method.bank", "cti.method.step", "cti.method.losses", "cti.seeds",
                     "cti.evaluate", *TOP),
+    "cti.evaluate": ("cti.segment", *(place for place in TOP if place != "cti.evaluate.stage")),
+    "cti.run": ("cti.train", "cti.seeds", *LATER),
 }  # fmt: skip
 # The other way round: the only ones of ours that may be imported.
 ALLOWED: dict[str, tuple[str, ...]] = {"cti.method.losses": ("cti.method.attention",)}

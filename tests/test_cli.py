@@ -39,7 +39,7 @@ def test_help_of_data(action: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_of_a_stage_names_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     text = output_of_help(["run", "--help"], capsys)
-    for setting in ("--config", "--data.root", "--train.epochs", "--refine.pamr.iterations", "--segment_train.lr"):
+    for setting in ("--config", "--data.root", "--train.epochs", "--masks.pamr.iterations", "--segment.train.lr"):
         assert setting in text
     assert "Passes over the training photos" in text  # the fields' descriptions are there too
 
@@ -117,7 +117,7 @@ def test_a_disk_that_cannot_be_written_is_no_traceback(tmp_path: Path, capsys: p
 def test_json_is_all_that_is_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos = tiny_shapes(tmp_path / "shapes", count=8)
     capsys.readouterr()
-    for command in ("train", "seeds", "refine", "evaluate"):
+    for command in ("train", "seeds", "masks", "evaluate"):
         assert main([command, *options(photos, tmp_path / "run"), "--json"]) == 0
         out, _ = capsys.readouterr()
         result = json.loads(out)
@@ -126,20 +126,20 @@ def test_json_is_all_that_is_on_stdout(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out == ""
 
 
-def test_short_options_of_refine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_short_options_of_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = options(tiny_shapes(tmp_path / "shapes", count=8), tmp_path / "run")
     for command in ("train", "seeds"):
         assert main([command, *words]) == 0
     train = (tmp_path / "shapes" / "lists" / "train.txt").read_text().split()
     (tmp_path / "run" / "seeds" / f"{train[0]}.npz").unlink()
-    assert main(["refine", *words]) == 1
+    assert main(["masks", *words]) == 1
     assert train[0] in capsys.readouterr().err.replace("\n", "")
     capsys.readouterr()
-    assert main(["refine", *words, "--allow-missing", "--preview", "2", "--json"]) == 0
+    assert main(["masks", *words, "--allow-missing", "--preview", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["missing"] == [train[0]]
     previews = tmp_path / "run" / "masks" / "preview"
     assert len(list(previews.glob("*.png"))) == 2
-    assert main(["refine", *words, "--allow-missing", "--preview", "4"]) == 0  # though it is finished
+    assert main(["masks", *words, "--allow-missing", "--preview", "4"]) == 0  # though it is finished
     assert len(list(previews.glob("*.png"))) == 4
 
 

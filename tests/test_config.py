@@ -11,14 +11,17 @@ from cti.config import (
     Config,
     CrfConfig,
     DataConfig,
+    EvaluateConfig,
+    MasksConfig,
     MethodConfig,
     ModelConfig,
+    OverlapConfig,
     PamrConfig,
-    RefineConfig,
-    ScoreConfig,
+    PredictConfig,
+    RuntimeConfig,
     SeedsConfig,
     SegmentConfig,
-    SettleConfig,
+    SegmentTrainConfig,
     TrainConfig,
 )
 
@@ -36,27 +39,30 @@ WRONG: list[tuple[Callable[..., Any], dict[str, Any]]] = [
     (TrainConfig, {"batch_size": 0}),
     (TrainConfig, {"lr": 0.0}),
     (TrainConfig, {"weight_decay": -0.1}),
-    (TrainConfig, {"workers": -2}),
     (SeedsConfig, {"scales": ()}),
     (SeedsConfig, {"scales": (1.0, 0.0)}),
     (SeedsConfig, {"long_side": -1}),
     (SeedsConfig, {"blocks": -1}),
-    (ScoreConfig, {"threshold": 1.5}),
+    (EvaluateConfig, {"threshold": 1.5}),
     (SegmentConfig, {"network": "smp:Unet"}),
     (SegmentConfig, {"network": "smp:Unet:resnet18", "weights": "run"}),
     (SegmentConfig, {"scale_range": (2.0, 0.5)}),
     (SegmentConfig, {"crop_size": 0}),
-    (SegmentConfig, {"window": 100, "stride": 101}),
+    (SegmentTrainConfig, {"clip": -1.0}),
+    (PredictConfig, {"variants": ()}),
+    (PredictConfig, {"window": 100, "stride": 101}),
+    (RuntimeConfig, {"workers": -2}),
+    (RuntimeConfig, {"preview": -1}),
     (PamrConfig, {"dilations": ()}),
     (PamrConfig, {"downscale": 0}),
-    (SettleConfig, {"power": -1.0}),
+    (OverlapConfig, {"power": -1.0}),
     (CrfConfig, {"label_confidence": 1.0}),
     (CrfConfig, {"bilateral_sxy": 0.0}),
     (AffinityConfig, {"stride": 6}),
     (AffinityConfig, {"foreground": 0.2, "background": 0.3}),
     (AffinityConfig, {"beta": 0.0}),
-    (RefineConfig, {"alpha": 0.0}),
-    (RefineConfig, {"preview": -1}),
+    (MasksConfig, {"alpha": 0.0}),
+    (MasksConfig, {"threshold": float("nan")}),
 ]
 
 
@@ -77,6 +83,15 @@ def test_every_section_is_tried() -> None:
     assert {getattr(section, "__name__", "") for section, _ in WRONG} == sections(Config())
 
 
-def test_maps_that_settle_must_be_kept() -> None:
-    with pytest.raises(ValueError, match=r"refine\.settle\.kind is 'patch', but seeds\.kinds are \[refined\]"):
-        Config(seeds=SeedsConfig(kinds=("refined",)), refine=RefineConfig(steps=("settle",)))
+def test_maps_that_resolve_overlap_must_be_kept() -> None:
+    with pytest.raises(ValueError, match=r"masks\.resolve_overlap\.kind is 'patch', but seeds\.kinds are \[refined\]"):
+        Config(seeds=SeedsConfig(kinds=("refined",)), masks=MasksConfig(steps=("resolve_overlap",)))
+
+
+def test_a_refusal_names_the_setting_as_it_is_written() -> None:
+    with pytest.raises(ValueError, match=r"^train\.lr is 0; give a positive number\.$"):
+        TrainConfig(lr=0)
+    with pytest.raises(ValueError, match=r"^segment\.train\.lr is 0; give a positive number\.$"):
+        SegmentTrainConfig(lr=0)
+    with pytest.raises(ValueError, match=r"^masks\.crf\.label_confidence is 1\.0; give a number between 0 and 1\.$"):
+        CrfConfig(label_confidence=1.0)

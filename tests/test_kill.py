@@ -14,7 +14,7 @@ from cti.seeds import read_seed
 from slow_run import start
 from tiny_pipeline import options, tiny_shapes
 
-STAGES = ("train", "seeds", "masks", "segmenter", "scores")
+STAGES = ("train", "seeds", "masks", "segment", "evaluate")
 
 
 def kill_when(words: list[str], folder: Path, pattern: str) -> None:
@@ -35,7 +35,7 @@ def check_nothing_half_is_finished(run: Path) -> None:
     for path in run.rglob("*.npz"):
         if not path.name.startswith("."):
             read_seed(path)
-    for path in (*(run / "masks").glob("*.png"), *(run / "segmenter").rglob("*.png")):
+    for path in (*(run / "masks").glob("*.png"), *(run / "segment").rglob("*.png")):
         if not path.name.startswith("."):
             load_mask(path)
     for path in run.rglob("*.json"):
@@ -64,9 +64,9 @@ def test_a_run_killed_again_and_again_ends_like_an_undisturbed_one(tmp_path: Pat
         (run / "train", ".model.*"),  # while the network is written
         (run / "seeds", "shapes_*.npz"),  # after some seeds
         (run / "masks", "shapes_*.png"),  # after some masks
-        (run / "segmenter", "state.pt"),  # segmenter trained, not yet stored
-        (run / "segmenter" / "predictions" / "single", "shapes_*.png"),  # after some predictions
-        (run / "scores", "stage.json"),  # while scoring
+        (run / "segment", "state.pt"),  # segmenter trained, not yet stored
+        (run / "segment" / "predictions" / "single", "shapes_*.png"),  # after some predictions
+        (run / "evaluate", "stage.json"),  # while scoring
     ]
     for folder, pattern in moments:
         kill_when(words, folder, pattern)
@@ -84,7 +84,9 @@ def test_a_run_killed_again_and_again_ends_like_an_undisturbed_one(tmp_path: Pat
         assert torch.allclose(read_seed(run / "seeds" / path.name).cams(), read_seed(path).cams(), atol=5e-3)
     for path in (tmp_path / "undisturbed" / "masks").glob("*.png"):
         assert (load_mask(run / "masks" / path.name) == load_mask(path)).mean() > 0.97
-    scores = [read_json(tmp_path / name / "scores" / MANIFEST)["result"]["lists"] for name in ("killed", "undisturbed")]
+    scores = [
+        read_json(tmp_path / name / "evaluate" / MANIFEST)["result"]["lists"] for name in ("killed", "undisturbed")
+    ]
     for name in ("score", "val"):
         killed, undisturbed = (found[name]["seeds"]["refined"]["fixed"]["miou"] for found in scores)
         assert killed == pytest.approx(undisturbed, abs=0.02)

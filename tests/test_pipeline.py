@@ -17,14 +17,15 @@ from cti import pipeline
 from cti.config import Config
 from cti.data import load_mask
 from cti.data.readers.shapes import SHAPES_CLASSES
-from cti.files import read_manifest
+from cti.files import read_manifest, to_json
 from cti.method.checkpoint import load_model
+from cti.run import Run
 from cti.seeds import read_seed
 from cti.segment.checkpoint import load_segmenter
 from cti.segment.networks import ViTSegmenter
 from tiny_pipeline import tiny_config, tiny_shapes
 
-STAGES = ("train", "seeds", "masks", "segmenter", "scores")
+STAGES = ("train", "seeds", "masks", "segment", "evaluate")
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_every_stage_is_finished(config: Config, results: dict[str, Any]) -> Non
     for name in STAGES:
         manifest = read_manifest(Path(config.out) / name)
         assert manifest is not None
-        assert manifest["result"] == json.loads(json.dumps(results[name]))
+        assert manifest["result"] == to_json(results[name])
 
 
 def test_what_the_stages_leave(config: Config, results: dict[str, Any]) -> None:
@@ -58,8 +59,8 @@ def test_what_the_stages_leave(config: Config, results: dict[str, Any]) -> None:
     names = {f"shapes_{index:05d}" for index in range(12)}
     assert {path.stem for path in (run / "seeds").glob("*.npz")} == names
     assert len(list((run / "seeds" / "predicted").glob("*.npz"))) == 3
-    assert len(list((run / "masks").glob("*.png"))) == results["masks"]["photos"] == 9
-    assert {path.stem for path in (run / "segmenter" / "predictions" / "single").glob("*.png")} == names
+    assert len(list((run / "masks").glob("*.png"))) == results["masks"].photos == 9
+    assert {path.stem for path in (run / "segment" / "predictions" / "single").glob("*.png")} == names
     assert (run / "train" / "lists" / "val.txt").read_text().split() == _list(config, "val")
     assert not [path for path in run.rglob("*") if ".tmp" in path.name]
 
@@ -71,17 +72,14 @@ def test_another_way_to_predict_is_added_without_training_again(
     more = replace(
         config,
         out=str(tmp_path / "run"),
-        segment=replace(config.segment, variants=("single", "multi-scale"), lists=("val",)),
+        predict=replace(config.predict, variants=("single", "multi-scale"), lists=("val",)),
     )
-    state = tmp_path / "run" / "segmenter" / "state.pt"
+    state = tmp_path / "run" / "segment" / "state.pt"
     trained_at = state.stat().st_mtime_ns
-    result = pipeline.segmenter(more)
+    result = pipeline.segment(Run(more))
     assert state.stat().st_mtime_ns == trained_at
-    before = json.loads(json.dumps(results["segmenter"]))
-    assert result == {**before, "variants": ("single", "multi-scale")}
-    seconds = [read_manifest(Path(folder) / "segmenter")["seconds"] for folder in (config.out, more.out)]
-    assert seconds[0] < seconds[1]
-    added = tmp_path / "run" / "segmenter" / "predictions" / "multi-scale"
+    assert result == results["segment"]
+    added = tmp_path / "run" / "segment" / "predictions" / "multi-scale"
     assert {path.stem for path in added.glob("*.png")} == set(_list(config, "val"))
 
 
@@ -89,18 +87,18 @@ def test_a_segmenter_learns_on_from_the_runs_own_network(
     photos: Path, config: Config, results: dict[str, Any], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    shutil.copytree(config.out, run, ignore=shutil.ignore_patterns("segmenter"))
-    still = {"segment_train__lr": "1e-12", "segment__weights": "run"}
-    pipeline.segmenter(tiny_config(photos, run, seeds__predicted_tags="[val]", **still))
+    shutil.copytree(config.out, run, ignore=shutil.ignore_patterns("segment"))
+    still = {"segment__train__lr": "1e-12", "segment__weights": "run"}
+    pipeline.segment(Run(tiny_config(photos, run, seeds__predicted_tags="[val]", **still)))
     model, _ = load_model(run / "train")
-    network, _, _ = load_segmenter(run / "segmenter")
+    network = load_segmenter(run / "segment").network
     assert isinstance(network, ViTSegmenter)
     assert len(network.encoder.blocks) == model.depth != config.segment.depth  # whatever `segment` says
     torch.testing.assert_close(network.encoder.blocks.state_dict(), model.backbone.blocks.state_dict())
 
 
 @pytest.mark.parametrize(
-    "setting", [{"refine__steps": "[pamr, crf]"}, {"segment__variants": "[single, single+crf]"}], ids=str
+    "setting", [{"masks__steps": "[pamr, crf]"}, {"predict__variants": "[single, single+crf]"}], ids=str
 )
 def test_a_missing_extra_is_said_before_anything_is_trained(
     photos: Path, tmp_path: Path, setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
@@ -143,17 +141,17 @@ def test_pseudo_masks_show_tagged_classes_only(config: Config, results: dict[str
 
 
 def test_scores_of_everything(config: Config, results: dict[str, Any]) -> None:
-    lists = results["scores"]["lists"]
+    lists = results["evaluate"]["lists"]
     assert lists.keys() == {"score", "val"}
     for name, scores in lists.items():
         assert scores["seeds"].keys() == {"refined", "fused", "patch"}
         for kind in scores["seeds"].values():
             assert 0 <= kind["fixed"]["miou"] <= kind["best"]["miou"] <= 1
-            assert kind["floors"]
-        assert 0 <= scores["segmentation"]["single"]["unsure_as_background"]["miou"] <= 1
+            assert kind["baselines"]
+        assert 0 <= scores["segment"]["single"]["unsure_as_background"]["miou"] <= 1
         assert ("masks" in scores) == (name == "score")  # pseudo-masks are made of photos to train on
     assert "seeds_predicted_tags" in lists["val"]
-    with Image.open(results["scores"]["picture"]) as picture:
+    with Image.open(results["evaluate"]["picture"]) as picture:
         assert min(picture.size) > 100
 
 
@@ -163,19 +161,20 @@ def test_a_second_call_does_nothing(
     def never(*arguments: object, **options: object) -> None:
         raise AssertionError("a finished stage was done again")
 
-    for name in ("fit", "extract_seeds", "refine_folder", "predict_folder", "score_run"):
-        monkeypatch.setattr(pipeline, name, never)
+    for place in ("train.stage.fit", "seeds.stage.extract_seeds", "masks.stage.refine", "segment.stage.predict_folder",
+                  "evaluate.stage.score_run"):  # fmt: skip
+        monkeypatch.setattr(f"cti.{place}", never)
     before = {path: path.stat().st_mtime_ns for path in Path(config.out).rglob("*") if path.is_file()}
     again = pipeline.run(config)
-    assert json.loads(json.dumps(again)) == json.loads(json.dumps(results))
+    assert to_json(again) == to_json(results)
     assert {path: path.stat().st_mtime_ns for path in Path(config.out).rglob("*") if path.is_file()} == before
 
 
 def test_scores_are_taken_again_when_asked_otherwise(photos: Path, config: Config, results: dict[str, Any]) -> None:
-    higher = tiny_config(photos, Path(config.out), seeds__predicted_tags="[val]", score__threshold="0.9")
-    fixed = pipeline.scores(higher)["lists"]["val"]["seeds"]["refined"]["fixed"]
+    higher = tiny_config(photos, Path(config.out), seeds__predicted_tags="[val]", evaluate__threshold="0.9")
+    fixed = pipeline.evaluate(Run(higher))["lists"]["val"]["seeds"]["refined"]["fixed"]
     assert fixed["threshold"] == pytest.approx(0.9)
-    assert pipeline.scores(config)["lists"] == json.loads(json.dumps(results["scores"]["lists"]))
+    assert pipeline.evaluate(Run(config))["lists"] == json.loads(json.dumps(results["evaluate"]["lists"]))
 
 
 def test_another_learning_rate_in_the_same_folder_is_refused(
@@ -186,17 +185,17 @@ def test_another_learning_rate_in_the_same_folder_is_refused(
 
 
 def test_other_photos_in_the_same_folder_are_refused(config: Config, results: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="photos: "):
-        pipeline.train(tiny_config(tiny_shapes(tmp_path / "shapes", count=16), Path(config.out)))
+    with pytest.raises(ValueError, match="the photos, their tags or lists have changed"):
+        pipeline.train(Run(tiny_config(tiny_shapes(tmp_path / "shapes", count=16), Path(config.out))))
 
 
 @pytest.mark.parametrize(
     ("stage", "sentence"),
-    [("seeds", "run `cti train` first"), ("masks", "`cti seeds`"), ("segmenter", "`cti refine`")],
+    [("seeds", "run `cti train` first"), ("masks", "`cti seeds`"), ("segment", "`cti masks`")],
 )
 def test_stages_out_of_turn_say_what_comes_first(photos: Path, stage: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=sentence):
-        pipeline.STAGES[stage](tiny_config(photos, tmp_path))
+        pipeline.STAGES[stage](Run(tiny_config(photos, tmp_path)))
 
 
 def test_photos_of_ones_own_without_masks(
@@ -216,11 +215,11 @@ def test_photos_of_ones_own_without_masks(
     monkeypatch.setenv("CTI_DATA", str(mine))
     config = tiny_config(Path(), tmp_path / "run", data__root="", data__val_fraction="0.25")
     results = pipeline.run(config)
-    assert results["scores"]["lists"] == {}
+    assert results["evaluate"]["lists"] == {}
     assert "have no masks, so nothing is scored" in caplog.text
-    assert Path(results["scores"]["picture"]).is_file()
-    assert results["train"]["tags"]["map"] is not None
-    predictions = (tmp_path / "run" / "segmenter" / "predictions" / "single").glob("*.png")
+    assert Path(results["evaluate"]["picture"]).is_file()
+    assert results["train"].tags.map is not None
+    predictions = (tmp_path / "run" / "segment" / "predictions" / "single").glob("*.png")
     assert {path.stem for path in predictions} == {f"garden party__IMG {number}" for number in range(12)}
     held_out = (tmp_path / "run" / "train" / "lists" / "val.txt").read_text().splitlines()
     assert len(held_out) == 3
@@ -245,17 +244,22 @@ def test_smoke_run_on_a_few_real_photos(animals_root: Path, distilled_weights: P
         path = root / "ImageSets" / "Segmentation" / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(listed) + "\n")
-    size = {"model__image_size": "112", "model__early_size": "0", "seeds__long_side": "224"}
+    size = {"model__image_size": "112", "seeds__long_side": "224"}
     vit = {"backbone": "vit_small_patch14_dinov2", "weights": str(distilled_weights)}
     networks = {f"{part}__{name}": value for part in ("model", "segment") for name, value in vit.items()}
-    more = {"data__train": "train", "segment__crop_size": "112", "segment__long_side": "224", "score__bootstrap": "0"}
-    more |= {"refine__steps": "[affinity]"}  # the recipe's own step is an extra that needs a compiler
+    more = {
+        "data__train": "train",
+        "segment__crop_size": "112",
+        "segment__long_side": "224",
+        "evaluate__bootstrap": "0",
+    }
+    more |= {"masks__steps": "[affinity]"}  # the recipe's own step is an extra that needs a compiler
     config = tiny_config(root, tmp_path / "run", "voc12-animals", **networks, **size, **more)
-    scores = pipeline.run(config)["scores"]
+    scores = pipeline.run(config)["evaluate"]
     for name in ("score", "val"):
         assert 0 < scores["lists"][name]["seeds"]["refined"]["best"]["miou"] <= 1
     assert "masks" in scores["lists"]["score"]
-    assert "segmentation" in scores["lists"]["val"]
+    assert "segment" in scores["lists"]["val"]
     assert Path(scores["picture"]).is_file()
 
 

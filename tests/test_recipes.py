@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cti import pipeline
+from cti.run import Run
 from cti.settings import load_config, recipes
 from cti.train import fit as fitting
 from cti.train.optimiser import epochs_by_size
@@ -32,8 +33,6 @@ ELSEWHERE = {
     "data__train": "train",
     "data__score": "train",
     "data__val": "val",
-    "model__early_size": "0",
-    "model__early_epochs": "0",
     "segment__frozen_blocks": "0",
     "segment__long_side": "0",
 }
@@ -44,8 +43,8 @@ def test_two_steps_of_training(recipe: str, photos: Path, tmp_path: Path) -> Non
     config = tiny_config(
         photos, tmp_path, recipe, **ELSEWHERE, method__start_epoch="0", method__gate=load_config(recipe).method.gate
     )
-    result = pipeline.train(config)
-    assert result["steps"] == 2
+    result = pipeline.train(Run(config))
+    assert result.fit.steps == 2
     logged = [json.loads(line) for line in (tmp_path / "train" / "metrics.jsonl").read_text().splitlines()]
     losses = {name: value for line in logged for name, value in line.items() if name.startswith("loss")}
     assert {"loss", "loss/classification", "loss/background", "loss/intra"} <= losses.keys()
@@ -60,11 +59,11 @@ def test_two_steps_of_the_segmenter(recipe: str, photos: Path, tmp_path: Path) -
     if network.startswith("smp:"):
         pytest.importorskip("segmentation_models_pytorch", reason="the smp extra is not installed")
         small = {"segment__network": "smp:DeepLabV3Plus:resnet18"}
-    more = ELSEWHERE | small | {"segment__variants": "[single]", "segment__masks": "real"}
+    more = ELSEWHERE | small | {"predict__variants": "[single]", "segment__masks": "real"}
     config = tiny_config(photos, tmp_path, recipe, **more)
-    assert pipeline.segmenter(config)["steps"] == 2
-    predicted = list((tmp_path / "segmenter" / "predictions" / "single").glob("*.png"))
-    assert len(predicted) == (12 if "score" in config.segment.lists else 3)
+    assert pipeline.segment(Run(config)).fit.steps == 2
+    predicted = list((tmp_path / "segment" / "predictions" / "single").glob("*.png"))
+    assert len(predicted) == (12 if "score" in config.predict.lists else 3)
 
 
 def test_the_papers_settings() -> None:
@@ -97,16 +96,16 @@ def test_what_differs_on_coco() -> None:
 def test_ones_own_photos_need_no_extra_and_no_full_bank() -> None:
     own = load_config("own")
     assert own.method.gate == "per_class"
-    assert own.train.epochs == own.segment_train.epochs == 0  # by the number of photos
-    assert "crf" not in own.refine.steps
-    assert own.refine.affinity.clean != "crf" or "affinity" not in own.refine.steps
+    assert own.train.epochs == own.segment.train.epochs == 0  # by the number of photos
+    assert "crf" not in own.masks.steps
+    assert own.masks.affinity.clean != "crf" or "affinity" not in own.masks.steps
     assert not own.segment.network.startswith("smp:")
 
 
 def test_few_photos_are_shown_more_often(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [epochs_by_size(steps) for steps in (1, 10, 50, 1000)] == [60, 50, 10, 4]
     monkeypatch.setattr(fitting, "epochs_by_size", lambda steps_per_epoch: steps_per_epoch + 1)
-    assert pipeline.train(tiny_config(photos, tmp_path, train__epochs="0"))["steps"] == 2 * (2 + 1)
+    assert pipeline.train(tiny_config(photos, tmp_path, train__epochs="0")).fit.steps == 2 * (2 + 1)
 
 
 @pytest.mark.parametrize("recipe", ALL)

@@ -38,15 +38,15 @@ def test_options_change_a_recipe_and_nothing_else() -> None:
     assert changed.train.lr == pytest.approx(2e-4)
     assert changed.method.gate == "per_class"
     assert changed.method.intra_weight == recipe.method.intra_weight == pytest.approx(0.1)
-    assert changed.segment_train == recipe.segment_train
+    assert changed.segment.train == recipe.segment.train
 
 
 def test_sections_that_a_file_leaves_out_keep_their_defaults(tmp_path: Path) -> None:
     path = tmp_path / "some.yaml"
-    path.write_text("segment_train: {epochs: 3}\n", encoding="utf-8")
+    path.write_text("segment: {train: {epochs: 3}}\n", encoding="utf-8")
     config = load_config(path)
-    assert config.segment_train.epochs == 3
-    assert config.segment_train.schedule == Config().segment_train.schedule == "poly"
+    assert config.segment.train.epochs == 3
+    assert config.segment.train.schedule == Config().segment.train.schedule == "poly"
     assert config.train == TrainConfig()
 
 
@@ -54,7 +54,7 @@ def test_sections_that_a_file_leaves_out_keep_their_defaults(tmp_path: Path) -> 
     ("text", "sentence"),
     [
         ("train: {epoch: 3}", r"There is no setting 'train\.epoch'; did you mean train\.epochs\?"),
-        ("refine: {pamr: {iteration: 3}}", r"There is no setting '(refine\.)?pamr\.iteration'"),
+        ("masks: {pamr: {iteration: 3}}", r"There is no setting '(masks\.)?pamr\.iteration'"),
         ("trian: {epochs: 3}", "There is no setting 'trian"),
         ("train: {epochs: many}", r"train\.epochs is 'many'; give a whole number\."),
         ("method: {gate: some}", r"method\.gate is 'some'; give one of all, per_class\."),

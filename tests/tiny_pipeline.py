@@ -7,10 +7,9 @@ from cti.data.readers.shapes import render_shapes
 from cti.settings import load_config
 
 _VIT = {"backbone": "vit", "weights": "none", "patch_size": "8", "embed_dim": "32", "num_heads": "2"}
-_TRAIN = {"epochs": "1", "batch_size": "4", "lr": "1e-3", "warmup_epochs": "0", "workers": "0", "precision": "32",
-          "accelerator": "cpu", "devices": "1"}  # fmt: skip
+_TRAIN = {"epochs": "1", "batch_size": "4", "lr": "1e-3", "warmup_epochs": "0", "precision": "32"}
 SETTINGS = {
-    "stages": "[train, seeds, masks, segmenter, scores]",
+    "stages": "[train, seeds, masks, segment, evaluate]",
     **{f"model.{name}": value for name, value in _VIT.items()},
     "model.depth": "3",
     "model.image_size": "32",
@@ -19,12 +18,15 @@ SETTINGS = {
     "method.bank_size": "2",
     "method.gate": "per_class",
     **{f"train.{name}": value for name, value in _TRAIN.items()},
-    "refine.pamr.iterations": "1",
-    "refine.pamr.dilations": "[1, 2]",
+    "masks.pamr.iterations": "1",
+    "masks.pamr.dilations": "[1, 2]",
     **{f"segment.{name}": value for name, value in _VIT.items()},
     "segment.depth": "2",
     "segment.crop_size": "32",
-    **{f"segment_train.{name}": value for name, value in _TRAIN.items()},
+    **{f"segment.train.{name}": value for name, value in _TRAIN.items()},
+    "runtime.workers": "0",
+    "runtime.accelerator": "cpu",
+    "runtime.devices": "1",
 }
 
 

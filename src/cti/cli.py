@@ -17,7 +17,7 @@ COMMANDS: dict[str, str] = {
     "run": "all stages of a configuration; finished ones are skipped",
     "train": "learn the classes from tags",
     "seeds": "class activation maps from the trained network",
-    "refine": "pseudo-masks from the seeds",
+    "masks": "pseudo-masks from the seeds",
     "segment": "train a segmentation network on the pseudo-masks",
     "evaluate": "score seeds, masks and segmentations where true masks exist",
     "label": "masks for new photos",
@@ -28,7 +28,16 @@ COMMANDS: dict[str, str] = {
     "data": "check a data set, or prepare an official one",
 }
 
-_STAGES = {"train": "train", "seeds": "seeds", "refine": "masks", "segment": "segmenter", "evaluate": "scores"}
+_STAGES = ("run", "train", "seeds", "masks", "segment", "evaluate")
+_SHORT = {
+    "--weights": "--model.weights",
+    "--epochs": "--train.epochs",
+    "--size": "--model.image_size",
+    "--preview": "--runtime.preview",
+    "--allow-missing": "--runtime.allow_missing=true",
+    "--overwrite": "--runtime.overwrite=true",
+}
+"""Short forms of common settings."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _call(name: str, arguments: list[str]) -> tuple[int, dict[str, Any]]:
     """Exit code and result of one command."""
-    if name in ("run", *_STAGES):
+    if name in _STAGES:
         return 0, _run_stage(name, arguments)
     from cti import commands
 
@@ -67,30 +76,43 @@ def _call(name: str, arguments: list[str]) -> tuple[int, dict[str, Any]]:
     return command(arguments)
 
 
-def _run_stage(name: str, arguments: list[str]) -> dict[str, Any]:
+def _run_stage(name: str, arguments: list[str]) -> Any:
     from cti.settings import config_parser, parse_config
 
     parser = config_parser(f"cti {name}", f"cti {name}: {COMMANDS[name]}.")
+    if name == "run":
+        parser.add_argument("photos", nargs="?", default="", help="folder of photos (data.root); implies --config own")
     if name in ("seeds", "evaluate"):
         parser.add_argument("--official", default="", help="checkpoint in the CTI authors' names to use for the seeds")
-    if name in ("refine", "segment", "run"):
-        parser.add_argument("--preview", type=int, help="write overlays of so many photos (refine.preview)")
-        parser.add_argument("--allow-missing", action="store_true", help="go on without photos that have no seed")
     add_common_options(parser)
-    config, namespace = parse_config(parser, arguments)
-    changed = {field: getattr(namespace, field, None) for field in ("preview", "allow_missing")}
-    config = replace(config, refine=replace(config.refine, **{k: v for k, v in changed.items() if v}))
+    for short, long in _SHORT.items():
+        parser.add_argument(f"{short}", nargs="?", default=None, help=f"short for {long}")
+    config, namespace = parse_config(parser, _expanded(name, arguments))
 
     from cti import pipeline
+    from cti.files import to_json
+    from cti.run import Run
 
     if name == "run":
-        return pipeline.run(config)
-    official = getattr(namespace, "official", "")
-    if official and name == "evaluate":
-        pipeline.seeds(replace(config, seeds=replace(config.seeds, lists=("score",))), official)
-    elif official:
-        return pipeline.seeds(config, official)
-    return pipeline.STAGES[_STAGES[name]](config)
+        return {stage: to_json(result) for stage, result in pipeline.run(config).items()}
+    if namespace.get("official"):
+        seeds = config.seeds if name == "seeds" else replace(config.seeds, lists=("score",))
+        result = pipeline.seeds(Run(replace(config, seeds=seeds)), namespace["official"])
+        if name == "seeds":
+            return to_json(result)
+    return to_json(pipeline.STAGES[name](Run(config)))
+
+
+def _expanded(name: str, arguments: list[str]) -> list[str]:
+    """The arguments with short forms written out, and `cti run PHOTOS` as what it stands for."""
+    words = []
+    for word in arguments:
+        option, equals, value = word.partition("=")
+        words.append(_SHORT.get(option, option) + equals + value)
+    if name == "run" and words and not words[0].startswith("-"):
+        photos = ["--data.root", words[0]]
+        words = [*photos, *words[1:]] if "--config" in words else ["--config", "own", *photos, *words[1:]]
+    return words
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:

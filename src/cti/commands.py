@@ -124,7 +124,7 @@ def export(arguments: list[str]) -> Answer:
     parser.add_argument("--out", default=None, help="file or folder to write (default: in export/ of the run)")
     parser.add_argument(
         "--stage",
-        choices=("train", "masks", "segmenter"),
+        choices=("train", "masks", "segment"),
         help="whose result (default: the segmenter's masks where it has finished; onnx: every network)",
     )
     parser.add_argument("--list", default="", help="list of the run, or file of photo ids (default: all with a mask)")

@@ -1,19 +1,112 @@
 """Every setting of every stage: frozen dataclasses, checked when they are made, read from YAML and the command line.
 
-No field is read from anywhere else; the resolved whole is written beside each result as `config.yaml`.
+No field is read from anywhere else; the resolved whole is written beside each result as `config.yaml`. A stage's result
+depends on its sections and never on `runtime`, nor on fields that say where things lie (`LOCATION`).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
+LOCATION = {"changes_result": False}
+"""Metadata of a field that says where something lies and therefore changes no result."""
 
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+ListName = Literal["train", "score", "val"]
+StageName = Literal["train", "seeds", "masks", "segment", "evaluate", "report"]
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class Bounds:
+    """The range of a number: the metadata of an annotated type, which `Section` checks.
+
+    Args:
+        least: Smallest value.
+        most: Largest value.
+        above: The value must exceed this.
+        below: The value must stay under this.
+    """
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def hold(self, value: float) -> bool:
+        """Whether a value lies within the bounds; NaN does not."""
+        return (
+            (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+            and value == value
+        )
+
+    def __repr__(self) -> str:
+        if self.least is not None and self.most is not None:
+            return f"a number from {self.least:g} to {self.most:g}"
+        if self.least is not None and self.below is not None:
+            return f"{self.least:g} <= x < {self.below:g}"
+        if self.above is not None and self.below is not None:
+            return f"a number between {self.above:g} and {self.below:g}"
+        return f"{self.least:g} or more" if self.least is not None else "a positive number"
+
+
+Share = Annotated[float, Bounds(least=0, most=1)]
+Part = Annotated[float, Bounds(least=0, below=1)]
+Positive = Annotated[float, Bounds(above=0)]
+NotNegative = Annotated[float, Bounds(least=0)]
+Count = Annotated[int, Bounds(least=1)]
+CountOrNone = Annotated[int, Bounds(least=0)]
+CountOrAuto = Annotated[int, Bounds(least=-1)]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the configuration; the numbers among its fields are checked against their annotated bounds.
+
+    Raises:
+        ValueError: if a number lies outside; the message names the setting and what to give.
+    """
+
+    section: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        section: Any = type(self)
+        for name, bounds in _bounded_fields(section):
+            for value in _numbers(getattr(self, name)):
+                self.check(bounds.hold(value), f"{name} is {getattr(self, name)}; give {bounds}.")
+
+    def check(self, condition: bool, message: str) -> None:
+        """Raise a `ValueError` with the section's name before the message unless the condition holds."""
+        if not condition:
+            raise ValueError(f"{self.section}.{message}")
+
+
+@cache
+def _bounded_fields(section: Any) -> tuple[tuple[str, Bounds], ...]:
+    hints = get_type_hints(section, include_extras=True)
+    return tuple((name, bounds) for name, hint in hints.items() if (bounds := next(_bounds_in(hint), None)))
+
+
+def _bounds_in(hint: Any) -> Iterator[Bounds]:
+    for part in (*getattr(hint, "__metadata__", ()), *get_args(hint)):
+        if isinstance(part, Bounds):
+            yield part
+        elif not isinstance(part, str):
+            yield from _bounds_in(part)
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, tuple):
+        for inner in value:
+            yield from _numbers(inner)
+    elif isinstance(value, int | float):
+        yield value
+
+
+@dataclass(frozen=True)
+class DataConfig(Section):
     """Where the photos are and what is read from them.
 
     Args:
@@ -33,7 +126,9 @@ class DataConfig:
         max_pixels: Photos with more pixels than this are refused by name (decompression bombs).
     """
 
-    root: str = ""
+    section: ClassVar[str] = "data"
+
+    root: str = field(default="", metadata=LOCATION)
     format: Literal["auto", "voc", "coco", "folder", "shapes"] = "auto"
     classes: tuple[str, ...] = ()
     labels: str = ""
@@ -42,32 +137,21 @@ class DataConfig:
     train: str = "train"
     score: str = "train"
     val: str = "val"
-    val_fraction: float = 0.1
+    val_fraction: Part = 0.1
     split_seed: int = 0
     empty_tags: Literal["skip", "negative"] = "skip"
-    max_broken: float = 0.01
-    max_pixels: int = 100_000_000
-
-    def __post_init__(self) -> None:
-        _check(0 <= self.val_fraction < 1, f"data.val_fraction is {self.val_fraction}; give 0 <= x < 1.")
-        _check(0 <= self.max_broken <= 1, f"data.max_broken is {self.max_broken}; give a share from 0 to 1.")
-        _check(self.max_pixels > 0, f"data.max_pixels is {self.max_pixels}; give a positive number of pixels.")
+    max_broken: Share = 0.01
+    max_pixels: Count = 100_000_000
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The network.
+class BackboneConfig(Section):
+    """A plain ViT and its weights; the network of the method and the segmenter each have one.
 
     Args:
-        backbone: Name of a plain ViT of timm, e.g. `deit_small_patch16_224`, `vit_small_patch14_dinov2`.
+        backbone: Name of a plain ViT of timm, e.g. `deit_small_patch16_224`, `vit_small_patch14_dinov2`, or `vit` to
+            build one from the sizes below.
         weights: `timm` (downloaded from the hub), `none` (from scratch), or the path of a .safetensors / .pth file.
-        image_size: Side of a training crop in pixels; a multiple of the backbone's patch.
-        early_size: Side of a training crop in the first `early_epochs`: smaller crops teach the tags several times as
-            fast. 0 = `image_size` from the start.
-        early_epochs: Epochs of small crops.
-        infusion_index: 0-based block whose output class tokens are infused into the next block's input.
-        background: `token` = the method; `cam` = a background channel without a token; `none` = neither.
-        final_norm: Layer-norm the patch tokens before the patch head; `auto` = where the backbone has layer scale.
         drop_path: Stochastic depth rate of the last block (grows linearly from 0).
         embed_dim: Width, for a backbone built from scratch (`backbone: vit`) only.
         depth: Number of blocks, likewise.
@@ -79,29 +163,43 @@ class ModelConfig:
 
     backbone: str = "deit_small_patch16_224"
     weights: str = "timm"
-    image_size: int = 224
-    early_size: int = 0
-    early_epochs: int = 0
-    infusion_index: int = 3
-    background: Literal["none", "cam", "token"] = "token"
-    final_norm: Literal["auto", "on", "off"] = "auto"
-    drop_path: float = 0.1
-    embed_dim: int = 192
-    depth: int = 6
-    num_heads: int = 3
-    patch_size: int = 8
+    drop_path: Part = 0.1
+    embed_dim: Count = 192
+    depth: Count = 6
+    num_heads: Count = 3
+    patch_size: Count = 8
     stem: Literal["patch", "conv"] = "patch"
-
-    def __post_init__(self) -> None:
-        _check(self.image_size > 0, f"model.image_size is {self.image_size}; give a positive number of pixels.")
-        for name in ("early_size", "early_epochs"):
-            _check(getattr(self, name) >= 0, f"model.{name} is {getattr(self, name)}; give 0 or more.")
-        _check(self.infusion_index >= 0, f"model.infusion_index is {self.infusion_index}; blocks count from 0.")
-        _check(0 <= self.drop_path < 1, f"model.drop_path is {self.drop_path}; give 0 <= x < 1.")
 
 
 @dataclass(frozen=True)
-class MethodConfig:
+class ModelConfig(BackboneConfig):
+    """The network of the method: `BackboneConfig` and the following.
+
+    Args:
+        backbone: See `BackboneConfig`.
+        weights: See `BackboneConfig`.
+        drop_path: See `BackboneConfig`.
+        embed_dim: See `BackboneConfig`.
+        depth: See `BackboneConfig`.
+        num_heads: See `BackboneConfig`.
+        patch_size: See `BackboneConfig`.
+        stem: See `BackboneConfig`.
+        image_size: Side of a training crop in pixels; a multiple of the backbone's patch.
+        infusion_index: 0-based block whose output class tokens are infused into the next block's input.
+        background: `token` = the method; `cam` = a background channel without a token; `none` = neither.
+        final_norm: Layer-norm the patch tokens before the patch head; `auto` = where the backbone has layer scale.
+    """
+
+    section: ClassVar[str] = "model"
+
+    image_size: Count = 224
+    infusion_index: CountOrNone = 3
+    background: Literal["none", "cam", "token"] = "token"
+    final_norm: Literal["auto", "on", "off"] = "auto"
+
+
+@dataclass(frozen=True)
+class MethodConfig(Section):
     """The losses of the step (paper section 3; docs/method.md).
 
     Args:
@@ -119,29 +217,28 @@ class MethodConfig:
             several small objects often lose what the tags name; raise the first number there.
     """
 
-    background_weight: float = 0.1
-    intra_weight: float = 1.0
-    cross_weight: float = 1.0
+    section: ClassVar[str] = "method"
+
+    background_weight: NotNegative = 0.1
+    intra_weight: NotNegative = 1.0
+    cross_weight: NotNegative = 1.0
     start_epoch: int = 0
-    bank_size: int = 30
+    bank_size: Count = 30
     gate: Literal["all", "per_class"] = "all"
     detach_patch_maps_in_background: bool = False
-    attention_blocks: int = 6
-    positive_weight: float = 0.0
-    crop_scale: tuple[float, float] = (0.3, 1.2)
+    attention_blocks: Count = 6
+    positive_weight: NotNegative = 0.0
+    crop_scale: tuple[Positive, Positive] = (0.3, 1.2)
 
     def __post_init__(self) -> None:
-        for name in ("background_weight", "intra_weight", "cross_weight", "positive_weight"):
-            _check(getattr(self, name) >= 0, f"method.{name} is {getattr(self, name)}; give 0 or more.")
+        super().__post_init__()
         low, high = self.crop_scale
-        _check(0 < low <= high, f"method.crop_scale is {self.crop_scale}; give 0 < smallest <= largest.")
-        _check(self.bank_size > 0, f"method.bank_size is {self.bank_size}; give 1 or more.")
-        _check(self.attention_blocks > 0, f"method.attention_blocks is {self.attention_blocks}; give 1 or more.")
+        self.check(low <= high, f"crop_scale is {self.crop_scale}; give 0 < smallest <= largest.")
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Optimisation, shared by CTI and the segmenter.
+class TrainConfig(Section):
+    """Optimisation, of CTI in the section `train` and of the segmenter in `segment.train`.
 
     Args:
         epochs: Passes over the training photos; 0 = by their number (`cti.train.optimiser.epochs_by_size`).
@@ -159,45 +256,45 @@ class TrainConfig:
         precision: `auto` = bf16 where the processor is quick at it, else float32.
         recompute: Recompute block activations in the backward pass: half the memory for about a quarter more time.
         seed: Seed of everything drawn at random.
-        workers: Processes that load photos; -1 = one per core.
-        checkpoint_every: Steps between checkpoints within an epoch; 0 = at the end of epochs only.
-        devices: Number of devices (Fabric); `auto` = all.
-        accelerator: Fabric accelerator.
     """
 
-    epochs: int = 60
-    batch_size: int = 64
-    lr: float = 6.25e-5
-    new_lr_factor: float = 1.0
-    weight_decay: float = 0.05
-    warmup_epochs: float = 5
-    warmup_lr: float = 1e-6
-    min_lr: float = 1e-5
+    section: ClassVar[str] = "train"
+
+    epochs: CountOrNone = 60
+    batch_size: Count = 64
+    lr: Positive = 6.25e-5
+    new_lr_factor: Positive = 1.0
+    weight_decay: NotNegative = 0.05
+    warmup_epochs: NotNegative = 5
+    warmup_lr: NotNegative = 1e-6
+    min_lr: NotNegative = 1e-5
     schedule: Literal["cosine", "poly"] = "cosine"
     schedule_per: Literal["step", "epoch"] = "step"
-    clip: float = 0.0
-    accumulate: int = 1
+    clip: NotNegative = 0.0
+    accumulate: Count = 1
     precision: Literal["auto", "32", "bf16", "16", "64"] = "auto"
     recompute: bool = False
     seed: int = 0
-    workers: int = -1
-    checkpoint_every: int = 200
-    devices: int | str = "auto"
-    accelerator: str = "auto"
-
-    def __post_init__(self) -> None:
-        _check(self.epochs >= 0, f"epochs is {self.epochs}; give 1 or more, or 0 for by the number of photos.")
-        for name in ("batch_size", "accumulate"):
-            _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; give 1 or more.")
-        for name in ("lr", "new_lr_factor"):
-            _check(getattr(self, name) > 0, f"{name} is {getattr(self, name)}; give a positive number.")
-        for name in ("weight_decay", "warmup_epochs", "warmup_lr", "min_lr", "clip"):
-            _check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; give 0 or more.")
-        _check(self.workers >= -1, f"workers is {self.workers}; give -1 (one per core) or a count.")
 
 
 @dataclass(frozen=True)
-class SeedsConfig:
+class SegmentTrainConfig(TrainConfig):
+    """Optimisation of the segmenter: `TrainConfig` with other defaults."""
+
+    section: ClassVar[str] = "segment.train"
+
+    epochs: CountOrNone = 30
+    batch_size: Count = 16
+    lr: Positive = 6e-5
+    new_lr_factor: Positive = 10.0
+    warmup_epochs: NotNegative = 1
+    min_lr: NotNegative = 0.0
+    schedule: Literal["cosine", "poly"] = "poly"
+    clip: NotNegative = 1.0
+
+
+@dataclass(frozen=True)
+class SeedsConfig(Section):
     """How class activation maps are extracted.
 
     Args:
@@ -207,150 +304,31 @@ class SeedsConfig:
         blocks: The last so many blocks of attention to use; 0 = all of them (the method).
         kinds: Kinds of maps to keep, so that they can be scored side by side; the first one is the seed that later
             stages use: refined (the method), fused, patch (patch maps) or attention (class-to-patch).
-        batch_size: Photos of one size per forward pass.
         precision: `auto` = bf16 where the processor is quick at it, else float32; maps are computed in float32 anyway.
         lists: Lists of photos to extract seeds for.
         predicted_tags: Lists for which seeds are also made from predicted instead of given tags, for comparison with
             a segmenter, which sees no tags.
     """
 
-    scales: tuple[float, ...] = (1.0,)
-    long_side: int = 0
+    section: ClassVar[str] = "seeds"
+
+    scales: tuple[Positive, ...] = (1.0,)
+    long_side: CountOrNone = 0
     flip: bool = True
-    blocks: int = 0
+    blocks: CountOrNone = 0
     kinds: tuple[Literal["refined", "fused", "patch", "attention"], ...] = ("refined", "fused", "patch")
-    batch_size: int = 8
     precision: Literal["auto", "32", "bf16"] = "auto"
-    lists: tuple[Literal["train", "score", "val"], ...] = ("train", "score", "val")
-    predicted_tags: tuple[Literal["train", "score", "val"], ...] = ()
+    lists: tuple[ListName, ...] = ("train", "score", "val")
+    predicted_tags: tuple[ListName, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(
-            bool(self.scales) and min(self.scales) > 0,
-            f"seeds.scales is {self.scales}; give positive numbers.",
-        )
-        _check(
-            self.long_side >= 0,
-            f"seeds.long_side is {self.long_side}; give 0 (own size) or a side in pixels.",
-        )
-        _check(self.blocks >= 0, f"seeds.blocks is {self.blocks}; give 0 (all) or a number of blocks.")
+        super().__post_init__()
+        self.check(bool(self.scales), "scales is empty; give positive numbers.")
+        self.check(bool(self.kinds), "kinds is empty; give refined, fused, patch or attention.")
 
 
 @dataclass(frozen=True)
-class ScoreConfig:
-    """How seeds are scored.
-
-    Args:
-        threshold: Fixed background score, chosen without looking at masks.
-        bootstrap: Resamples for confidence intervals; 0 = none.
-    """
-
-    threshold: float = 0.25
-    bootstrap: int = 0
-
-    def __post_init__(self) -> None:
-        _check(0 <= self.threshold <= 1, f"score.threshold is {self.threshold}; give a number from 0 to 1.")
-
-
-@dataclass(frozen=True)
-class SegmentConfig:
-    """The segmentation network: what it is, what it learns from and how it predicts.
-
-    Args:
-        network: `vit-upsample` (plain ViT and a small up-sampling decoder), `vit-linear` (plain ViT and one linear
-            layer) or `smp:ARCHITECTURE:ENCODER` of segmentation-models-pytorch, e.g. `smp:DeepLabV3Plus:resnet101`.
-        backbone: Name of a plain ViT of timm, or `vit` to build one from the four sizes below; not used by `smp:`.
-        weights: `timm` (downloaded from the hub), `none` (from scratch), or the path of a .safetensors / .pth file. For
-            `smp:` also a name of that encoder's weights; `timm` then means `imagenet`. `run` = the ViT of the run's
-            trained CTI network, whatever `backbone` says: it knows the classes already.
-        masks: Folder of masks to learn from, `<photo id>.png`; empty: the run's pseudo-masks; `real`: the data set's
-            own, for the fully supervised upper bound.
-        crop_size: Side of a training crop in pixels.
-        long_side: Photos are resized to this longest side first, in training and prediction; 0 = own size.
-        scale_range: Training photos are scaled by a factor drawn (log-uniformly) from this range.
-        jitter: Strength of the change of brightness, contrast and saturation in training; hue changes by a fifth of it.
-        balance: Class weights of the loss: none, 1/sqrt(frequency) or median frequency / frequency.
-        frozen_blocks: The first so many blocks of the ViT (and its patch embedding) keep their weights. They
-            then need no backward pass: freezing half of the blocks makes a training step about a third cheaper, and
-            is worth trying when photos are few. 0 trains everything.
-        drop_path: Stochastic depth rate of the ViT's last block (grows linearly from 0).
-        embed_dim: Width, for `backbone: vit` only.
-        depth: Number of blocks, likewise.
-        num_heads: Attention heads, likewise.
-        patch_size: Patch side in pixels, likewise.
-        stem: Patch embedding, likewise.
-        scales: Sizes at prediction, relative to `long_side` (or the photo's own); probabilities are averaged.
-        flip: Average with the prediction of the mirrored photo.
-        window: Larger photos are predicted window by window of this side in pixels; 0 = always whole.
-        stride: Distance between windows in pixels; 0 = two thirds of the window.
-        crf: Dense CRF on the predicted probabilities, by the settings of this name.
-        variants: Ways to predict, each scored on its own, the first one being the result: `single` = one scale,
-            `multi-scale` = `multi_scales`, `+crf` = the same and dense CRF (`crf`).
-        multi_scales: Scales of the `multi-scale` variants.
-        lists: Lists of photos to predict.
-    """
-
-    network: str = "vit-upsample"
-    backbone: str = "deit_small_patch16_224"
-    weights: str = "timm"
-    masks: str = ""
-    crop_size: int = 224
-    long_side: int = 0
-    scale_range: tuple[float, float] = (0.5, 2.0)
-    jitter: float = 0.4
-    balance: Literal["none", "inverse_sqrt", "median"] = "none"
-    frozen_blocks: int = 0
-    drop_path: float = 0.1
-    embed_dim: int = 192
-    depth: int = 6
-    num_heads: int = 3
-    patch_size: int = 8
-    stem: Literal["patch", "conv"] = "patch"
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = True
-    window: int = 512
-    stride: int = 0
-    crf: Literal["none", "psa", "irn"] = "none"
-    variants: tuple[Literal["single", "multi-scale", "single+crf", "multi-scale+crf"], ...] = ("single",)
-    multi_scales: tuple[float, ...] = (0.75, 1.0, 1.25)
-    lists: tuple[Literal["train", "score", "val"], ...] = ("score", "val")
-
-    def __post_init__(self) -> None:
-        smp = self.network.startswith("smp:") and self.network.count(":") == 2
-        _check(
-            self.network in ("vit-upsample", "vit-linear") or smp,
-            f"segment.network is '{self.network}'; give vit-upsample, vit-linear or smp:ARCHITECTURE:ENCODER.",
-        )
-        _check(
-            not (smp and self.weights == "run"),
-            "segment.weights is 'run', which an smp: network cannot take; give other weights.",
-        )
-        low, high = self.scale_range
-        _check(0 < low <= high, f"segment.scale_range is {self.scale_range}; give 0 < smallest <= largest.")
-        _check(0 <= self.jitter < 1, f"segment.jitter is {self.jitter}; give 0 <= x < 1.")
-        _check(0 <= self.drop_path < 1, f"segment.drop_path is {self.drop_path}; give 0 <= x < 1.")
-        for name in ("crop_size", "embed_dim", "depth", "num_heads", "patch_size"):
-            _check(getattr(self, name) > 0, f"segment.{name} is {getattr(self, name)}; give 1 or more.")
-        for name in ("long_side", "frozen_blocks", "window", "stride"):
-            _check(getattr(self, name) >= 0, f"segment.{name} is {getattr(self, name)}; give 0 or more.")
-        _check(
-            bool(self.scales) and min(self.scales) > 0,
-            f"segment.scales is {self.scales}; give positive numbers.",
-        )
-        _check(
-            self.window == 0 or self.stride <= self.window,
-            f"segment.stride is {self.stride} with windows of {self.window} pixels; a larger stride leaves gaps.",
-        )
-
-
-def _segment_training() -> TrainConfig:
-    return TrainConfig(
-        epochs=30, batch_size=16, lr=6e-5, new_lr_factor=10.0, warmup_epochs=1, min_lr=0.0, schedule="poly", clip=1.0
-    )
-
-
-@dataclass(frozen=True)
-class PamrConfig:
+class PamrConfig(Section):
     """Pixel-adaptive mask refinement (Araslanov & Roth 2020).
 
     Args:
@@ -360,23 +338,20 @@ class PamrConfig:
         downscale: Work at 1/downscale of the photo's size: quicker, wider, and less exact at edges.
     """
 
-    iterations: int = 10
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24)
-    std_scale: float = 0.1
-    downscale: int = 2
+    section: ClassVar[str] = "masks.pamr"
+
+    iterations: CountOrNone = 10
+    dilations: tuple[Count, ...] = (1, 2, 4, 8, 12, 24)
+    std_scale: Positive = 0.1
+    downscale: Count = 2
 
     def __post_init__(self) -> None:
-        _check(self.iterations >= 0, f"refine.pamr.iterations is {self.iterations}; give 0 or more.")
-        _check(
-            bool(self.dilations) and min(self.dilations) >= 1,
-            f"refine.pamr.dilations is {self.dilations}; give distances of 1 or more.",
-        )
-        _check(self.std_scale > 0, f"refine.pamr.std_scale is {self.std_scale}; give a positive number.")
-        _check(self.downscale >= 1, f"refine.pamr.downscale is {self.downscale}; give 1 or more.")
+        super().__post_init__()
+        self.check(bool(self.dilations), "dilations is empty; give distances of 1 or more.")
 
 
 @dataclass(frozen=True)
-class CrfConfig:
+class CrfConfig(Section):
     """Dense CRF; every number left at None is the preset's.
 
     Args:
@@ -390,36 +365,23 @@ class CrfConfig:
         bilateral_srgb: Reach of the appearance kernel in grey levels.
         bilateral_compat: Weight of the appearance kernel; 0 switches it off.
         iterations: Mean-field iterations.
-        workers: Processes; -1 = one per core, 0 = none besides the calling one.
     """
+
+    section: ClassVar[str] = "masks.crf"
 
     preset: Literal["psa", "irn"] = "psa"
     unary: Literal["probabilities", "labels"] | None = None
-    label_confidence: float | None = None
-    gaussian_sxy: float | None = None
-    gaussian_compat: float | None = None
-    bilateral_sxy: float | None = None
-    bilateral_srgb: float | None = None
-    bilateral_compat: float | None = None
-    iterations: int | None = None
-    workers: int = -1
-
-    def __post_init__(self) -> None:
-        for name in ("gaussian_sxy", "bilateral_sxy", "bilateral_srgb"):
-            value = getattr(self, name)
-            _check(value is None or value > 0, f"refine.crf.{name} is {value}; give a positive number.")
-        for name in ("gaussian_compat", "bilateral_compat", "iterations"):
-            value = getattr(self, name)
-            _check(value is None or value >= 0, f"refine.crf.{name} is {value}; give 0 or more.")
-        _check(
-            self.label_confidence is None or 0 < self.label_confidence < 1,
-            f"refine.crf.label_confidence is {self.label_confidence}; give a number between 0 and 1.",
-        )
-        _check(self.workers >= -1, f"refine.crf.workers is {self.workers}; give -1 (one per core) or a count.")
+    label_confidence: Annotated[float, Bounds(above=0, below=1)] | None = None
+    gaussian_sxy: Positive | None = None
+    gaussian_compat: NotNegative | None = None
+    bilateral_sxy: Positive | None = None
+    bilateral_srgb: Positive | None = None
+    bilateral_compat: NotNegative | None = None
+    iterations: CountOrNone | None = None
 
 
 @dataclass(frozen=True)
-class AffinityConfig:
+class AffinityConfig(Section):
     """Learned affinity and random walk (PSA, Ahn & Kwak 2018; IRNet, Ahn, Cho & Kwak 2019).
 
     Args:
@@ -428,13 +390,10 @@ class AffinityConfig:
         stride: Side in pixels of the grid on which affinity is learned and the scores walk; a power of two.
         radius: Pairs closer than this many grid steps are learned and walked.
         channels: Width of the head.
-        confident: `thresholds` = foreground above `foreground`, background below `background`, the rest unsure;
-            `scores` = threshold-free: whichever of foreground and background score leads by `margin`.
         clean: Step that the scores go through before confident pixels are read off: without it, pixels just beyond an
             edge count as confident too and the head learns not to see the edge. `crf` is IRNet's, `pamr` is quicker.
         foreground: Confident foreground from this best foreground score.
-        background: Confident background below this best foreground score.
-        margin: Lead that makes a pixel confident in the threshold-free variant.
+        background: Confident background below this best foreground score; the rest is ignored.
         epochs: Passes over the photos.
         batch_size: Photos per update.
         lr: Peak learning rate, falling linearly to 0.
@@ -442,69 +401,52 @@ class AffinityConfig:
         seed: Seed of initialisation and order.
         beta: Power of the affinities in the walk; higher stops it earlier at edges.
         walk_steps: Steps of the walk (IRNet: 2^8).
-        rescale: What the walk levels out is restored: not at all (`none`), so that the best class of the photo has
-            the maximum it came with (`photo`, IRNet), or so that every class has (`class`).
     """
+
+    section: ClassVar[str] = "masks.affinity"
 
     head: Literal["boundary", "pairwise"] = "boundary"
-    stride: int = 4
-    radius: int = 5
-    channels: int = 32
-    confident: Literal["thresholds", "scores"] = "thresholds"
+    stride: Annotated[int, Bounds(least=2)] = 4
+    radius: Annotated[int, Bounds(least=2)] = 5
+    channels: Count = 32
     clean: Literal["none", "pamr", "crf"] = "pamr"
-    foreground: float = 0.40
-    background: float = 0.26
-    margin: float = 0.1
-    epochs: int = 3
-    batch_size: int = 8
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
+    foreground: Share = 0.40
+    background: Share = 0.26
+    epochs: Count = 3
+    batch_size: Count = 8
+    lr: Positive = 1e-3
+    weight_decay: NotNegative = 1e-4
     seed: int = 0
-    beta: float = 10.0
-    walk_steps: int = 256
-    rescale: Literal["none", "photo", "class"] = "none"
+    beta: Positive = 10.0
+    walk_steps: CountOrNone = 256
 
     def __post_init__(self) -> None:
-        _check(
-            self.stride >= 2 and self.stride & (self.stride - 1) == 0,
-            f"refine.affinity.stride is {self.stride}; give 2, 4, 8 or 16 pixels.",
-        )
-        _check(self.radius >= 2, f"refine.affinity.radius is {self.radius}; give 2 or more.")
-        _check(
-            0 <= self.background <= self.foreground <= 1,
-            f"refine.affinity.background is {self.background} and foreground {self.foreground}; "
+        super().__post_init__()
+        self.check(self.stride & (self.stride - 1) == 0, f"stride is {self.stride}; give 2, 4, 8 or 16 pixels.")
+        self.check(
+            self.background <= self.foreground,
+            f"background is {self.background} and foreground {self.foreground}; "
             "give 0 <= background <= foreground <= 1.",
         )
-        _check(self.margin >= 0, f"refine.affinity.margin is {self.margin}; give 0 or more.")
-        for name in ("epochs", "batch_size", "channels"):
-            value = getattr(self, name)
-            _check(value >= 1, f"refine.affinity.{name} is {value}; give 1 or more.")
-        for name in ("lr", "beta"):
-            value = getattr(self, name)
-            _check(value > 0, f"refine.affinity.{name} is {value}; give a positive number.")
-        for name in ("weight_decay", "walk_steps"):
-            value = getattr(self, name)
-            _check(value >= 0, f"refine.affinity.{name} is {value}; give 0 or more.")
 
 
 @dataclass(frozen=True)
-class SettleConfig:
-    """Which of a photo's classes a pixel is, settled by another kind of map.
+class OverlapConfig(Section):
+    """Which of a photo's classes a pixel is, decided by another kind of map.
 
     Args:
-        kind: Kind of map in the seed files that settles (`seeds.kinds`).
-        power: How decidedly: 0 = not at all; the higher, the more the best class takes all.
+        kind: Kind of map in the seed files that decides (`seeds.kinds`).
+        power: How sharply: 0 = not at all; the higher, the more the best class takes all.
     """
 
-    kind: str = "patch"
-    power: float = 4.0
+    section: ClassVar[str] = "masks.resolve_overlap"
 
-    def __post_init__(self) -> None:
-        _check(self.power >= 0, f"refine.settle.power is {self.power}; give 0 or more.")
+    kind: str = "patch"
+    power: NotNegative = 4.0
 
 
 @dataclass(frozen=True)
-class RefineConfig:
+class MasksConfig(Section):
     """From seeds to pseudo-masks.
 
     Args:
@@ -514,40 +456,165 @@ class RefineConfig:
             channel's own map, without a threshold.
         threshold: Constant background score, chosen without looking at masks.
         alpha: Exponent of the `power` background score; higher means more foreground.
-        foreground: A pixel is sure of its class when that leads with at least this score ...
-        background: ... and sure of the background when that leads and no class reaches this; else it is 255.
-        decide_all: Give every pixel its leading class instead, none is 255.
-        preview: Number of photos of which overlays are written.
-        allow_missing: Go on without the photos that have no seed.
-        settle: Numbers of the `settle` step.
+        foreground: A pixel is confident of its class when that leads with at least this score ...
+        background: ... and confident background when that leads and no class reaches this; else it is ignored (255).
+        argmax: Give every pixel its leading class instead; none is ignored.
+        resolve_overlap: Numbers of the `resolve_overlap` step.
         pamr: Numbers of the `pamr` step.
         crf: Numbers of the `crf` step.
         affinity: Numbers of the `affinity` step.
     """
 
-    steps: tuple[Literal["settle", "pamr", "affinity", "crf"], ...] = ("pamr",)
+    section: ClassVar[str] = "masks"
+
+    steps: tuple[Literal["resolve_overlap", "pamr", "affinity", "crf"], ...] = ("pamr",)
     kind: str = ""
     background_score: Literal["constant", "power", "cam"] = "constant"
-    threshold: float = 0.25
-    alpha: float = 4.0
-    foreground: float = 0.40
-    background: float = 0.26
-    decide_all: bool = False
-    preview: int = 0
-    allow_missing: bool = False
-    settle: SettleConfig = field(default_factory=SettleConfig)
+    threshold: Share = 0.25
+    alpha: Positive = 4.0
+    foreground: Share = 0.40
+    background: Share = 0.26
+    argmax: bool = False
+    resolve_overlap: OverlapConfig = field(default_factory=OverlapConfig)
     pamr: PamrConfig = field(default_factory=PamrConfig)
     crf: CrfConfig = field(default_factory=CrfConfig)
     affinity: AffinityConfig = field(default_factory=AffinityConfig)
 
     def __post_init__(self) -> None:
-        _check(0 <= self.threshold <= 1, f"refine.threshold is {self.threshold}; give a number from 0 to 1.")
-        _check(self.alpha > 0, f"refine.alpha is {self.alpha}; give a positive number.")
-        _check(
-            0 <= self.background <= 1 and 0 <= self.foreground <= 1,
-            f"refine.background is {self.background} and foreground {self.foreground}; give numbers from 0 to 1.",
+        super().__post_init__()
+        self.check(self.steps.count("affinity") <= 1, "steps names affinity twice; one affinity step is enough.")
+
+
+@dataclass(frozen=True)
+class SegmentConfig(BackboneConfig):
+    """The segmentation network: what it is and what it learns from.
+
+    Args:
+        backbone: See `BackboneConfig`; not used by `smp:`.
+        weights: See `BackboneConfig`. For `smp:` also a name of that encoder's weights; `timm` then means `imagenet`.
+            `run` = the ViT of the run's trained CTI network, whatever `backbone` says: it knows the classes already.
+        drop_path: See `BackboneConfig`.
+        embed_dim: See `BackboneConfig`.
+        depth: See `BackboneConfig`.
+        num_heads: See `BackboneConfig`.
+        patch_size: See `BackboneConfig`.
+        stem: See `BackboneConfig`.
+        network: `vit-upsample` (plain ViT and a small up-sampling decoder), `vit-linear` (plain ViT and one linear
+            layer) or `smp:ARCHITECTURE:ENCODER` of segmentation-models-pytorch, e.g. `smp:DeepLabV3Plus:resnet101`.
+        masks: Folder of masks to learn from, `<photo id>.png`; empty: the run's pseudo-masks; `real`: the data set's
+            own, for the fully supervised upper bound.
+        crop_size: Side of a training crop in pixels.
+        long_side: Photos are resized to this longest side first, in training and prediction; 0 = own size.
+        scale_range: Training photos are scaled by a factor drawn (log-uniformly) from this range.
+        jitter: Strength of the change of brightness, contrast and saturation in training; hue changes by a fifth of it.
+        frozen_blocks: The first so many blocks of the ViT (and its patch embedding) keep their weights. They
+            then need no backward pass: freezing half of the blocks makes a training step about a third cheaper, and
+            is worth trying when photos are few. 0 trains everything.
+        train: Optimisation of the segmentation network.
+    """
+
+    section: ClassVar[str] = "segment"
+
+    network: str = "vit-upsample"
+    masks: str = ""
+    crop_size: Count = 224
+    long_side: CountOrNone = 0
+    scale_range: tuple[Positive, Positive] = (0.5, 2.0)
+    jitter: Part = 0.4
+    frozen_blocks: CountOrNone = 0
+    train: SegmentTrainConfig = field(default_factory=SegmentTrainConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        smp = self.network.startswith("smp:") and self.network.count(":") == 2
+        self.check(
+            self.network in ("vit-upsample", "vit-linear") or smp,
+            f"network is '{self.network}'; give vit-upsample, vit-linear or smp:ARCHITECTURE:ENCODER.",
         )
-        _check(self.preview >= 0, f"refine.preview is {self.preview}; give 0 or more.")
+        self.check(
+            not (smp and self.weights == "run"),
+            "weights is 'run', which an smp: network cannot take; give other weights.",
+        )
+        low, high = self.scale_range
+        self.check(low <= high, f"scale_range is {self.scale_range}; give 0 < smallest <= largest.")
+
+
+@dataclass(frozen=True)
+class PredictConfig(Section):
+    """How the segmenter predicts.
+
+    Args:
+        variants: Ways to predict, each scored on its own, the first one being the result: `single` = one scale,
+            `multi-scale` = `multi_scales`, `+crf` = the same and dense CRF (`crf`).
+        multi_scales: Scales of the `multi-scale` variants, relative to `segment.long_side` (or the photo's own);
+            probabilities are averaged.
+        flip: Average with the prediction of the mirrored photo.
+        window: Larger photos are predicted window by window of this side in pixels; 0 = always whole.
+        stride: Distance between windows in pixels; 0 = two thirds of the window.
+        crf: Preset of the dense CRF of the `+crf` variants.
+        lists: Lists of photos to predict.
+    """
+
+    section: ClassVar[str] = "predict"
+
+    variants: tuple[Literal["single", "multi-scale", "single+crf", "multi-scale+crf"], ...] = ("single",)
+    multi_scales: tuple[Positive, ...] = (0.75, 1.0, 1.25)
+    flip: bool = True
+    window: CountOrNone = 512
+    stride: CountOrNone = 0
+    crf: Literal["psa", "irn"] = "psa"
+    lists: tuple[ListName, ...] = ("score", "val")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(bool(self.variants), "variants is empty; give at least `single`.")
+        self.check(bool(self.multi_scales), "multi_scales is empty; give positive numbers.")
+        self.check(
+            self.window == 0 or self.stride <= self.window,
+            f"stride is {self.stride} with windows of {self.window} pixels; a larger stride leaves gaps.",
+        )
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Section):
+    """How seeds are scored.
+
+    Args:
+        threshold: Fixed background score, chosen without looking at masks.
+        bootstrap: Resamples for confidence intervals; 0 = none.
+    """
+
+    section: ClassVar[str] = "evaluate"
+
+    threshold: Share = 0.25
+    bootstrap: CountOrNone = 0
+
+
+@dataclass(frozen=True)
+class RuntimeConfig(Section):
+    """What changes how long something takes and what is shown of it, but no result.
+
+    Args:
+        workers: Processes that load photos; -1 = as many as pay on this machine.
+        devices: Number of devices to train on; `auto` = all.
+        accelerator: Kind of device, in the words of Lightning Fabric.
+        batch_size: Photos of one size per forward pass where nothing is trained.
+        checkpoint_every: Steps between checkpoints within an epoch; 0 = at the end of epochs only.
+        preview: Number of photos of which overlays are written in the stage `masks`.
+        allow_missing: Go on without the photos that have no seed or no mask.
+        overwrite: Make stages again whose settings have changed, instead of refusing.
+    """
+
+    section: ClassVar[str] = "runtime"
+
+    workers: CountOrAuto = -1
+    devices: int | str = "auto"
+    accelerator: str = "auto"
+    batch_size: Count = 8
+    checkpoint_every: CountOrNone = 200
+    preview: CountOrNone = 0
+    allow_missing: bool = False
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -562,34 +629,30 @@ class Config:
         method: The losses.
         train: Optimisation.
         seeds: Extraction of class activation maps.
-        score: Scoring of seeds.
-        refine: From seeds to pseudo-masks.
-        segment: The segmentation network and its predictions.
-        segment_train: Optimisation of the segmentation network.
+        masks: From seeds to pseudo-masks.
+        segment: The segmentation network and its optimisation.
+        predict: How the segmentation network predicts.
+        evaluate: Scoring.
+        runtime: Processes, devices and what is shown; changes no result.
     """
 
     out: str = "runs/default"
-    stages: tuple[Literal["train", "seeds", "masks", "segmenter", "scores", "report"], ...] = (
-        "train",
-        "seeds",
-        "masks",
-        "segmenter",
-        "scores",
-        "report",
-    )
+    stages: tuple[StageName, ...] = ("train", "seeds", "masks", "segment", "evaluate", "report")
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     seeds: SeedsConfig = field(default_factory=SeedsConfig)
-    score: ScoreConfig = field(default_factory=ScoreConfig)
-    refine: RefineConfig = field(default_factory=RefineConfig)
+    masks: MasksConfig = field(default_factory=MasksConfig)
     segment: SegmentConfig = field(default_factory=SegmentConfig)
-    segment_train: TrainConfig = field(default_factory=_segment_training)
+    predict: PredictConfig = field(default_factory=PredictConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        settles = self.refine.settle.kind
-        _check(
-            "settle" not in self.refine.steps or settles in self.seeds.kinds,
-            f"refine.settle.kind is '{settles}', but seeds.kinds are [{', '.join(self.seeds.kinds)}]; add it to them.",
-        )
+        kind = self.masks.resolve_overlap.kind
+        if "resolve_overlap" in self.masks.steps and kind not in self.seeds.kinds:
+            raise ValueError(
+                f"masks.resolve_overlap.kind is '{kind}', but seeds.kinds are [{', '.join(self.seeds.kinds)}]; "
+                "add it to them."
+            )

@@ -26,6 +26,8 @@ class _RecipeOrFile(ActionConfigFile):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         super().__call__(parser, namespace, str(find_config(str(values))), option_string)  # type: ignore[no-untyped-call]
+        if Path(str(values)).is_dir():
+            namespace["out"] = str(values)  # a run is where it lies, wherever it was made
 
 
 def recipes() -> dict[str, Path]:
@@ -122,7 +124,7 @@ def _sentence(message: str) -> str:
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, _names(Config()), n=1, cutoff=0.75)
     meant = f"did you mean {near[0]}? " if near else ""
-    return f"There is no setting '{name}'; {meant}`cti run --help` lists them all."
+    return f"There is no setting '{name}'; {meant}`cti run --help-all` lists them all."
 
 
 def _names(settings: Any, prefix: str = "") -> list[str]:

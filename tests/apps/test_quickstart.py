@@ -28,11 +28,11 @@ def test_quickstart_sums_up_every_stage(
     assert recipe == "shapes"
     assert overrides[overrides.index("--train.seed") + 1] == "3"
     assert overrides[overrides.index("--out") + 1] == str(tmp_path / "run")
-    scores = json.loads((tmp_path / "run" / "scores" / "manifest.json").read_text())["result"]["lists"]
+    scores = json.loads((tmp_path / "run" / "evaluate" / "manifest.json").read_text())["result"]["lists"]
     assert found["seed_miou"] == scores["val"]["seeds"]["refined"]["fixed"]["miou"]
-    assert found["floor_miou"] == max(scores["val"]["seeds"]["refined"]["floors"].values())
+    assert found["baseline_miou"] == max(scores["val"]["seeds"]["refined"]["baselines"].values())
     assert found["mask_miou"] == scores["score"]["masks"]["unsure_as_background"]["miou"]
-    assert found["segmentation_miou"] == scores["val"]["segmentation"]["single"]["unsure_as_background"]["miou"]
+    assert found["segmentation_miou"] == scores["val"]["segment"]["single"]["unsure_as_background"]["miou"]
     assert found["seconds"] > 0
     assert Path(found["picture"]).is_file()
     assert "minutes" in err  # the predicted time, before anything starts

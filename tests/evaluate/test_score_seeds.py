@@ -121,7 +121,7 @@ def test_json_holds_fractions_and_the_table_percent():
     assert result["fixed"]["classes_in_mean"] == ["background", *CLASSES]
     assert result["threshold_free"]["threshold"] is None
     assert len(result["curve"]["miou"]) == 101
-    assert set(result["floors"]) == {"all background", "first tag everywhere", "first tag in a centred box"}
+    assert set(result["baselines"]) == {"all background", "first tag everywhere", "first tag in a centred box"}
     console = Console(width=140, record=True, file=io.StringIO())
     console.print(seed_tables([scores]))
     text = console.export_text()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cti.config import AffinityConfig, CrfConfig, RefineConfig
+from cti.config import AffinityConfig, CrfConfig, MasksConfig
 from cti.masks.affinity_labels import (
     confident_labels,
     confident_labels_crf,
@@ -19,17 +19,9 @@ from cti.masks.affinity_labels import (
 SCORES = np.array([[0.30, 0.30, 0.30, 0.30], [0.10, 0.30, 0.45, 0.20], [0.05, 0.20, 0.40, 0.90]], dtype=np.float32)
 
 
-def test_thresholds_leave_the_middle_unsure():
+def test_thresholds_ignore_the_middle():
     labels = confident_labels(SCORES[:, None], AffinityConfig(foreground=0.4, background=0.26))
     assert labels.tolist() == [[0, 255, 1, 2]]
-
-
-def test_threshold_free_follows_the_lead_over_the_background():
-    labels = confident_labels(SCORES[:, None], AffinityConfig(confident="scores", margin=0.12))
-    assert labels.tolist() == [[0, 255, 1, 2]]
-    assert confident_labels(SCORES[:, None], AffinityConfig(confident="scores", margin=0.18)).tolist() == [
-        [0, 255, 255, 2]
-    ]
 
 
 def test_without_classes_all_is_background():
@@ -92,9 +84,6 @@ def test_crf_labels_without_pairs_are_the_thresholds():
     image = np.zeros((1, 4, 3), dtype=np.uint8)
     alone = CrfConfig(gaussian_compat=0, bilateral_compat=0)
     scores = SCORES[:, None] + np.float32(1e-3)  # ties
-    for numbers in (
-        AffinityConfig(foreground=0.4, background=0.26),
-        AffinityConfig(confident="scores", margin=0.12),
-    ):
-        config = RefineConfig(crf=alone, affinity=numbers)
-        np.testing.assert_array_equal(confident_labels_crf(image, scores, config), confident_labels(scores, numbers))
+    numbers = AffinityConfig(foreground=0.4, background=0.26)
+    config = MasksConfig(crf=alone, affinity=numbers)
+    np.testing.assert_array_equal(confident_labels_crf(image, scores, config), confident_labels(scores, numbers))

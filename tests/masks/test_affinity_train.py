@@ -5,19 +5,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cti.config import AffinityConfig, PamrConfig, RefineConfig
+from cti.config import AffinityConfig, MasksConfig, PamrConfig
 from cti.data.seed_file import read_seed
 from cti.masks.affinity_labels import confident_labels, pair_labels, to_grid
 from cti.masks.affinity_net import AffinityNet, affinity_loss
 from cti.masks.affinity_train import AffinityStep, Sample, load_affinity, save_affinity, train_affinity
 from cti.masks.features import FeatureCache
 from cti.masks.pamr import pamr_step
-from cti.masks.pseudo_mask import decide
+from cti.masks.pseudo_mask import argmax_mask
 from cti.masks.scores import start_scores
 from cti.masks.steps import read_rgb
 
 CONFIG = AffinityConfig(stride=2, channels=8, epochs=10, batch_size=2, lr=2e-2, walk_steps=32, radius=3)
-START = RefineConfig(threshold=0.4)
+START = MasksConfig(threshold=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_a_part_of_a_thing_walks_to_its_boundary(drawn, features):
     net.forward = lambda image, features: edge
     scores = np.stack([np.full(disc.shape, 0.25), disc & (np.arange(96) < 30)]).astype(np.float32)
     refined = AffinityStep(net, features)(read_rgb(photo.image), scores)
-    before, after = (decide(maps, (0,)) == 1 for maps in (scores, refined))
+    before, after = (argmax_mask(maps, (0,)) == 1 for maps in (scores, refined))
     assert (before & disc).sum() < 0.6 * disc.sum()
     assert (after & disc).sum() > 0.97 * disc.sum()
     assert (after & ~disc).sum() < 0.1 * disc.sum()
@@ -61,25 +61,11 @@ def test_walk_improves_blurred_seeds(trained, drawn, features, iou):
         np.testing.assert_allclose(refined[0], scores[0], rtol=1e-4)  # a constant background stays as it is
         assert 0 <= refined.min() <= refined.max() <= 1 + 1e-5
         truth = drawn.truths[photo.id]
-        gains.append(iou(decide(refined, seed.class_indices), truth) - iou(decide(scores, seed.class_indices), truth))
+        gains.append(
+            iou(argmax_mask(refined, seed.class_indices), truth) - iou(argmax_mask(scores, seed.class_indices), truth)
+        )
     assert min(gains) > 0
     assert np.mean(gains) > 0.02
-
-
-def test_rescaling_restores_the_maximum(trained, drawn, features):
-    net = trained[1]["boundary"]
-    photo = drawn.photos[0]
-    scores = start_scores(read_seed(drawn.seeds / f"{photo.id}.npz"), START)
-    scores[2] *= 0.5
-    peaks = {}
-    for rescale in ("none", "photo", "class"):
-        other = AffinityNet(3, dataclasses.replace(CONFIG, rescale=rescale))
-        other.load_state_dict(net.state_dict())
-        peaks[rescale] = AffinityStep(other.eval(), features)(read_rgb(photo.image), scores)[1:].max(axis=(1, 2))
-    # up to the interpolation between grid points
-    np.testing.assert_allclose(peaks["class"], scores[1:].max(axis=(1, 2)), rtol=0.05)
-    np.testing.assert_allclose(peaks["photo"].max(), scores[1:].max(), rtol=0.05)
-    np.testing.assert_allclose(peaks["photo"] / peaks["photo"].max(), peaks["none"] / peaks["none"].max(), rtol=1e-4)
 
 
 def test_learning_lowers_the_loss(trained, features):

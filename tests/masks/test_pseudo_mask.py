@@ -1,8 +1,8 @@
 import numpy as np
 from PIL import Image
 
-from cti.config import RefineConfig
-from cti.masks.pseudo_mask import decide, overlay, pseudo_mask, save_preview
+from cti.config import MasksConfig
+from cti.masks.pseudo_mask import argmax_mask, overlay, pseudo_mask, save_preview
 
 #                  background clear, unsure, class 4 clear, class 1 clear, leads but weakly, tie
 SCORES = np.array(
@@ -11,18 +11,18 @@ SCORES = np.array(
 
 
 def test_every_pixel_decided():
-    assert decide(SCORES, (4, 1)).tolist() == [[0, 0, 5, 2, 5, 0]]
-    config = RefineConfig(decide_all=True)
-    np.testing.assert_array_equal(pseudo_mask(SCORES, (4, 1), config), decide(SCORES, (4, 1)))
+    assert argmax_mask(SCORES, (4, 1)).tolist() == [[0, 0, 5, 2, 5, 0]]
+    config = MasksConfig(argmax=True)
+    np.testing.assert_array_equal(pseudo_mask(SCORES, (4, 1), config), argmax_mask(SCORES, (4, 1)))
 
 
 def test_unsure_pixels_are_255():
-    config = RefineConfig(foreground=0.4, background=0.26)
+    config = MasksConfig(foreground=0.4, background=0.26)
     assert pseudo_mask(SCORES, (4, 1), config).tolist() == [[0, 255, 5, 2, 255, 255]]
 
 
 def test_without_classes_all_is_sure_background():
-    assert pseudo_mask(np.ones((1, 2, 2), np.float32), (), RefineConfig()).tolist() == [[0, 0], [0, 0]]
+    assert pseudo_mask(np.ones((1, 2, 2), np.float32), (), MasksConfig()).tolist() == [[0, 0], [0, 0]]
 
 
 def test_preview_shows_photo_and_overlays(tmp_path):

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cti.config import RefineConfig, SettleConfig
+from cti.config import MasksConfig, OverlapConfig
 from cti.data.seed_file import read_seed, write_seed
-from cti.masks.pseudo_mask import decide
-from cti.masks.resolve_overlap import settle_step
+from cti.masks.pseudo_mask import argmax_mask
+from cti.masks.resolve_overlap import resolve_overlap
 from cti.masks.seed_folder import SeedFolder
 from cti.masks.steps import build_steps, refine_photos
 
@@ -24,7 +24,7 @@ def drawn_scores(seed: int, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
 @given(st.integers(0, 10_000), st.integers(2, 4), st.floats(0.1, 8))
 def test_the_class_with_most_evidence_keeps_its_score_and_none_gains(seed: int, num_classes: int, power: float) -> None:
     scores, evidence = drawn_scores(seed, num_classes)
-    settled = settle_step(scores, evidence, SettleConfig(power=power))
+    settled = resolve_overlap(scores, evidence, OverlapConfig(power=power))
     assert settled.dtype == np.float32
     np.testing.assert_array_equal(settled[0], scores[0])
     assert (settled <= scores).all()
@@ -37,13 +37,13 @@ def test_the_class_with_most_evidence_keeps_its_score_and_none_gains(seed: int, 
 @pytest.mark.parametrize("num_classes", [0, 1])
 def test_a_photo_with_one_class_is_left_alone(num_classes: int) -> None:
     scores, evidence = drawn_scores(0, num_classes)
-    np.testing.assert_array_equal(settle_step(scores, evidence, SettleConfig()), scores)
+    np.testing.assert_array_equal(resolve_overlap(scores, evidence, OverlapConfig()), scores)
 
 
 def test_power_nought_and_no_evidence_settle_nothing() -> None:
     scores, evidence = drawn_scores(1, 3)
-    np.testing.assert_array_equal(settle_step(scores, evidence, SettleConfig(power=0)), scores)
-    np.testing.assert_array_equal(settle_step(scores, np.zeros_like(evidence), SettleConfig()), scores)
+    np.testing.assert_array_equal(resolve_overlap(scores, evidence, OverlapConfig(power=0)), scores)
+    np.testing.assert_array_equal(resolve_overlap(scores, np.zeros_like(evidence), OverlapConfig()), scores)
 
 
 def test_two_classes_that_cover_each_other_are_told_apart(drawn, tmp_path) -> None:
@@ -56,13 +56,13 @@ def test_two_classes_that_cover_each_other_are_told_apart(drawn, tmp_path) -> No
         (tmp_path / path.name).write_bytes(path.read_bytes())
     write_seed(tmp_path / f"{photo.id}.npz", {"refined": blurred, "patch": apart})
     seeds = SeedFolder(tmp_path, CLASSES)
-    config = RefineConfig(steps=("settle",))
+    config = MasksConfig(steps=("resolve_overlap",))
     (refined,) = refine_photos([photo], seeds, config, build_steps([photo], seeds, config, tmp_path / "work"))
-    assert list(refined.scores) == ["seed", "settle"]
+    assert list(refined.scores) == ["seed", "resolve_overlap"]
     truth = drawn.truths[photo.id]
     right = {
-        name: [(decide(scores, refined.class_indices) == value)[truth == value].mean() for value in (1, 2)]
+        name: [(argmax_mask(scores, refined.class_indices) == value)[truth == value].mean() for value in (1, 2)]
         for name, scores in refined.scores.items()
     }
     assert min(right["seed"]) < 0.1
-    assert min(right["settle"]) > 0.8
+    assert min(right["resolve_overlap"]) > 0.8

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cti.config import RefineConfig
+from cti.config import MasksConfig
 from cti.data.seed_file import Seed
 from cti.masks.scores import start_scores
 
@@ -15,7 +15,7 @@ def test_classes_keep_their_cams_under_each_background():
         ("power", (1 - cams.max(axis=0)) ** 2),
         ("cam", SEED.background_cam().numpy()),
     ]:
-        scores = start_scores(SEED, RefineConfig(background_score=rule, threshold=0.3, alpha=2))
+        scores = start_scores(SEED, MasksConfig(background_score=rule, threshold=0.3, alpha=2))
         assert scores.dtype == np.float32
         np.testing.assert_array_equal(scores[1:], cams)
         np.testing.assert_allclose(scores[0], background, rtol=1e-6)
@@ -23,10 +23,10 @@ def test_classes_keep_their_cams_under_each_background():
 
 def test_a_photo_without_classes_is_background():
     none = Seed((), (4, 6), np.zeros((0, 2, 3), dtype=np.float32), None)
-    np.testing.assert_array_equal(start_scores(none, RefineConfig(background_score="power")), np.ones((1, 4, 6)))
+    np.testing.assert_array_equal(start_scores(none, MasksConfig(background_score="power")), np.ones((1, 4, 6)))
 
 
 def test_a_missing_background_map_is_said():
     seed = Seed(SEED.class_indices, SEED.size, SEED.maps, None)
     with pytest.raises(ValueError, match="no background map"):
-        start_scores(seed, RefineConfig(background_score="cam"))
+        start_scores(seed, MasksConfig(background_score="cam"))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cti.config import AffinityConfig, CrfConfig, RefineConfig
+from cti.config import AffinityConfig, CrfConfig, MasksConfig
 from cti.masks.pamr import pamr_step
 from cti.masks.scores import start_scores
 from cti.masks.seed_folder import SeedFolder
@@ -16,7 +16,7 @@ def seeds(drawn):
 
 
 def test_every_step_can_be_scored_by_itself(drawn, seeds, tmp_path, features):
-    config = RefineConfig(steps=("pamr", "affinity", "pamr"), affinity=SMALL)
+    config = MasksConfig(steps=("pamr", "affinity", "pamr"), affinity=SMALL)
     steps = build_steps(drawn.photos, seeds, config, tmp_path, features, progress=False)
     refined = list(refine_photos(drawn.photos, seeds, config, steps))
     assert [item.photo for item in refined] == list(drawn.photos)
@@ -31,7 +31,7 @@ def test_every_step_can_be_scored_by_itself(drawn, seeds, tmp_path, features):
 
 
 def test_the_head_is_trained_once_for_the_same_question(drawn, seeds, tmp_path, features):
-    config = RefineConfig(steps=("affinity",), affinity=SMALL)
+    config = MasksConfig(steps=("affinity",), affinity=SMALL)
     build_steps(drawn.photos, seeds, config, tmp_path, features, progress=False)
     head = tmp_path / "affinity.safetensors"
     written = head.stat().st_mtime_ns
@@ -43,20 +43,20 @@ def test_the_head_is_trained_once_for_the_same_question(drawn, seeds, tmp_path, 
 
 def test_affinity_without_a_backbone_is_said(drawn, seeds, tmp_path):
     with pytest.raises(ValueError, match="features of a trained backbone"):
-        build_steps(drawn.photos, seeds, RefineConfig(steps=("affinity",)), tmp_path)
+        build_steps(drawn.photos, seeds, MasksConfig(steps=("affinity",)), tmp_path)
 
 
 def test_a_seed_of_another_size_is_said(drawn, seeds):
     wrong = type(drawn.photos[0])(drawn.photos[2].id, drawn.photos[0].image, (0,), None)
     with pytest.raises(ValueError, match=r"75 x 90 pixels, but .*96 x 72"):
-        list(refine_photos([wrong], seeds, RefineConfig(), []))
+        list(refine_photos([wrong], seeds, MasksConfig(), []))
 
 
 def test_worker_processes_give_what_one_process_gives(drawn, seeds, tmp_path):
     pytest.importorskip("pydensecrf.densecrf", reason="the crf extra is not installed")
     results = []
     for workers in (0, 2):
-        config = RefineConfig(steps=("crf", "pamr"), crf=CrfConfig(workers=workers))
+        config = MasksConfig(steps=("crf", "pamr"), crf=CrfConfig(workers=workers))
         steps = build_steps(drawn.photos, seeds, config, tmp_path)
         results.append([item.final for item in refine_photos(drawn.photos * 2, seeds, config, steps)])
     for alone, pooled in zip(*results, strict=True):

@@ -6,7 +6,7 @@ import torch
 
 from cti.method.checkpoint import CONFIG, WEIGHTS, load_model, save_model
 from cti.segment.checkpoint import load_segmenter, save_segmenter
-from sample_run import CLASSES, tiny_cti, tiny_segmenter
+from sample_run import CLASSES, tiny_cti, tiny_trained
 
 
 def test_a_network_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_spoilt_folder_gets_one_sentence(kind: str, spoil, sentence: str, tmp_
     if kind == "cti":
         save_model(tmp_path, tiny_cti())
     else:
-        save_segmenter(tmp_path, *tiny_segmenter(), CLASSES)
+        save_segmenter(tmp_path, tiny_trained())
     spoil(tmp_path)
     with pytest.raises(ValueError, match=f"(?s)(?=.*{tmp_path.name}).*{sentence}"):
         (load_model if kind == "cti" else load_segmenter)(tmp_path)

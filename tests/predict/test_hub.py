@@ -30,18 +30,18 @@ class MaskOfFile:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with scores, in the very form of the stage `scores`."""
+    """A run with scores, in the very form of the stage `evaluate`."""
     run = make_run(tmp_path_factory.mktemp("hub"))
-    predictions = run / "segmenter" / "predictions" / "single"
+    predictions = run / "segment" / "predictions" / "single"
     photos = [
         Photo(name, run.parent / "photos" / "images" / f"{name}.jpg", (0, 1), MaskOfFile(predictions / f"{name}.png"))
         for name in ("p4", "p5")
     ]
     val = {
         "seeds": {"refined": score_seeds(run / "seeds", photos, CLASSES).to_dict()},
-        "segmentation": {"single": score_masks(predictions, photos, CLASSES).to_dict()},
+        "segment": {"single": score_masks(predictions, photos, CLASSES).to_dict()},
     }
-    write_manifest(run / "scores", {"classes": CLASSES, "lists": {"val": val}})
+    write_manifest(run / "evaluate", {"classes": CLASSES, "lists": {"val": val}})
     return run
 
 
@@ -153,8 +153,8 @@ def test_the_licence_of_timm_weights_is_timms(tmp_path: Path) -> None:
 def test_a_card_says_when_pixel_labels_were_used(tmp_path: Path) -> None:
     config = SegmentConfig(weights="none", masks="real")
     facts: dict[str, Any] = {"type": "segmenter", "classes": CLASSES, "segment": vars(config)}
-    write_manifest(tmp_path / "segmenter", {"photos": 7})
-    card = model_card(facts | {"about": about_run(tmp_path, "segmenter", facts)})
+    write_manifest(tmp_path / "segment", {"photos": 7})
+    card = model_card(facts | {"about": about_run(tmp_path, "segment", facts)})
     assert "trained on pixel labels" in card
     assert "7 photos with pixel labels." in card
     assert "Infusion made" not in card

@@ -200,7 +200,7 @@ def test_a_notebook_shows_overlay_and_legend(prediction: Prediction) -> None:
 def test_a_segmenter_predicts_what_the_stage_wrote(segmenter: Predictor, run: Path, photos: Path) -> None:
     for number in range(len(SIZES)):
         prediction = segmenter(photos / f"p{number}.jpg")
-        stored = load_mask(run / "segmenter" / "predictions" / "single" / f"p{number}.png", 3)
+        stored = load_mask(run / "segment" / "predictions" / "single" / f"p{number}.png", 3)
         np.testing.assert_array_equal(prediction.mask, stored)
         assert prediction.class_indices == tuple(value - 1 for value in np.unique(stored).tolist() if value)
         assert all(0 <= score <= 1 for score in prediction.scores.values())
@@ -232,8 +232,8 @@ def test_a_saved_network_predicts_as_its_run_does(use: str, run: Path, photos: P
 def test_a_run_that_cannot_be_used_says_why(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nor a run whose stage train has finished"):
         Predictor.from_pretrained(tmp_path)
-    write_manifest(tmp_path / "segmenter", {})
-    with pytest.raises(ValueError, match="nor a run whose stage segmenter has finished"):
+    write_manifest(tmp_path / "segment", {})
+    with pytest.raises(ValueError, match="nor a run whose stage segment has finished"):
         Predictor.from_pretrained(tmp_path, use="segmenter")
     with pytest.raises(ValueError, match="holds a network of the type 'cti', not 'segmenter'; leave `use` out"):
         Predictor.from_pretrained(run / "train", use="segmenter")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from builders import tiny_model
-from cti.config import SeedsConfig
+from cti.config import RuntimeConfig, SeedsConfig
 from cti.data import Photo
 from cti.method import CTI
 from cti.seeds import Seed, extract_seeds, read_seed, seed_cams, write_seed
@@ -115,20 +115,23 @@ def test_files_come_back_as_written(tmp_path: Path) -> None:
 def test_extraction_restarts_and_repairs(model: CTI, tmp_path: Path) -> None:
     listed = photos(tmp_path)
     out = tmp_path / "seeds"
-    config = SeedsConfig(kinds=("refined", "patch"), batch_size=2)
-    assert extract_seeds(model, listed, config, out, workers=0).written == 5
+    config = SeedsConfig(kinds=("refined", "patch"))
+    extract_seeds(model, listed, config, out, RuntimeConfig(workers=0, batch_size=2))
+    assert len(list(out.glob("*.npz"))) == 5
     before = (out / "0.npz").read_bytes()
     (out / "1.npz").write_bytes(before[:100])
     (out / "2.npz").unlink()
-    again = extract_seeds(model, listed, config, out, workers=0)
-    assert (again.written, again.skipped) == (2, 3)
+    kept = {path.name: path.stat().st_mtime_ns for path in out.glob("*.npz")}
+    extract_seeds(model, listed, config, out, RuntimeConfig(workers=0, batch_size=2))
+    made = {path.name for path in out.glob("*.npz") if path.stat().st_mtime_ns != kept.get(path.name)}
+    assert made == {"1.npz", "2.npz"}
     assert {read_seed(out / f"{photo.id}.npz").class_indices for photo in listed} == {(0, 2), (1,), ()}
     assert read_seed(out / "0.npz").size == (33, 48)
 
 
 def test_extraction_is_seed_cams_of_each_photo(model: CTI, tmp_path: Path) -> None:
     listed = photos(tmp_path, 1)
-    extract_seeds(model, listed, SeedsConfig(), tmp_path / "seeds", workers=0)
+    extract_seeds(model, listed, SeedsConfig(), tmp_path / "seeds", RuntimeConfig(workers=0))
     stored = read_seed(tmp_path / "seeds" / "0.npz").cams()
     pixels = Image.open(listed[0].image).resize((48, 32), Image.Resampling.BICUBIC)
     image = (torch.from_numpy(np.asarray(pixels).copy()).permute(2, 0, 1) / 255 - torch.tensor(model.mean)[:, None, None]) / torch.tensor(model.std)[:, None, None]  # noqa: E501  # fmt: skip
@@ -140,7 +143,7 @@ def test_extraction_is_seed_cams_of_each_photo(model: CTI, tmp_path: Path) -> No
 
 def test_scales_are_added_on_one_grid(model: CTI, tmp_path: Path) -> None:
     listed = photos(tmp_path, 2)
-    extract_seeds(model, listed, SeedsConfig(scales=(1.0, 1.5)), tmp_path / "seeds", workers=0)
+    extract_seeds(model, listed, SeedsConfig(scales=(1.0, 1.5)), tmp_path / "seeds", RuntimeConfig(workers=0))
     assert read_seed(tmp_path / "seeds" / "0.npz").maps.shape == (2, 4, 6)
 
 

@@ -75,7 +75,7 @@ def test_frozen_blocks_get_no_gradient_and_the_rest_does(tiny: SegmentConfig) ->
     assert all(
         name.startswith(("encoder.patch_embed", "encoder.pos_embed", "encoder.blocks.0", "cls")) for name in frozen
     )
-    assert describe(network, tiny)["trained_parameters"] < describe(network, tiny)["parameters"]
+    assert describe(network, tiny).trained_parameters < describe(network, tiny).parameters
 
 
 def test_more_frozen_blocks_than_there_are(tiny: SegmentConfig) -> None:
@@ -114,7 +114,7 @@ def test_an_smp_network_has_the_same_interface() -> None:
     config = SegmentConfig(network="smp:DeepLabV3Plus:resnet18", weights="none")
     network = build_segmenter(config, 3)
     assert network(torch.randn(2, 3, 50, 37)).shape == (2, 4, 50, 37)
-    assert describe(network, config)["backbone"] == "resnet18"
+    assert describe(network, config).backbone == "resnet18"
     groups = SegmentationStep(network).parameter_groups(TrainConfig(lr=1e-3, new_lr_factor=10))
     new = {id(p) for group in groups if group["peak_lr"] == 1e-2 for p in group["params"]}
     assert new == {id(p) for n, p in network.named_parameters() if not n.startswith("network.encoder.")}

@@ -3,13 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cti.data.images import load_mask, save_mask
 from cti.data.photos import Photo
-from cti.segment.masks import MaskFolder, class_weights, count_pixels, real_mask
+from cti.segment.masks import MaskFolder, count_pixels, real_mask
 
 Drawn = tuple[list[Photo], Path]
 
@@ -76,27 +73,6 @@ def test_real_masks(drawn: Drawn) -> None:
     assert real_mask(replace(photo, mask=Source())).tolist() == [[1, 1], [1, 1]]
     with pytest.raises(ValueError, match="p0 has no mask in the data set"):
         real_mask(photo)
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.integers(0, 10**9), min_size=2, max_size=21).filter(any), st.sampled_from(["inverse_sqrt", "median"])
-)
-def test_weights_average_to_one_and_lift_the_rare(pixels: list[int], balance: str) -> None:
-    counts = np.array(pixels)
-    weights = class_weights(counts, balance).double().numpy()
-    assert np.isclose((counts * weights).sum() / counts.sum(), 1, rtol=1e-4)
-    assert (weights[counts == 0] == 1).all()
-    present = counts > 0
-    order = np.argsort(counts[present])
-    assert (np.diff(weights[present][order]) <= 1e-6).all()
-
-
-def test_weights_in_closed_form() -> None:
-    assert class_weights(np.array([3, 1]), "none") is None
-    # Shares 0.8 and 0.2: 1/sqrt weights are as 1 : 2, median-frequency ones as 1 : 4, and a pixel's mean weight is 1.
-    torch.testing.assert_close(class_weights(np.array([80, 20]), "inverse_sqrt"), torch.tensor([1 / 1.2, 2 / 1.2]))
-    torch.testing.assert_close(class_weights(np.array([80, 20]), "median"), torch.tensor([1 / 1.6, 4 / 1.6]))
 
 
 def _own(photo: Photo, folder: Path) -> np.ndarray:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cti.config import SegmentConfig
 from cti.data.images import load_mask
 from cti.data.photos import Photo
+from cti.segment.inference import Inference
 from cti.segment.networks import Segmenter, build_segmenter
 from cti.segment.predict import (
     argmax_at,
@@ -24,7 +25,7 @@ from cti.segment.predict import (
     windows,
 )
 
-PLAIN = SegmentConfig(flip=False, window=0)
+PLAIN = Inference(flip=False, window=0)
 
 
 class PixelNetwork(Segmenter):
@@ -67,7 +68,7 @@ def test_windows_give_what_the_whole_gives_if_pixels_are_on_their_own(window: in
     network = PixelNetwork()
     whole = predict_probabilities(network, photo(), replace(PLAIN, flip=flip))
     network.sizes.clear()
-    parts = predict_probabilities(network, photo(), SegmentConfig(flip=flip, window=window, stride=stride))
+    parts = predict_probabilities(network, photo(), Inference(flip=flip, window=window, stride=stride))
     torch.testing.assert_close(parts, whole)
     torch.testing.assert_close(parts.sum(dim=0), torch.ones(45, 61))
     assert max(max(size[-2:]) for size in network.sizes) <= window  # memory is bounded by the window
@@ -81,7 +82,7 @@ def test_overlapping_windows_are_averaged() -> None:
 
     network = WindowMean()
     image = torch.randn(3, 1, 6)
-    averaged = window_probabilities(network, image, SegmentConfig(flip=False, window=4, stride=2))
+    averaged = window_probabilities(network, image, Inference(flip=False, window=4, stride=2))
     left, right = (network(part[None]).softmax(dim=1)[0] for part in (image[..., :4], image[..., 2:]))
     torch.testing.assert_close(averaged[..., :2], left[..., :2].detach())
     torch.testing.assert_close(averaged[..., 2:4], ((left[..., 2:] + right[..., :2]) / 2).detach())
@@ -92,8 +93,8 @@ def test_overlapping_windows_are_averaged() -> None:
 @pytest.mark.parametrize("window", [0, 24])
 def test_a_mirrored_photo_has_the_mirrored_prediction(tiny: SegmentConfig, kind: str, window: int) -> None:
     torch.manual_seed(0)
-    config = replace(tiny, network=kind, window=window, stride=8, scales=(1.0, 0.5))
-    network = build_segmenter(config, 3)
+    config = Inference(window=window, stride=8, scales=(1.0, 0.5))
+    network = build_segmenter(replace(tiny, network=kind), 3)
     image = photo(40, 48)
     here = predict_probabilities(network, image, config)
     there = predict_probabilities(network, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), config)
@@ -104,7 +105,7 @@ def test_a_mirrored_photo_has_the_mirrored_prediction(tiny: SegmentConfig, kind:
 
 def test_scales_are_averaged_at_the_working_size(tiny: SegmentConfig) -> None:
     network = build_segmenter(tiny, 3)
-    config = replace(tiny, long_side=40)
+    config = Inference(long_side=40)
     both = predict_probabilities(network, photo(), replace(config, scales=(0.5, 1.5)))
     single = [predict_probabilities(network, photo(), replace(config, scales=(scale,))) for scale in (0.5, 1.5)]
     assert both.shape == (4, 30, 40)
@@ -124,7 +125,7 @@ def test_a_mask_has_the_photos_size_whatever_the_working_size(tiny: SegmentConfi
     network = build_segmenter(tiny, 3)
     network.train()
     for long_side in (0, 20, 100):
-        mask = predict_mask(network, photo(), replace(tiny, long_side=long_side))
+        mask = predict_mask(network, photo(), Inference(long_side=long_side))
         assert mask.shape == (45, 61)
         assert mask.dtype == np.uint8
         assert mask.max() <= 3
@@ -155,10 +156,10 @@ def test_a_folder_is_predicted_and_not_again(
     photos, _ = drawn
     network = build_segmenter(tiny, 3)
     out = tmp_path / "out"
-    assert predict_folder(network, photos[:4], out, tiny) == {"predicted": 4, "kept": 0}
+    assert predict_folder(network, photos[:4], out, Inference()) == {"predicted": 4, "kept": 0}
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     (out / ".p4.x.tmp.png").write_bytes(b"half a file")
-    assert predict_folder(network, photos, out, tiny) == {"predicted": 2, "kept": 4}
+    assert predict_folder(network, photos, out, Inference()) == {"predicted": 2, "kept": 4}
     assert sorted(path.name for path in out.iterdir()) == [f"p{i}.png" for i in range(6)]
     assert all((out / name).stat().st_mtime_ns == time for name, time in before.items())
     with Image.open(out / "p5.png") as image:
@@ -172,6 +173,7 @@ from PIL import Image
 from cti.config import SegmentConfig
 from cti.data.photos import Photo
 from cti.segment.networks import build_segmenter
+from cti.segment.inference import Inference
 from cti.segment.predict import predict_folder
 
 folder, out = map(Path, sys.argv[1:])
@@ -185,7 +187,7 @@ def save_half_of_the_third(self, path, **options):
         Path(path).write_bytes(Path(path).read_bytes()[:40])
         os.kill(os.getpid(), signal.SIGKILL)
 Image.Image.save = save_half_of_the_third
-predict_folder(build_segmenter(config, 3), photos, out, config)
+predict_folder(build_segmenter(config, 3), photos, out, Inference())
 """
 
 
@@ -196,7 +198,7 @@ def test_a_killed_run_goes_on(drawn: tuple[list[Photo], Path], tiny: SegmentConf
     assert subprocess.run(command, capture_output=True, check=False).returncode == -9
     assert sorted(path.name for path in out.glob("p*.png")) == ["p0.png", "p1.png"]
     assert len(list(out.iterdir())) == 3  # the half-written file has no name that anyone reads
-    assert predict_folder(build_segmenter(tiny, 3), photos, out, tiny) == {"predicted": 4, "kept": 2}
+    assert predict_folder(build_segmenter(tiny, 3), photos, out, Inference()) == {"predicted": 4, "kept": 2}
     assert sorted(path.name for path in out.iterdir()) == [f"p{i}.png" for i in range(6)]
     for path in out.iterdir():
         load_mask(path, 3)

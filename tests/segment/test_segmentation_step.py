@@ -5,11 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cti.config import SegmentConfig, TrainConfig
+from cti.config import RuntimeConfig, SegmentConfig, TrainConfig
 from cti.data.images import load_image
 from cti.data.photos import Photo
 from cti.segment.dataset import SegmentationDataset
-from cti.segment.masks import MaskFolder, class_weights
+from cti.segment.inference import Inference
+from cti.segment.masks import MaskFolder
 from cti.segment.networks import build_segmenter
 from cti.segment.predict import predict_mask
 from cti.segment.step import SegmentationStep, segmentation_loss
@@ -24,8 +25,7 @@ def example() -> tuple[Tensor, Tensor]:
     return logits, masks
 
 
-@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 2.0, 1.0, 3.0], dtype=torch.float64)])
-def test_loss_is_the_weighted_mean_over_labelled_pixels(weights: Tensor | None) -> None:
+def test_loss_is_the_mean_over_labelled_pixels() -> None:
     logits, masks = example()
     total = weight = 0.0
     for b in range(2):
@@ -33,10 +33,10 @@ def test_loss_is_the_weighted_mean_over_labelled_pixels(weights: Tensor | None) 
             for x in range(6):
                 value = int(masks[b, y, x])
                 if value != 255:
-                    w = 1.0 if weights is None else float(weights[value])
+                    w = 1.0
                     total -= w * float(logits[b, :, y, x].log_softmax(0)[value])
                     weight += w
-    assert float(segmentation_loss(logits, masks, weights)) == pytest.approx(total / weight)
+    assert float(segmentation_loss(logits, masks)) == pytest.approx(total / weight)
 
 
 def test_right_answers_cost_less() -> None:
@@ -45,11 +45,10 @@ def test_right_answers_cost_less() -> None:
     assert segmentation_loss(right, masks) < 0.01 < segmentation_loss(-right, masks)
 
 
-@pytest.mark.parametrize("weights", [None, torch.ones(4, dtype=torch.float64)])
-def test_nothing_labelled_costs_nothing(weights: Tensor | None) -> None:
+def test_nothing_labelled_costs_nothing() -> None:
     logits, masks = example()
     logits.requires_grad_()
-    loss = segmentation_loss(logits, torch.full_like(masks, 255), weights)
+    loss = segmentation_loss(logits, torch.full_like(masks, 255))
     loss.backward()
     assert loss == 0
     assert (logits.grad == 0).all()
@@ -80,7 +79,7 @@ def test_one_batch_is_learned_by_heart(drawn: tuple[list[Photo], Path], tiny: Se
     torch.manual_seed(0)
     network = build_segmenter(tiny, 3)
     dataset = SegmentationDataset(drawn[0], MaskFolder(drawn[1], 3), 3, tiny, network.mean, network.std)
-    step = SegmentationStep(network, class_weights(dataset.pixels, "inverse_sqrt"))
+    step = SegmentationStep(network)
     items = [dataset[0, index] for index in range(4)]
     batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
     optimiser = torch.optim.AdamW(step.parameters(), lr=3e-3)
@@ -90,7 +89,7 @@ def test_one_batch_is_learned_by_heart(drawn: tuple[list[Photo], Path], tiny: Se
         out["loss"].backward()
         optimiser.step()
     assert out["accuracy"] > 0.95
-    assert step.state_dict().keys() == {f"network.{name}" for name in network.state_dict()}  # weights are no state
+    assert step.state_dict().keys() == {f"network.{name}" for name in network.state_dict()}
 
 
 def test_training_and_predicting_end_to_end(
@@ -103,12 +102,12 @@ def test_training_and_predicting_end_to_end(
     dataset = SegmentationDataset(photos, masks, 3, tiny, network.mean, network.std)
     step = SegmentationStep(network)
     config = TrainConfig(
-        epochs=40, batch_size=6, lr=1e-3, new_lr_factor=3, warmup_epochs=2, schedule="poly", precision="32", workers=0
+        epochs=40, batch_size=6, lr=1e-3, new_lr_factor=3, warmup_epochs=2, schedule="poly", precision="32"
     )
-    fit(step, dataset, config, tmp_path / "run", step.parameter_groups(config))
+    fit(step, dataset, config, tmp_path / "run", step.parameter_groups(config), RuntimeConfig(workers=0))
     right = total = 0
     for photo in photos:
         mask = masks(photo)
-        right += int((predict_mask(network, load_image(photo.image), tiny) == mask).sum())
+        right += int((predict_mask(network, load_image(photo.image), Inference()) == mask).sum())
         total += mask.size
     assert right / total > 0.85

@@ -10,15 +10,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from builders import CLASSES, tiny_model
-from cti.config import MethodConfig, TrainConfig
+from cti.config import MethodConfig, RuntimeConfig, TrainConfig
 from cti.method.step import CTIStep
 from cti.train.fit import METRICS, STATE, EpochSampler, fit
 from cti.train.optimiser import build_optimiser, learning_rate, parameter_groups
 
-CONFIG = TrainConfig(
-    epochs=2, batch_size=4, lr=1e-3, warmup_epochs=1, workers=0, checkpoint_every=1, precision="32", accelerator="cpu",
-    devices=1,
-)  # fmt: skip
+CONFIG = TrainConfig(epochs=2, batch_size=4, lr=1e-3, warmup_epochs=1, precision="32")
+RUNTIME = RuntimeConfig(workers=0, checkpoint_every=1, accelerator="cpu", devices=1)
 
 
 class Photos(Dataset[dict[str, Tensor]]):
@@ -44,7 +42,7 @@ def new_step() -> CTIStep:
 
 
 def train(step: nn.Module, folder: Path, config: TrainConfig = CONFIG, dataset: Photos | None = None) -> None:
-    fit(step, Photos() if dataset is None else dataset, config, folder, parameter_groups(step, config), validate=None)
+    fit(step, Photos() if dataset is None else dataset, config, folder, parameter_groups(step, config), RUNTIME)
 
 
 class Killed(Exception):
@@ -85,7 +83,9 @@ def test_drop_path_makes_the_run_depend_on_the_seed(tmp_path: Path) -> None:
 
 def test_metrics_are_logged_each_epoch(tmp_path: Path) -> None:
     step = new_step()
-    result = fit(step, Photos(), CONFIG, tmp_path, parameter_groups(step, CONFIG), lambda epoch: {"tag_map": epoch / 2})
+    result = fit(
+        step, Photos(), CONFIG, tmp_path, parameter_groups(step, CONFIG), RUNTIME, lambda epoch: {"tag_map": epoch / 2}
+    )
     lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
     assert [line["tag_map"] for line in lines if "tag_map" in line] == [0.0, 0.5]
     assert result.final == {"tag_map": 0.5}

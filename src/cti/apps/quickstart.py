@@ -15,7 +15,7 @@ from cti.settings import load_config
 SECONDS_ON_TWO_CORES = 540
 ROWS = {
     "tag_map": "train: mAP of tags on photos not trained on",
-    "floor_miou": "mIoU of a guess that looks at no photo",
+    "baseline_miou": "mIoU of a guess that looks at no photo",
     "seed_miou": "seeds: mIoU on photos not trained on, fixed threshold",
     "seed_miou_threshold_free": "seeds: mIoU on photos not trained on, no threshold",
     "mask_miou": "masks: mIoU on the photos trained on, tags known",
@@ -32,7 +32,7 @@ def quickstart(out: Path, seed: int = 0) -> dict[str, Any]:
 
     Returns:
         Fractions `seed_miou` (fixed threshold), `seed_miou_threshold_free`, `segmentation_miou`, `tag_map` and
-        `floor_miou` (best floor), on photos not trained on; `mask_miou`, on photos trained on; `seconds`; `picture`.
+        `baseline_miou` (best floor), on photos not trained on; `mask_miou`, on photos trained on; `seconds`; `picture`.
     """
     started = time.perf_counter()
     console = Console(stderr=True)
@@ -44,18 +44,18 @@ def quickstart(out: Path, seed: int = 0) -> dict[str, Any]:
         f"Results go to {out}."
     )
     results = pipeline.run(config)
-    learned, held_out = results["scores"]["lists"]["score"], results["scores"]["lists"]["val"]
+    learned, held_out = results["evaluate"]["lists"]["score"], results["evaluate"]["lists"]["val"]
     seeds = held_out["seeds"][config.seeds.kinds[0]]
-    segmentation = held_out["segmentation"][config.segment.variants[0]]
+    segmentation = held_out["segment"][config.predict.variants[0]]
     summary = {
-        "tag_map": results["train"]["tags"]["map"],
-        "floor_miou": max(seeds["floors"].values()),
+        "tag_map": results["train"].tags.map,
+        "baseline_miou": max(seeds["baselines"].values()),
         "seed_miou": seeds["fixed"]["miou"],
         "seed_miou_threshold_free": seeds["threshold_free"]["miou"],
         "mask_miou": learned["masks"]["unsure_as_background"]["miou"],
         "segmentation_miou": segmentation["unsure_as_background"]["miou"],
         "seconds": round(time.perf_counter() - started, 1),
-        "picture": results["scores"]["picture"],
+        "picture": results["evaluate"]["picture"],
     }
     table = Table(title="Learned from tags, no pixel label used", title_justify="left", show_header=False)
     for name, text in ROWS.items():

@@ -25,8 +25,6 @@ class TwoViewDataset(Dataset[dict[str, Tensor]]):
         std: Per channel, in [0, 1].
         seed: Seed of every draw.
         max_pixels: Larger photos are refused.
-        early_size: Side of a view in the first `early_epochs`, in pixels.
-        early_epochs: Epochs of small views.
         crop_scale: Smallest and largest area of a view, as a share of the photo's.
     """
 
@@ -39,16 +37,12 @@ class TwoViewDataset(Dataset[dict[str, Tensor]]):
         std: Sequence[float],
         seed: int = 0,
         max_pixels: int = MAX_PIXELS,
-        early_size: int = 0,
-        early_epochs: int = 0,
         crop_scale: tuple[float, float] = CROP_SCALE,
     ) -> None:
         self.photos = tuple(photos)
         self.num_classes = num_classes
         self.seed = seed
-        self.early_epochs = early_epochs
         self.views = TwoViews(image_size, mean, std, max_pixels, crop_scale)
-        self.early_views = TwoViews(early_size or image_size, mean, std, max_pixels, crop_scale)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -66,7 +60,7 @@ class TwoViewDataset(Dataset[dict[str, Tensor]]):
         epoch, index = key
         photo = self.photos[index]
         with drawing_from(self.seed, epoch, index):
-            images, images_pos = (self.early_views if epoch < self.early_epochs else self.views)(photo.image)
+            images, images_pos = self.views(photo.image)
         labels = multi_hot(photo.tags, self.num_classes)
         return {"images": images, "images_pos": images_pos, "labels": labels, "index": torch.tensor(index)}
 

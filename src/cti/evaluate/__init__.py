@@ -1,6 +1,6 @@
-"""Scores: int64 confusion matrices, all thresholds in one pass, floors, tags, intervals."""
+"""Scores: int64 confusion matrices, all thresholds in one pass, baselines, tags, intervals."""
 
-from cti.evaluate.baselines import Floors
+from cti.evaluate.baselines import Baselines
 from cti.evaluate.bootstrap import Interval, miou_interval, paired_difference, unpaired_difference
 from cti.evaluate.confusion import ConfusionMatrix, class_areas
 from cti.evaluate.labels import label_pixels
@@ -11,8 +11,8 @@ from cti.evaluate.tags import TagScores, choose_thresholds, f1_scores, score_tag
 from cti.evaluate.threshold_sweep import SweepResult, ThresholdScore, ThresholdSweep
 
 __all__ = [
+    "Baselines",
     "ConfusionMatrix",
-    "Floors",
     "Interval",
     "MaskScores",
     "SeedScores",

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from cti.classes import BACKGROUND
 from cti.data.photos import Photo
 from cti.data.seed_file import Seed, read_seed
-from cti.evaluate.baselines import Floors
+from cti.evaluate.baselines import Baselines
 from cti.evaluate.bootstrap import Interval, miou_interval
 from cti.evaluate.confusion import ConfusionMatrix, Counts, Scores, by_name, class_areas, number
 from cti.evaluate.labels import label_pixels
@@ -30,7 +30,7 @@ class SeedScores:
         kind: Kind of map that was scored (`refined`, `fused`, ...); empty = the seed files' first.
         sweep: Scores at every threshold.
         threshold: The fixed background score, chosen without masks.
-        floors: Mean IoU that tags alone give, by name.
+        baselines: Mean IoU that tags alone give, by name.
         overlap: Mean overlap of the CAMs of different classes over photos with two tags or more; NaN without any.
         num_overlap_photos: Number of such photos.
         missing: Ids of the photos with a mask but no seed, which were left out.
@@ -43,7 +43,7 @@ class SeedScores:
     kind: str
     sweep: SweepResult
     threshold: float
-    floors: dict[str, float]
+    baselines: dict[str, float]
     overlap: float
     num_overlap_photos: int
     missing: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ class SeedScores:
             "best": self.best.to_dict(self.classes),
             "fixed": self.fixed.to_dict(self.classes),
             "threshold_free": None if free is None else free.to_dict(self.classes),
-            "floors": {name: number(score) for name, score in self.floors.items()},
+            "baselines": {name: number(score) for name, score in self.baselines.items()},
             "cam_overlap": number(self.overlap),
             "num_overlap_photos": self.num_overlap_photos,
             "intervals": {
@@ -170,7 +170,7 @@ class _Tally:
     def __init__(self, classes: Sequence[str], threshold: float, keep_areas: bool) -> None:
         self.threshold = threshold
         self.sweep = ThresholdSweep(classes, _thresholds_with(threshold))
-        self.floors = Floors(len(classes))
+        self.baselines = Baselines(len(classes))
         self.overlaps: list[float] = []
         self.keep_areas = keep_areas
         self.fixed_areas: list[Counts] = []
@@ -186,7 +186,7 @@ class _Tally:
             )
         cams, background = seed.cams(), seed.background_cam()
         self.sweep.update(cams, seed.class_indices, mask, background)
-        self.floors.update(photo.tags, mask)
+        self.baselines.update(photo.tags, mask)
         if len(seed.class_indices) > 1:
             self.overlaps.append(cam_overlap(cams))
         if self.keep_areas:
@@ -201,7 +201,7 @@ class _Tally:
 
     def merge(self, other: "_Tally") -> None:
         self.sweep.merge(other.sweep)
-        self.floors.merge(other.floors)
+        self.baselines.merge(other.baselines)
         self.overlaps += other.overlaps
         self.fixed_areas += other.fixed_areas
         self.free_areas += other.free_areas
@@ -213,7 +213,7 @@ class _Tally:
             kind=kind,
             sweep=self.sweep.compute(),
             threshold=self.threshold,
-            floors=self.floors.compute(),
+            baselines=self.baselines.compute(),
             overlap=float(np.mean(self.overlaps)) if self.overlaps else float("nan"),
             num_overlap_photos=len(self.overlaps),
             missing=missing,

@@ -14,7 +14,7 @@ from cti.evaluate.seeds import SeedScores
 
 
 def seed_tables(kinds: Sequence[SeedScores], title: str = "Seeds") -> Group:
-    """Kinds of seeds of the same photos side by side above their floors, and the first kind class by class.
+    """Kinds of seeds of the same photos side by side above their baselines, and the first kind class by class.
 
     Args:
         kinds: Scores, the kind that later stages use first.
@@ -37,7 +37,7 @@ def seed_tables(kinds: Sequence[SeedScores], title: str = "Seeds") -> Group:
             percent(scores.overlap),
         )
     table.add_section()
-    for name, floor in first.floors.items():
+    for name, floor in first.baselines.items():
         table.add_row(f"floor: {name}", percent(floor), percent(floor), percent(floor), style="dim")
     notes = [_classes_note(first.fixed.confusion, first.classes)]
     if first.missing:

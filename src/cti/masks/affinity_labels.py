@@ -15,60 +15,51 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cti.classes import IGNORE_INDEX
-from cti.config import AffinityConfig, RefineConfig
+from cti.config import AffinityConfig, MasksConfig
 from cti.masks.crf import crf_step
 
 Offset = tuple[int, int]
 
 
 def confident_labels(scores: NDArray[np.float32], config: AffinityConfig) -> NDArray[np.uint8]:
-    """Label the pixels the scores are sure of.
+    """Label the pixels whose scores are confident.
 
     Args:
         scores: (1+n, H, W) in [0, 1].
-        config: `confident` and the numbers that belong to it.
+        config: `foreground` and `background`.
 
     Returns:
-        (H, W): 0 = background, k = the k-th of the photo's n classes, 255 = unsure. With `thresholds`: the best class
-        from `foreground` up, background below `background`. With `scores`: the side that leads by `margin`.
+        (H, W): the best class (k = the k-th of the photo's n classes) from `foreground` up, 0 = background where no
+        class reaches `background`, 255 = ignored.
     """
     if len(scores) == 1:
         return np.zeros(scores.shape[1:], dtype=np.uint8)
     best = scores[1:].max(axis=0)
-    if config.confident == "thresholds":
-        sure_foreground, sure_background = best >= config.foreground, best < config.background
-    else:
-        lead = best - scores[0]
-        sure_foreground, sure_background = lead > config.margin, lead < -config.margin
     labels = np.full(best.shape, IGNORE_INDEX, dtype=np.uint8)
-    labels[sure_foreground] = scores[1:].argmax(axis=0)[sure_foreground] + 1
-    labels[sure_background] = 0
+    foreground = best >= config.foreground
+    labels[foreground] = scores[1:].argmax(axis=0)[foreground] + 1
+    labels[best < config.background] = 0
     return labels
 
 
 def confident_labels_crf(
-    image: NDArray[np.uint8], scores: NDArray[np.float32], config: RefineConfig
+    image: NDArray[np.uint8], scores: NDArray[np.float32], config: MasksConfig
 ) -> NDArray[np.uint8]:
     """`confident_labels` as IRNet finds them: from two dense CRFs, against a high and against a low background.
 
     Args:
         image: (H, W, 3) RGB.
         scores: (1+n, H, W) in [0, 1].
-        config: The backgrounds are `affinity.foreground` and `affinity.background`, or, with `affinity.confident:
-            scores`, the background score plus and minus `affinity.margin`; the CRF's numbers are `crf`.
+        config: The backgrounds are `affinity.foreground` and `affinity.background`; the CRF's numbers are `crf`.
 
     Returns:
         (H, W): a class where it wins against the high background, background where that wins even when low, else 255.
     """
     if len(scores) == 1:
         return np.zeros(scores.shape[1:], dtype=np.uint8)
-    numbers = config.affinity
-    free = numbers.confident == "scores"
-    high = np.minimum(scores[0] + numbers.margin, 1) if free else np.full_like(scores[0], numbers.foreground)
-    low = np.maximum(scores[0] - numbers.margin, 0) if free else np.full_like(scores[0], numbers.background)
     winners = [
-        crf_step(image, np.concatenate([background[None], scores[1:]]), config.crf).argmax(axis=0)
-        for background in (high, low)
+        crf_step(image, np.concatenate([np.full_like(scores[:1], level), scores[1:]]), config.crf).argmax(axis=0)
+        for level in (config.affinity.foreground, config.affinity.background)
     ]
     labels = winners[0].astype(np.uint8)
     labels[(winners[0] == 0) & (winners[1] != 0)] = IGNORE_INDEX

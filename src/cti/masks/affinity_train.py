@@ -5,7 +5,6 @@ file, written whole; a killed training begins again, on features that are kept.
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -66,7 +65,7 @@ def train_affinity(
     if not any(np.unique(sample.labels[sample.labels < 255]).size > 1 for sample in useful):
         raise ValueError(
             f"None of {len(samples)} photos has both confident foreground and confident background; lower "
-            "refine.affinity.foreground, raise refine.affinity.background, or look at the seeds."
+            "masks.affinity.foreground, raise masks.affinity.background, or look at the seeds."
         )
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -88,7 +87,7 @@ def train_affinity(
                 loss.backward()
                 losses.append(loss.item() * len(batch))
             if not np.isfinite(losses[-len(batch) :]).all():
-                raise ValueError("The affinity loss is not a number any more; lower refine.affinity.lr.")
+                raise ValueError("The affinity loss is not a number any more; lower masks.affinity.lr.")
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             schedule.step()
@@ -113,8 +112,8 @@ class AffinityStep:
         """Refine one photo's scores.
 
         The walk is that of PSA and IRNet, all channels alike, so a constant background stays as it is. IRNet then
-        stretches the classes to a maximum of 1; here `config.rescale` decides, and the background is left alone. IRNet
-        also wipes scores on the boundary before the walk; boundaries learned in a few epochs are too broad for that.
+        stretches the classes to a maximum of 1; here they stay as they come. IRNet also wipes scores on the boundary
+        before the walk; boundaries learned in a few epochs are too broad for that.
 
         Args:
             image: (H, W, 3) RGB.
@@ -131,10 +130,6 @@ class AffinityStep:
         transition = transition_matrix(affinity, pair_offsets(config.radius), config.beta)
         coarse = F.adaptive_avg_pool2d(torch.from_numpy(scores), grid_size(size, config.stride)).numpy()
         walked = random_walk(transition, coarse, config.walk_steps)
-        if config.rescale != "none":
-            axes = (1, 2) if config.rescale == "class" else (0, 1, 2)
-            peaks, old_peaks = (maps[1:].max(axis=axes, keepdims=True) for maps in (walked, scores))
-            walked[1:] *= old_peaks / np.maximum(peaks, 1e-8)
         fine: NDArray[np.float32] = F.interpolate(torch.from_numpy(walked)[None], size=size, mode="bilinear")[0].numpy()
         return fine
 
@@ -162,14 +157,6 @@ def load_affinity(path: Path, fingerprint: str) -> AffinityNet | None:
     net = AffinityNet(settings["num_features"], AffinityConfig(**settings["config"]))
     net.load_state_dict(tensors)
     return net.eval()
-
-
-def training_fingerprint(samples: Sequence[Sample], config: AffinityConfig) -> str:
-    """Digest of the settings and of every photo's confident labels."""
-    digest = hashlib.blake2b(repr(config).encode(), digest_size=16)
-    for sample in samples:
-        digest.update(repr(sample.labels.shape).encode() + sample.labels.tobytes())
-    return digest.hexdigest()
 
 
 def _pixels(image: NDArray[np.uint8]) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cti.config import CrfConfig, RefineConfig
+from cti.config import CrfConfig, MasksConfig
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def unary_energy(scores: NDArray[np.float32], numbers: CrfNumbers) -> NDArray[np
     return -np.log(probabilities).astype(np.float32)
 
 
-def needs_library(config: RefineConfig) -> bool:
+def needs_library(config: MasksConfig) -> bool:
     """Whether any of the configured steps runs a dense CRF."""
     return "crf" in config.steps or ("affinity" in config.steps and config.affinity.clean == "crf")
 

@@ -7,12 +7,36 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
 
 from cti.files import atomic_path
+from cti.method import CTI
+from cti.seeds.maps import fit_to_patches
 
 Features = Callable[[NDArray[np.uint8]], Tensor]
 """Image (H, W, 3) uint8 RGB -> patch features of the whole image, (D, h', w')."""
+
+
+def backbone_features(model: CTI, long_side: int = 0) -> Features:
+    """The frozen network as a function from an image (H, W, 3) uint8 to its patch features (D, h, w).
+
+    Args:
+        model: The network.
+        long_side: Images are brought to this longest side first; 0 = own size.
+    """
+
+    @torch.inference_mode()
+    def features(image: NDArray[np.uint8]) -> Tensor:
+        own = (image.shape[0], image.shape[1])
+        height, width = fit_to_patches(own, model.patch_size, long_side / max(own) if long_side else 1.0)
+        resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+        pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1).float() / 255
+        images = TF.normalize(pixels, list(model.mean), list(model.std))[None]
+        return model.features(images.to(next(model.parameters()).device))[0]
+
+    return features
 
 
 class FeatureCache:

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cti.classes import IGNORE_INDEX, voc_palette
-from cti.config import RefineConfig
+from cti.config import MasksConfig
 from cti.files import atomic_path
 
 
-def decide(scores: NDArray[np.float32], class_indices: tuple[int, ...]) -> NDArray[np.uint8]:
+def argmax_mask(scores: NDArray[np.float32], class_indices: tuple[int, ...]) -> NDArray[np.uint8]:
     """Give every pixel its leading class; ties go to the background, then to the earlier class.
 
     Args:
@@ -26,12 +26,12 @@ def decide(scores: NDArray[np.float32], class_indices: tuple[int, ...]) -> NDArr
     return values[scores.argmax(axis=0)]
 
 
-def pseudo_mask(scores: NDArray[np.float32], class_indices: tuple[int, ...], config: RefineConfig) -> NDArray[np.uint8]:
-    """Label the pixels the scores are sure of.
+def pseudo_mask(scores: NDArray[np.float32], class_indices: tuple[int, ...], config: MasksConfig) -> NDArray[np.uint8]:
+    """Label the pixels whose scores are confident.
 
     A pixel gets its class if that leads with at least `config.foreground`, the background if that leads and no class
-    reaches `config.background`; the others are 255 (docs/method.md, "Pseudo-masks"). With `config.decide_all` this is
-    `decide`.
+    reaches `config.background`; the others are 255 (docs/method.md, "Pseudo-masks"). With `config.argmax` this is
+    `argmax_mask`.
 
     Args:
         scores: (1+n, H, W) in [0, 1], background first.
@@ -41,12 +41,12 @@ def pseudo_mask(scores: NDArray[np.float32], class_indices: tuple[int, ...], con
     Returns:
         (H, W) mask values.
     """
-    mask = decide(scores, class_indices)
-    if config.decide_all or not class_indices:
+    mask = argmax_mask(scores, class_indices)
+    if config.argmax or not class_indices:
         return mask
     best = scores[1:].max(axis=0)
-    sure = np.where(mask == 0, best < config.background, best >= config.foreground)
-    mask[~sure] = IGNORE_INDEX
+    confident = np.where(mask == 0, best < config.background, best >= config.foreground)
+    mask[~confident] = IGNORE_INDEX
     return mask
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cti.config import RefineConfig
+from cti.config import MasksConfig
 from cti.data.seed_file import Seed
 
 
-def start_scores(seed: Seed, config: RefineConfig) -> NDArray[np.float32]:
+def start_scores(seed: Seed, config: MasksConfig) -> NDArray[np.float32]:
     """Put a background score on top of a seed's class activation maps.
 
     Args:
@@ -34,7 +34,7 @@ def start_scores(seed: Seed, config: RefineConfig) -> NDArray[np.float32]:
         own = seed.background_cam()
         if own is None:
             raise ValueError(
-                "refine.background_score is 'cam' but the seed has no background map; "
+                "masks.background_score is 'cam' but the seed has no background map; "
                 "use 'constant' or 'power', or train with model.background 'token' or 'cam'."
             )
         background = own.numpy()

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from cti.config import RefineConfig, SettleConfig
+from cti.config import MasksConfig, OverlapConfig
 from cti.data.images import load_image
 from cti.data.photos import Photo
 from cti.masks.affinity_labels import confident_labels, confident_labels_crf, to_grid
@@ -25,7 +24,7 @@ from cti.masks.affinity_train import AffinityStep, Sample, load_affinity, save_a
 from cti.masks.crf import crf_step, load_library, needs_library
 from cti.masks.features import FeatureCache, Features
 from cti.masks.pamr import pamr_step
-from cti.masks.resolve_overlap import settle_step
+from cti.masks.resolve_overlap import resolve_overlap
 from cti.masks.scores import start_scores
 from cti.masks.seed_folder import SeedFolder
 
@@ -72,32 +71,33 @@ class PixelStep:
 
 
 @dataclass(frozen=True)
-class SettleStep:
+class OverlapStep:
     """The step that looks at another kind of the photo's seed.
 
     Args:
         seeds: Seeds of that kind.
-        config: How decidedly it settles.
+        config: How sharply the best class takes all.
     """
 
     seeds: SeedFolder
-    config: SettleConfig
+    config: OverlapConfig
 
     def __call__(self, refined: Refined) -> NDArray[np.float32]:
-        """Settle between the photo's classes."""
-        return settle_step(refined.final, self.seeds(refined.photo.id).cams().numpy(), self.config)
+        """Decide between the photo's classes."""
+        return resolve_overlap(refined.final, self.seeds(refined.photo.id).cams().numpy(), self.config)
 
 
 def refine_photos(
-    photos: Iterable[Photo], seeds: SeedFolder, config: RefineConfig, steps: Sequence[Step]
+    photos: Iterable[Photo], seeds: SeedFolder, config: MasksConfig, steps: Sequence[Step], workers: int = 0
 ) -> Iterator[Refined]:
     """Refine photos one after the other, keeping every step's scores, so that each step can be scored by itself.
 
     Args:
         photos: Photos that have a seed.
         seeds: Their seeds.
-        config: Names of the steps; number of the CRF's worker processes.
+        config: Names of the steps.
         steps: From `build_steps`, or the first few of them.
+        workers: Processes of the dense CRF; 0 = none besides the calling one.
 
     Yields:
         The photos in their order. Dense CRFs run some photos ahead in worker processes.
@@ -108,7 +108,6 @@ def refine_photos(
     stream: Iterator[Refined] = (_start(photo, seeds, config) for photo in photos)
     for number, step in enumerate(steps):
         name = step_names(config)[number + 1]
-        workers = config.crf.workers if config.crf.workers >= 0 else os.cpu_count() or 1
         if config.steps[number] == "crf" and workers > 0:
             assert isinstance(step, PixelStep)
             stream = _in_processes(step, name, stream, workers)
@@ -117,7 +116,7 @@ def refine_photos(
     return stream
 
 
-def step_names(config: RefineConfig) -> list[str]:
+def step_names(config: MasksConfig) -> list[str]:
     """What each stage of the chain is called: `seed`, then e.g. `affinity`, `affinity+crf`."""
     return ["seed", *("+".join(config.steps[: number + 1]) for number in range(len(config.steps)))]
 
@@ -125,7 +124,7 @@ def step_names(config: RefineConfig) -> list[str]:
 def build_steps(
     photos: Sequence[Photo],
     seeds: SeedFolder,
-    config: RefineConfig,
+    config: MasksConfig,
     folder: Path,
     features: Features | None = None,
     progress: bool = True,
@@ -136,7 +135,7 @@ def build_steps(
         photos: Photos with seeds to learn affinity from.
         seeds: Their seeds.
         config: Names of the steps and their numbers.
-        folder: Keeps the trained head (`affinity.safetensors`, `affinity-2.safetensors`, ...) and, in `features/`, the
+        folder: Keeps the trained head (`affinity.safetensors`) and, in `features/`, the
             backbone's features of every photo seen, which can be deleted when all is done.
         features: The frozen backbone; only `affinity` needs it.
         progress: Show bars.
@@ -152,8 +151,12 @@ def build_steps(
         load_library()  # say now, not after the head's training, that it is missing
     steps: list[Step] = []
     for number, name in enumerate(config.steps):
-        if name == "settle":
-            steps.append(SettleStep(SeedFolder(seeds.folder, seeds.classes, config.settle.kind), config.settle))
+        if name == "resolve_overlap":
+            steps.append(
+                OverlapStep(
+                    SeedFolder(seeds.folder, seeds.classes, config.resolve_overlap.kind), config.resolve_overlap
+                )
+            )
         elif name == "pamr":
             steps.append(PixelStep(partial(pamr_step, config=config.pamr)))
         elif name == "crf":
@@ -162,11 +165,10 @@ def build_steps(
             if features is None:
                 raise ValueError(
                     "The affinity step needs the features of a trained backbone and got none; "
-                    "give the run's CTI model, or use refine.steps [pamr]."
+                    "give the run's CTI model, or use masks.steps [pamr]."
                 )
             cache = FeatureCache(features, folder / "features")
-            count = config.steps[: number + 1].count("affinity")
-            path = folder / ("affinity.safetensors" if count == 1 else f"affinity-{count}.safetensors")
+            path = folder / "affinity.safetensors"
             fingerprint = _fingerprint(photos, seeds, config, number)
             net = load_affinity(path, fingerprint)
             if net is None:
@@ -184,7 +186,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     return np.asarray(load_image(path), dtype=np.uint8)
 
 
-def _start(photo: Photo, seeds: SeedFolder, config: RefineConfig) -> Refined:
+def _start(photo: Photo, seeds: SeedFolder, config: MasksConfig) -> Refined:
     image, seed = read_rgb(photo.image), seeds(photo.id)
     if image.shape[:2] != seed.size:
         raise ValueError(
@@ -221,7 +223,7 @@ def _in_processes(step: PixelStep, name: str, stream: Iterator[Refined], workers
         pool.shutdown(cancel_futures=True)
 
 
-def _sample(refined: Refined, config: RefineConfig) -> Sample:
+def _sample(refined: Refined, config: MasksConfig) -> Sample:
     """The photo's confident labels on the grid, from cleaned scores."""
     image, scores = refined.image, refined.final
     if config.affinity.clean == "pamr":
@@ -233,12 +235,12 @@ def _sample(refined: Refined, config: RefineConfig) -> Sample:
     return Sample(partial(read_rgb, refined.photo.image), to_grid(labels, config.affinity.stride))
 
 
-def _fingerprint(photos: Sequence[Photo], seeds: SeedFolder, config: RefineConfig, number: int) -> str:
+def _fingerprint(photos: Sequence[Photo], seeds: SeedFolder, config: MasksConfig, number: int) -> str:
     """Digest of everything that shapes the affinity head of step `number`."""
     shaping = [getattr(config, name) for name in ("kind", "background_score", "threshold", "alpha", "affinity")]
     before = config.steps[:number]
     used = {*before, config.affinity.clean}
     shaping += [before, *(getattr(config, name) if name in used else None for name in ("pamr", "crf"))]
-    shaping += [config.settle] if "settle" in used else []
+    shaping += [config.resolve_overlap] if "resolve_overlap" in used else []
     facts = json.dumps([repr(shaping), [photo.id for photo in photos], seeds.identity])
     return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()

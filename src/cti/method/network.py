@@ -163,7 +163,7 @@ class CTI(nn.Module):
             pretrained = "timm" if pretrained else "none"
         self.config = ModelConfig(backbone=backbone, weights=str(pretrained), **options)
         self.classes = check_classes(list(classes))
-        self.backbone = build_backbone(self.config)
+        self.backbone = build_backbone(self.config, self.config.image_size)
         self.depth = len(self.backbone.blocks)
         self.infusion_index = self.config.infusion_index
         if self.infusion_index > self.depth - 2:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from cti.config import ModelConfig
+from cti.config import BackboneConfig
 from cti.method.stem import conv_stem
 from cti.method.vit import PlainViT
 
@@ -22,17 +22,21 @@ StateDict = dict[str, Tensor]
 _NOT_BACKBONE = re.compile(r"^(head|head_dist|fc_norm|norm_head|pre_logits)\.|^(dist_token|mask_token)$")
 
 
-def build_backbone(config: ModelConfig) -> PlainViT:
+def build_backbone(config: BackboneConfig, image_size: int) -> PlainViT:
     """Build the backbone that `config` names, with its weights.
+
+    Args:
+        config: Name, sizes and weights.
+        image_size: Side in pixels of the images it is trained on.
 
     Raises:
         ValueError: if the name is unknown, is no plain ViT, the image size does not divide into patches, or the
             weights cannot be had or do not fit.
     """
     if config.backbone == "vit":
-        _check_divides(config.image_size, config.patch_size)
+        _check_divides(image_size, config.patch_size)
         vit = VisionTransformer(
-            img_size=config.image_size,
+            img_size=image_size,
             patch_size=config.patch_size,
             embed_dim=config.embed_dim,
             depth=config.depth,
@@ -43,20 +47,20 @@ def build_backbone(config: ModelConfig) -> PlainViT:
         if config.stem == "conv":
             vit.patch_embed.proj = conv_stem(config.embed_dim, config.patch_size)
     else:
-        vit = _timm_vit(config)
+        vit = _timm_vit(config, image_size)
     if config.weights not in ("timm", "none"):
         load_backbone_weights(vit, read_state_dict(config.weights), config.weights)
     return PlainViT(vit)
 
 
-def _timm_vit(config: ModelConfig) -> VisionTransformer:
+def _timm_vit(config: BackboneConfig, image_size: int) -> VisionTransformer:
     if not timm.is_model(config.backbone):
         near = ", ".join(timm.list_models(f"*{config.backbone.split('.')[0][:12]}*")[:5]) or "deit_small_patch16_224"
         raise ValueError(f"timm knows no backbone '{config.backbone}'; near it: {near}.")
     patch = re.search(r"patch(\d+)", config.backbone)
     if patch:
-        _check_divides(config.image_size, int(patch[1]))
-    options: dict[str, Any] = {"num_classes": 0, "drop_path_rate": config.drop_path, "img_size": config.image_size}
+        _check_divides(image_size, int(patch[1]))
+    options: dict[str, Any] = {"num_classes": 0, "drop_path_rate": config.drop_path, "img_size": image_size}
     try:
         vit = timm.create_model(config.backbone, pretrained=config.weights == "timm", **options)
     except (OSError, RuntimeError) as error:  # the hub's errors are OSErrors; httpx's and timm's are RuntimeErrors

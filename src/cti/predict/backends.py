@@ -12,14 +12,15 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from cti.config import CrfConfig, SeedsConfig, SegmentConfig
+from cti.config import CrfConfig, SeedsConfig
 from cti.files import read_json, write_json
 from cti.masks.crf import crf_step
 from cti.method import CTI
 from cti.method.checkpoint import CONFIG, save_model
 from cti.predict.prediction import Analysis
 from cti.seeds.maps import fit_to_patches, scaled_maps
-from cti.segment.checkpoint import save_segmenter
+from cti.segment.checkpoint import TrainedSegmenter, save_segmenter
+from cti.segment.inference import Inference, inference
 from cti.segment.networks import Segmenter
 from cti.segment.predict import argmax_at, predict_probabilities
 
@@ -122,20 +123,31 @@ class SegmenterBackend:
     """A segmentation network.
 
     Args:
-        network: In eval mode.
-        config: Scales, mirror, windows and CRF of a prediction.
-        classes: The C foreground classes.
+        trained: The network and how it is used.
     """
 
-    network: Segmenter
-    config: SegmentConfig
-    classes: tuple[str, ...]
+    trained: TrainedSegmenter
+
+    @property
+    def network(self) -> Segmenter:
+        """The network, in eval mode."""
+        return self.trained.network
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The C foreground classes."""
+        return self.trained.classes
+
+    @property
+    def config(self) -> Inference:
+        """Scales, mirror, windows and CRF of a prediction."""
+        return inference(self.trained.config, self.trained.predict)
 
     def analyse(self, image: Image.Image, source: str) -> Analysis:
         """Class probabilities; a class's score is its highest probability at any pixel.
 
         The predicted classes are those that lead somewhere. At the default threshold, `free`, the mask is the one that
-        the stage `segmenter` predicts.
+        the stage `segment` predicts.
         """
         size = (image.height, image.width)
         probabilities = predict_probabilities(self.network, image, self.config)
@@ -157,8 +169,9 @@ class SegmenterBackend:
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:
         """See `Backend`."""
-        shared = replace(self.config, masks=Path(self.config.masks).name, weights=Path(self.config.weights).name)
-        save_segmenter(folder, self.network, shared, self.classes)  # no paths of this machine
+        config = self.trained.config
+        shared = replace(config, masks=Path(config.masks).name, weights=Path(config.weights).name)
+        save_segmenter(folder, replace(self.trained, config=shared))  # no paths of this machine
         write_json(folder / CONFIG, read_json(folder / CONFIG) | facts)
 
     def _refined(self, image: Image.Image, probabilities: Tensor, present: NDArray[Any]) -> Tensor:

@@ -53,7 +53,7 @@ def about_run(run: Path, stage: str, facts: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         run: The run folder.
-        stage: `train` (CTI) or `segmenter`.
+        stage: `train` (CTI) or `segment`.
         facts: The network's `config.json`.
 
     Returns:
@@ -74,11 +74,11 @@ def about_run(run: Path, stage: str, facts: dict[str, Any]) -> dict[str, Any]:
         "photos": trained.get("photos"),
         "real_masks": settings.get("masks") == "real",
     }
-    if "tags" in trained:
-        about["tags"] = {"map": trained["tags"]["map"], "f1": trained.get("tag_f1")}
+    if trained.get("tags"):
+        about["tags"] = {"map": trained["tags"]["map"], "f1": trained["tags"]["f1"]}
     about["scores"] = [
         row
-        for name, found in _result(run, "scores").get("lists", {}).items()
+        for name, found in _result(run, "evaluate").get("lists", {}).items()
         for row in _score_rows(found, stage, name)
     ]
     return about
@@ -186,8 +186,8 @@ def _result(run: Path, stage: str) -> dict[str, Any]:
 def _score_rows(found: dict[str, Any], stage: str, name: str) -> list[dict[str, Any]]:
     """Scores of one list, each with how it was taken."""
     rows: list[tuple[str, str, Any]] = []
-    if stage == "segmenter":
-        for variant, scores in found.get("segmentation", {}).items():
+    if stage == "segment":
+        for variant, scores in found.get("segment", {}).items():
             rows.append(("segmentation", f"no tags given; {_variant(variant)}", scores["unsure_as_background"]))
     else:
         for key, tags in (("seeds", "true tags given"), ("seeds_predicted_tags", "predicted tags")):

@@ -139,9 +139,9 @@ def _photos_of(place: Path) -> Iterator[tuple[str, Path]]:
 
 def _best_use(run: Path, tags: Sequence[str] | None) -> Use | None:
     """The network to take from a run; None lets `Predictor` look, which is right for anything that is no run."""
-    if not (run / "train").is_dir() and not (run / "segmenter").is_dir():
+    if not (run / "train").is_dir() and not (run / "segment").is_dir():
         return None
-    return "segmenter" if tags is None and read_manifest(run / "segmenter") is not None else "cti"
+    return "segmenter" if tags is None and read_manifest(run / "segment") is not None else "cti"
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any]
 Batch = list[Any] | tuple[ImageLike, ...]
 Use = Literal["cti", "segmenter"]
 CARD = "README.md"
-_STAGE: dict[Use, str] = {"cti": "train", "segmenter": "segmenter"}
+_STAGE: dict[Use, str] = {"cti": "train", "segmenter": "segment"}
 
 
 class Predictor:
@@ -74,17 +74,14 @@ class Predictor:
         about = facts.get("about") or about_run(folder.parent, folder.name, facts)
         backend: Backend
         if facts.get("type") == "segmenter":
-            from cti.pipeline import prediction_config  # slow to import, and CTI does not need it
-
-            network, segment, classes = load_segmenter(folder)
-            backend = SegmenterBackend(network, prediction_config(segment, segment.variants[0]), classes)
+            backend = SegmenterBackend(load_segmenter(folder))
         else:
             model, _ = load_model(folder)
             backend = CTIBackend(
                 model,
                 facts.get("tag_thresholds") or {},
                 _seeds_config(facts["seeds"]) if "seeds" in facts else config.seeds,
-                facts.get("threshold", config.score.threshold),
+                facts.get("threshold", config.evaluate.threshold),
             )
         backend.network.to(device or default_device())
         return cls(backend, about)
@@ -116,7 +113,7 @@ class Predictor:
             image: A path, a PIL image, an array (H, W, 3), (H, W, 4) or (H, W) uint8, or a list of these.
             tags: Classes that are in the photo (in every one of a list); None = predicted by the network.
             threshold: Background score in [0, 1] that a class must exceed, or `free` = the background's own map. None
-                = the run's `score.threshold` for CTI, and `free` for a segmenter, which is its plain argmax.
+                = the run's `evaluate.threshold` for CTI, and `free` for a segmenter, which is its plain argmax.
 
         Returns:
             A `Prediction`, or a list of them for a list.

@@ -1,7 +1,6 @@
 """Seeds for folders of photos: sizes, scales, buckets of equal size, one file per photo, restartable."""
 
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,28 +16,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
-from cti.config import SeedsConfig
+from cti.config import RuntimeConfig, SeedsConfig
 from cti.data import Photo, load_image
 from cti.data.seed_file import Seed, read_seed, to_cams, write_seed
 from cti.method import CTI
 from cti.seeds.maps import batch_maps, fit_to_patches, scaled_maps
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ExtractResult:
-    """What an extraction did.
-
-    Args:
-        written: Photos extracted now.
-        skipped: Photos whose seeds were there already.
-        seconds: Time taken now.
-    """
-
-    written: int
-    skipped: int
-    seconds: float
 
 
 def seed_cams(model: CTI, image: Tensor, class_indices: Sequence[int], flip: bool = True) -> Tensor:
@@ -65,8 +49,8 @@ def extract_seeds(
     photos: Sequence[Photo],
     config: SeedsConfig,
     folder: Path,
-    workers: int = 1,
-) -> ExtractResult:
+    runtime: RuntimeConfig,
+) -> None:
     """Write the seeds of photos that have none yet in `folder`, as `<id>.npz`.
 
     Args:
@@ -74,14 +58,14 @@ def extract_seeds(
         photos: Whose tags say which classes get a map.
         config: Sizes, scales, flip, kinds, blocks.
         folder: Gets the files; files that can be read are kept.
-        workers: Processes that load photos.
+        runtime: Photos per forward pass, and processes that load them.
     """
-    started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     todo = [photo for photo in photos if not _is_whole(folder / f"{photo.id}.npz")]
     model.eval()
     device = next(model.parameters()).device
-    buckets = _buckets(todo, config, model.patch_size)
+    buckets = _buckets(todo, config.long_side, runtime.batch_size, model.patch_size)
+    workers = 1 if runtime.workers == -1 else runtime.workers
     loader = DataLoader(
         _SizedPhotos(buckets, model.mean, model.std),
         batch_size=None,
@@ -94,7 +78,6 @@ def extract_seeds(
     ):
         for photo, seeds in _bucket_seeds(model, bucket, images.to(device), config):
             write_seed(folder / f"{photo.id}.npz", seeds)
-    return ExtractResult(len(todo), len(photos) - len(todo), time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
@@ -104,16 +87,16 @@ class _Bucket:
     size: tuple[int, int]  # common (H, W) of the forward pass at scale 1
 
 
-def _buckets(photos: Sequence[Photo], config: SeedsConfig, patch_size: int) -> list[_Bucket]:
+def _buckets(photos: Sequence[Photo], long_side: int, batch_size: int, patch_size: int) -> list[_Bucket]:
     groups: dict[tuple[int, int], list[tuple[Photo, tuple[int, int]]]] = defaultdict(list)
     for photo in photos:
         own = photo_size(photo.image)
-        scale = config.long_side / max(own) if config.long_side else 1.0
+        scale = long_side / max(own) if long_side else 1.0
         groups[fit_to_patches(own, patch_size, scale)].append((photo, own))
     return [
         _Bucket(tuple(photo for photo, _ in part), tuple(own for _, own in part), size)
         for size, members in groups.items()
-        for part in (members[i : i + config.batch_size] for i in range(0, len(members), config.batch_size))
+        for part in (members[i : i + batch_size] for i in range(0, len(members), batch_size))
     ]
 
 

@@ -1,15 +1,12 @@
-"""The masks a segmenter learns from: where they come from, whether they are usable, what they weigh."""
+"""The masks a segmenter learns from: where they come from, whether they are usable."""
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cti.classes import IGNORE_INDEX
 from cti.data.images import load_mask, open_image, oriented_size
@@ -51,11 +48,11 @@ class MaskFolder:
         missing = [photo.id for photo in photos if not self.path(photo).is_file()]
         some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         if len(missing) == len(photos):
-            raise ValueError(f"{self.folder} has no mask for any of {len(photos)} photos ({some}); run `cti refine`.")
+            raise ValueError(f"{self.folder} has no mask for any of {len(photos)} photos ({some}); run `cti masks`.")
         if missing and not allow_missing:
             raise ValueError(
                 f"{self.folder} lacks the masks of {len(missing)} of {len(photos)} photos ({some}); "
-                "make them with `cti refine`, or leave those photos out with --allow-missing."
+                "make them with `cti masks`, or leave those photos out with --allow-missing."
             )
         if missing:
             logger.warning("%d of %d photos have no mask and are left out: %s", len(missing), len(photos), some)
@@ -105,7 +102,7 @@ def count_pixels(photos: Sequence[Photo], mask_of: MaskOf, num_classes: int) -> 
         what = "only background" if pixels[0] else "no labelled pixel at all"
         raise ValueError(
             f"The {len(photos)} masks hold {what}, so there is no class to learn; look at the pseudo-masks "
-            "(`cti refine --preview 20`) and lower their foreground threshold."
+            "(`cti masks --preview 20`) and lower their foreground threshold."
         )
     if not pixels[0]:
         logger.warning("No mask has a background pixel; the segmenter will call every pixel foreground.")
@@ -113,24 +110,3 @@ def count_pixels(photos: Sequence[Photo], mask_of: MaskOf, num_classes: int) -> 
     if absent:
         logger.warning("No mask holds the classes with the indices %s; they will not be learned.", absent)
     return pixels
-
-
-def class_weights(pixels: NDArray[np.int64], balance: Literal["none", "inverse_sqrt", "median"]) -> Tensor | None:
-    """Weights of the classes in the cross-entropy, (1 + C,) float32, or None for equal ones.
-
-    `inverse_sqrt` = 1/sqrt(f), `median` = median(f)/f (Eigen & Fergus 2015, with f over all pixels), where f is a
-    class's share of the labelled pixels; scaled so that the mean weight of a pixel is 1. A class without pixels
-    counts 1: it never occurs.
-
-    Args:
-        pixels: Labelled pixels per class, (1 + C,), background first.
-        balance: The rule.
-    """
-    if balance == "none":
-        return None
-    present = pixels > 0
-    frequency = pixels[present] / pixels.sum()
-    raw = 1 / np.sqrt(frequency) if balance == "inverse_sqrt" else np.median(frequency) / frequency
-    weights = np.ones(len(pixels))
-    weights[present] = raw / (frequency * raw).sum()
-    return torch.from_numpy(weights).float()

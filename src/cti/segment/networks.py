@@ -7,15 +7,15 @@ Any H and W will do: a network that wants multiples of its patch pads inside.
 
 import math
 import re
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cti.config import ModelConfig, SegmentConfig
+from cti.config import SegmentConfig
 from cti.method.vit import PlainViT, run_block
 from cti.method.weights import build_backbone, read_state_dict
 
@@ -185,7 +185,7 @@ def build_segmenter(config: SegmentConfig, num_classes: int, recompute: bool = F
     Args:
         config: Settings.
         num_classes: C, foreground classes; the network has 1 + C outputs, background first.
-        recompute: Recompute the ViT's block activations in the backward pass (`segment_train.recompute`).
+        recompute: Recompute the ViT's block activations in the backward pass (`segment.train.recompute`).
 
     Raises:
         ValueError: for an unknown backbone, architecture or weights, or for `smp:` without its package.
@@ -193,7 +193,7 @@ def build_segmenter(config: SegmentConfig, num_classes: int, recompute: bool = F
     num_outputs = 1 + num_classes
     if config.network.startswith("smp:"):
         return _build_smp(config, num_outputs)
-    encoder = build_backbone(_model_config(config))
+    encoder = build_backbone(config, _image_size(config))
     width = encoder.embed_dim
     decoder = (
         LinearDecoder(width, num_outputs)
@@ -227,16 +227,35 @@ def start_from(network: Segmenter, encoder: PlainViT, token: Tensor) -> None:
         ) from error
 
 
-def describe(network: Segmenter, config: SegmentConfig) -> dict[str, Any]:
-    """Facts for a manifest: which network, from which weights, how large."""
+@dataclass(frozen=True)
+class NetworkDescription:
+    """Which network, from which weights, how large.
+
+    Args:
+        network: `segment.network`.
+        backbone: Name of its encoder.
+        weights: Where the encoder's weights came from.
+        parameters: Number of parameters.
+        trained_parameters: Number of those that are trained.
+    """
+
+    network: str
+    backbone: str
+    weights: str
+    parameters: int
+    trained_parameters: int
+
+
+def describe(network: Segmenter, config: SegmentConfig) -> NetworkDescription:
+    """Describe a network for its stage's result."""
     parameters = list(network.parameters())
-    return {
-        "network": config.network,
-        "backbone": config.network.split(":")[2] if config.network.startswith("smp:") else config.backbone,
-        "weights": config.weights,
-        "parameters": sum(p.numel() for p in parameters),
-        "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-    }
+    return NetworkDescription(
+        config.network,
+        config.network.split(":")[2] if config.network.startswith("smp:") else config.backbone,
+        config.weights,
+        sum(p.numel() for p in parameters),
+        sum(p.numel() for p in parameters if p.requires_grad),
+    )
 
 
 def convolution(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
@@ -248,21 +267,11 @@ def convolution(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequ
     )
 
 
-def _model_config(config: SegmentConfig) -> ModelConfig:
-    """The settings by which the CTI network's backbones are built."""
+def _image_size(config: SegmentConfig) -> int:
+    """The size to which crops are padded."""
     named = re.search(r"patch(\d+)", config.backbone)
     patch = int(named[1]) if named else config.patch_size
-    return ModelConfig(
-        backbone=config.backbone,
-        weights=config.weights,
-        image_size=math.ceil(config.crop_size / patch) * patch,  # the size to which crops are padded
-        drop_path=config.drop_path,
-        embed_dim=config.embed_dim,
-        depth=config.depth,
-        num_heads=config.num_heads,
-        patch_size=config.patch_size,
-        stem=config.stem,
-    )
+    return math.ceil(config.crop_size / patch) * patch
 
 
 def _build_smp(config: SegmentConfig, num_outputs: int) -> SMPSegmenter:

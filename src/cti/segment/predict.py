@@ -14,17 +14,18 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from cti.config import CrfConfig, SegmentConfig
+from cti.config import CrfConfig
 from cti.data.images import MAX_PIXELS, load_image, save_mask
 from cti.data.photos import Photo
 from cti.masks.crf import crf_step
 from cti.segment.dataset import normalise, to_tensor, working_size
+from cti.segment.inference import Inference
 from cti.segment.networks import Segmenter
 
 logger = logging.getLogger(__name__)
 
 
-def predict_probabilities(network: Segmenter, image: Image.Image, config: SegmentConfig) -> Tensor:
+def predict_probabilities(network: Segmenter, image: Image.Image, config: Inference) -> Tensor:
     """Class probabilities of a photo, averaged over `config.scales` and, with `config.flip`, its mirror image.
 
     Args:
@@ -50,7 +51,7 @@ def predict_probabilities(network: Segmenter, image: Image.Image, config: Segmen
 
 
 @torch.no_grad()
-def window_probabilities(network: Segmenter, image: Tensor, config: SegmentConfig) -> Tensor:
+def window_probabilities(network: Segmenter, image: Tensor, config: Inference) -> Tensor:
     """Class probabilities (1 + C, H, W), on the CPU, of a normalised image (3, H, W) at this size.
 
     The network sees one window (and its mirror image) at a time; where windows overlap, probabilities are averaged.
@@ -90,7 +91,7 @@ def windows(length: int, window: int, stride: int) -> list[slice]:
     return [slice(start, start + window) for start in (room * step // steps for step in range(steps + 1))]
 
 
-def predict_mask(network: Segmenter, image: Image.Image, config: SegmentConfig) -> NDArray[np.uint8]:
+def predict_mask(network: Segmenter, image: Image.Image, config: Inference) -> NDArray[np.uint8]:
     """Mask of a photo at its own size, (H, W) uint8 in 0..C: every pixel is decided.
 
     Args:
@@ -127,7 +128,7 @@ def predict_folder(
     network: Segmenter,
     photos: Sequence[Photo],
     folder: Path | str,
-    config: SegmentConfig,
+    config: Inference,
     max_pixels: int = MAX_PIXELS,
 ) -> dict[str, int]:
     """Write `<photo id>.png`, an indexed PNG, for every photo; what is there already is kept.
@@ -152,7 +153,7 @@ def predict_folder(
     kept = len(photos) - len(missing)
     if kept:
         logger.info("%d of %d masks are in %s already and are kept.", kept, len(photos), target)
-    for photo in track(missing, description="Segmenting", console=Console(stderr=True)):
+    for photo in track(missing, description="predictions", console=Console(stderr=True), disable=not missing):
         image = load_image(photo.image, max_pixels)
         save_mask(target / f"{photo.id}.png", predict_mask(network, image, config))
     return {"predicted": len(missing), "kept": kept}

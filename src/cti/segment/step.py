@@ -12,18 +12,16 @@ from cti.segment.networks import Segmenter
 from cti.train.optimiser import parameter_groups
 
 
-def segmentation_loss(logits: Tensor, masks: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Cross-entropy, averaged over labelled pixels (by weight); 0, with zero gradients, where none is labelled.
+def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Cross-entropy, averaged over labelled pixels; 0, with zero gradients, where none is labelled.
 
     Args:
         logits: (B, 1 + C, H, W).
         masks: (B, H, W) int64 in 0..C, or 255 for pixels that do not count.
-        weights: (1 + C,) weights of the classes, or None for equal ones.
     """
-    total = F.cross_entropy(logits, masks, weights, ignore_index=IGNORE_INDEX, reduction="sum")
-    labelled = masks[masks != IGNORE_INDEX]
-    weight = labelled.numel() if weights is None else weights[labelled].sum()
-    return total / weight if labelled.numel() else total
+    total = F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX, reduction="sum")
+    labelled = int((masks != IGNORE_INDEX).sum())
+    return total / labelled if labelled else total
 
 
 class SegmentationStep(nn.Module):
@@ -31,15 +29,11 @@ class SegmentationStep(nn.Module):
 
     Args:
         network: The segmenter.
-        weights: (1 + C,) weights of the classes in the loss, or None for equal ones.
     """
 
-    weights: Tensor | None
-
-    def __init__(self, network: Segmenter, weights: Tensor | None = None) -> None:
+    def __init__(self, network: Segmenter) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
         """Loss and pixel accuracy.
@@ -56,7 +50,7 @@ class SegmentationStep(nn.Module):
         """
         masks = batch["masks"]
         logits = self.network(batch["images"]).float()  # softmax over many classes loses digits in half precision
-        loss = segmentation_loss(logits, masks, self.weights)
+        loss = segmentation_loss(logits, masks)
         if not loss.isfinite():
             raise ValueError(self._why_not_finite(batch))
         with torch.no_grad():
@@ -77,9 +71,9 @@ class SegmentationStep(nn.Module):
         if broken:
             return (
                 f"The loss is not finite because {len(broken)} weights have become so ({broken[0]}, ...): training "
-                "diverged; lower segment_train.lr or new_lr_factor, or set segment_train.clip to 1."
+                "diverged; lower segment.train.lr or new_lr_factor, or set segment.train.clip to 1."
             )
         return (
-            "The loss is not finite although images and weights are: the numbers overflowed; lower segment_train.lr or "
-            "set segment_train.precision to 32."
+            "The loss is not finite although images and weights are: the numbers overflowed; lower segment.train.lr or "
+            "set segment.train.precision to 32."
         )

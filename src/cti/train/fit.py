@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.tensorboard import SummaryWriter
 
-from cti.config import TrainConfig
+from cti.config import RuntimeConfig, TrainConfig
 from cti.files import atomic_path
 from cti.train.allocator import keep_freed_memory
 from cti.train.optimiser import build_optimiser, epochs_by_size, learning_rate
@@ -47,7 +47,7 @@ class FitResult:
         images_per_second: Of this sitting, validation left out.
         waited: Share of this sitting's training time spent waiting for data, 0 to 1.
         peak_memory_gb: Largest resident memory of this process so far.
-        final: Last validation.
+        final: Last validation; None where it is undefined.
     """
 
     steps: int
@@ -55,7 +55,7 @@ class FitResult:
     images_per_second: float
     waited: float
     peak_memory_gb: float
-    final: dict[str, float]
+    final: dict[str, float | None]
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -91,6 +91,7 @@ def fit(
     config: TrainConfig,
     folder: Path,
     groups: list[dict[str, Any]],
+    runtime: RuntimeConfig,
     validate: Callable[[int], dict[str, float]] | None = None,
     title: str = "train",
 ) -> FitResult:
@@ -102,6 +103,7 @@ def fit(
         config: Everything about optimisation.
         folder: Gets `state.pt`, `metrics.jsonl` and TensorBoard events.
         groups: From `parameter_groups`.
+        runtime: Devices, loading processes, checkpoints.
         validate: Called with the epoch after each; its numbers are logged. It sees the module in eval mode.
         title: Word before the progress bar.
 
@@ -112,13 +114,13 @@ def fit(
     if num_photos == 0:
         raise ValueError("There is no photo to train on; check the tags and lists with `cti data check`.")
     folder.mkdir(parents=True, exist_ok=True)
-    fabric = Fabric(accelerator=config.accelerator, devices=config.devices)
+    fabric = Fabric(accelerator=runtime.accelerator, devices=runtime.devices)
     device_type = fabric.device.type
     if device_type == "cpu":
         keep_freed_memory()
     fabric = Fabric(
-        accelerator=config.accelerator,
-        devices=config.devices,
+        accelerator=runtime.accelerator,
+        devices=runtime.devices,
         precision=fabric_precision(config.precision, device_type),
     )
     fabric.launch()
@@ -128,7 +130,9 @@ def fit(
 
     sampler = EpochSampler(num_photos, config.batch_size, config.seed, fabric.global_rank, fabric.world_size)
     config = replace(config, epochs=config.epochs or epochs_by_size(sampler.steps))
-    loader = fabric.setup_dataloaders(_loader(dataset, sampler, config, device_type), use_distributed_sampler=False)
+    loader = fabric.setup_dataloaders(
+        _loader(dataset, sampler, config.seed, runtime.workers, device_type), use_distributed_sampler=False
+    )
     state = _load_state(folder, step, optimiser)
     total_steps = config.epochs * sampler.steps
     log = _Log(folder, state["step"], enabled=fabric.is_global_zero)
@@ -165,7 +169,7 @@ def fit(
                     log.write(state["step"], {"epoch": epoch, "lr": rate, **values})
                 _show(progress, bar, state["step"], loss, clock)
                 whole_epoch = state["step"] % sampler.steps == 0
-                due = config.checkpoint_every and state["step"] % config.checkpoint_every == 0
+                due = runtime.checkpoint_every and state["step"] % runtime.checkpoint_every == 0
                 if due and updates and not whole_epoch:
                     _save_state(fabric, folder, step, optimiser, {**state, "seconds": clock.total()})
             if validate is not None:
@@ -182,17 +186,17 @@ def fit(
         images_per_second=clock.images / max(clock.training(), 1e-9),
         waited=clock.waited / max(clock.training(), 1e-9),
         peak_memory_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        final=state["validation"],
+        final={name: value if math.isfinite(value) else None for name, value in state["validation"].items()},
     )
 
 
 def _loader(
-    dataset: Dataset[dict[str, Tensor]], sampler: EpochSampler, config: TrainConfig, device_type: str
+    dataset: Dataset[dict[str, Tensor]], sampler: EpochSampler, seed: int, workers: int, device_type: str
 ) -> DataLoader[dict[str, Tensor]]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # On a processor that also trains, one loading process keeps up; more would take its cores.
     automatic = 1 if device_type == "cpu" else cores
-    workers = automatic if config.workers == -1 else config.workers
+    workers = automatic if workers == -1 else workers
     return DataLoader(
         dataset,
         batch_size=sampler.batch_size,
@@ -201,7 +205,7 @@ def _loader(
         pin_memory=device_type == "cuda",
         drop_last=True,
         prefetch_factor=4 if workers else None,
-        generator=torch.Generator().manual_seed(config.seed),  # the loader's own draws stay off torch's global state
+        generator=torch.Generator().manual_seed(seed),  # the loader's own draws stay off torch's global state
     )
 
 

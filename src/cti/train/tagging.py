@@ -1,8 +1,7 @@
 """Image-level tags: how often they occur, how well a network predicts them, from which score on they are predicted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +11,9 @@ from torch.utils.data import DataLoader
 
 from cti.data import Photo
 from cti.data.datasets import TagDataset, multi_hot
-from cti.evaluate import choose_thresholds, f1_scores, score_tags
+from cti.data.images import MAX_PIXELS
+from cti.evaluate.confusion import by_name, number
+from cti.evaluate.tags import choose_thresholds, f1_scores, score_tags
 from cti.method import CTI
 
 
@@ -25,14 +26,16 @@ def positive_weights(photos: Sequence[Photo], num_classes: int, power: float) ->
 
 
 @torch.inference_mode()
-def tag_logits(model: CTI, photos: Sequence[Photo], image_size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def tag_logits(
+    model: CTI, photos: Sequence[Photo], image_size: int, max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean of class and patch logits (n, C) of whole photos, and their tags (n, C) multi-hot.
 
     Puts the model into eval mode.
     """
     model.eval()
     device = next(model.parameters()).device
-    dataset = TagDataset(photos, len(model.classes), image_size, model.mean, model.std)
+    dataset = TagDataset(photos, len(model.classes), image_size, model.mean, model.std, max_pixels)
     logits, labels = [], []
     for batch in DataLoader(dataset, batch_size=32):
         out = model(batch["images"].to(device))
@@ -41,7 +44,9 @@ def tag_logits(model: CTI, photos: Sequence[Photo], image_size: int) -> tuple[ND
     return torch.cat(logits).numpy(), torch.cat(labels).numpy()
 
 
-def with_predicted_tags(model: CTI, photos: Sequence[Photo], thresholds: Mapping[str, float]) -> list[Photo]:
+def with_predicted_tags(
+    model: CTI, photos: Sequence[Photo], thresholds: Mapping[str, float], max_pixels: int = MAX_PIXELS
+) -> list[Photo]:
     """The photos with the tags that the network predicts in place of their own.
 
     A photo none of whose classes reaches its threshold gets the class that comes nearest.
@@ -51,7 +56,7 @@ def with_predicted_tags(model: CTI, photos: Sequence[Photo], thresholds: Mapping
         photos: Photos.
         thresholds: Class -> logit from which its tag is predicted; 0 for classes that are not named.
     """
-    scores, _ = tag_logits(model, photos, model.config.image_size)
+    scores, _ = tag_logits(model, photos, model.config.image_size, max_pixels)
     lead = scores - np.array([thresholds.get(name, 0.0) for name in model.classes], np.float32)
     chosen = (lead > 0) | ((lead == lead.max(axis=1, keepdims=True)) & (lead.max(axis=1, keepdims=True) <= 0))
     return [
@@ -60,19 +65,34 @@ def with_predicted_tags(model: CTI, photos: Sequence[Photo], thresholds: Mapping
     ]
 
 
-def tag_facts(model: CTI, photos: Sequence[Photo], image_size: int) -> dict[str, Any]:
-    """How well tags are predicted on photos not trained on, and the best threshold per class; empty without photos.
+@dataclass(frozen=True)
+class TagQuality:
+    """How well tags are predicted on photos not trained on.
 
-    Returns:
-        `tags` (average precisions), `tag_f1` (mean over classes, at the thresholds) and `tag_thresholds` (class ->
-        logit). The thresholds are chosen on the same photos' tags; no mask is used.
+    Args:
+        map: Mean average precision over the classes that occur; None if none does.
+        average_precision: Class -> average precision; None for a class without a tagged photo.
+        f1: Mean F1 over the classes at `thresholds`; None if it is undefined.
+        thresholds: Class -> logit from which its tag is predicted. Chosen on the same photos' tags; no mask is used.
     """
+
+    map: float | None
+    average_precision: dict[str, float | None]
+    f1: float | None
+    thresholds: dict[str, float]
+
+
+def tag_quality(model: CTI, photos: Sequence[Photo], image_size: int, max_pixels: int) -> TagQuality | None:
+    """Score the tags of photos not trained on, and choose the best threshold per class; None without photos."""
     if not photos:
-        return {}
-    scores, labels = tag_logits(model, photos, image_size)
+        return None
+    scores, labels = tag_logits(model, photos, image_size, max_pixels)
     thresholds = choose_thresholds(scores, labels)
-    return {
-        "tags": score_tags(scores, labels, model.classes).to_dict(),
-        "tag_f1": float(np.nanmean(f1_scores(scores, labels, thresholds))),
-        "tag_thresholds": dict(zip(model.classes, thresholds.tolist(), strict=True)),
-    }
+    tags = score_tags(scores, labels, model.classes)
+    f1 = f1_scores(scores, labels, thresholds)
+    return TagQuality(
+        number(tags.mean_average_precision),
+        by_name(model.classes, tags.average_precision),
+        number(float(np.nanmean(f1))) if np.isfinite(f1).any() else None,
+        dict(zip(model.classes, thresholds.tolist(), strict=True)),
+    )

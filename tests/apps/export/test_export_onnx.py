@@ -14,7 +14,7 @@ from cti.apps.export.onnx import export_onnx
 from cti.config import SeedsConfig
 from cti.data.readers.shapes import render_scene
 from cti.predict.backends import CTIBackend, SegmenterBackend
-from sample_run import CLASSES, tiny_cti, tiny_segmenter
+from sample_run import CLASSES, tiny_cti
 
 
 def session(path: Path):
@@ -61,7 +61,7 @@ def test_cti_gives_scores_and_cams_of_given_classes(background: str, tmp_path: P
 @pytest.mark.slow
 def test_a_segmenter_gives_probabilities(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
-    predictor = Predictor(SegmenterBackend(*tiny_segmenter(), CLASSES))
+    predictor = Predictor(SegmenterBackend(tiny_trained()))
     assert export_onnx(predictor, tmp_path / "s.onnx")["largest_difference"] < 1e-4
     graph = session(tmp_path / "s.onnx")
     for height, width in ((32, 32), (48, 24)):
@@ -79,7 +79,7 @@ def test_a_graph_that_computes_something_else_is_not_written(tmp_path: Path, mon
     monkeypatch.setattr(module, "_write", lambda graph, multiple, facts, path: path.write_bytes(b"another graph"))
     monkeypatch.setattr(module, "_largest_difference", lambda graph, multiple, path: float("nan"))
     with pytest.raises(ValueError, match=r"differs from the network by nan, more than 1e-04; it was not written"):
-        export_onnx(Predictor(SegmenterBackend(*tiny_segmenter(), CLASSES)), tmp_path / "s.onnx")
+        export_onnx(Predictor(SegmenterBackend(tiny_trained())), tmp_path / "s.onnx")
     assert list(tmp_path.iterdir()) == []
 
 

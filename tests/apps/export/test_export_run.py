@@ -35,8 +35,8 @@ def images_of(run: Path) -> Path:
 @pytest.mark.parametrize(
     ("stage", "folder", "ids"),
     [
-        (None, "segmenter/predictions/single", {"p0", "p1", "p2", "p3", "p4", "p5"}),
-        ("segmenter", "segmenter/predictions/single", {"p0", "p1", "p2", "p3", "p4", "p5"}),
+        (None, "segment/predictions/single", {"p0", "p1", "p2", "p3", "p4", "p5"}),
+        ("segment", "segment/predictions/single", {"p0", "p1", "p2", "p3", "p4", "p5"}),
         ("masks", "masks", {"p0", "p1", "p2", "p3"}),  # photos to train on, nobody refines the others
     ],
 )
@@ -68,14 +68,14 @@ def test_a_list_of_the_run_or_of_ones_own_chooses(run: Path, tmp_path: Path) -> 
 
 
 def test_without_a_segmenter_pseudo_masks_are_taken(copied: Path, tmp_path: Path) -> None:
-    shutil.rmtree(copied / "segmenter")
+    shutil.rmtree(copied / "segment")
     assert export(copied, "png")["images"] == 4
     assert len(list((copied / "export" / "png").glob("*.png"))) == 4
     (copied / "masks" / "manifest.json").unlink()
-    with pytest.raises(ValueError, match="has no finished masks to export; run `cti refine` first"):
+    with pytest.raises(ValueError, match="has no finished stage masks to export; run `cti masks` first"):
         export(copied, "png")
-    with pytest.raises(ValueError, match="has no finished segmenter to export; run `cti segment` first"):
-        export(copied, "coco", stage="segmenter")
+    with pytest.raises(ValueError, match="has no finished stage segment to export; run `cti segment` first"):
+        export(copied, "coco", stage="segment")
 
 
 def test_labels_of_new_photos_become_coco(run: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_submission_says_what_is_missing(copied: Path, tmp_path: Path) -> None
         export(copied, "voc-submission", listed="val", images=tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="are the segmenter's, which sees no tags"):
         export(copied, "voc-submission", listed="val", stage="masks")
-    (copied / "segmenter" / "manifest.json").unlink()
+    (copied / "segment" / "manifest.json").unlink()
     with pytest.raises(ValueError, match="has no finished segmenter, whose masks are submitted; run `cti segment`"):
         export(copied, "voc-submission", listed="val")
 
@@ -152,11 +152,11 @@ def test_networks_are_those_that_there_are(copied: Path, tmp_path: Path, monkeyp
     result = export(copied, "onnx")
     assert asked == [("CTIBackend", "cti.onnx"), ("SegmenterBackend", "segmenter.onnx")]
     assert result["cti"]["out"] == str(copied / "export" / "onnx" / "cti.onnx")
-    assert list(export(copied, "onnx", tmp_path / "o", stage="segmenter")) == ["segmenter"]
+    assert list(export(copied, "onnx", tmp_path / "o", stage="segment")) == ["segmenter"]
     Predictor.from_pretrained(copied).save_pretrained(tmp_path / "saved")
     assert list(export(tmp_path / "saved", "onnx")) == ["cti"]
-    with pytest.raises(ValueError, match="network of the type 'cti', not segmenter's; leave --stage out"):
-        export(tmp_path / "saved", "onnx", stage="segmenter")
+    with pytest.raises(ValueError, match="network of the type 'cti', not segment's; leave --stage out"):
+        export(tmp_path / "saved", "onnx", stage="segment")
     with pytest.raises(ValueError, match="holds no trained network to export; run `cti train`"):
         export(tmp_path, "onnx")
     with pytest.raises(ValueError, match="The stage masks has no network"):

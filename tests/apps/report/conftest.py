@@ -17,6 +17,9 @@ from cti.evaluate import score_masks, score_seeds
 from cti.files import write_manifest
 from cti.method.checkpoint import save_model
 from cti.settings import dump_config
+from cti.train.fit import FitResult
+from cti.train.stage import TrainResult
+from cti.train.tagging import TagQuality
 
 SIZE = (40, 48)
 NUM_PHOTOS = 9
@@ -86,9 +89,9 @@ def _train(run: Path) -> None:
     lines.append({"step": 20, "epoch": 1, "tag_map": 0.5})
     (run / "train" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 2')
     average = {"disc": 0.9, "ring": 0.5, "star": None}
-    result = {"classes": CLASSES, "photos": 6, "notes": ["2 photos <were> odd."], "steps": 20, "seconds": 3.0,
-              "images_per_second": 12.5, "waited": 0.1, "peak_memory_gb": 1.25,
-              "tags": {"map": 0.7, "average_precision": average, "left_out": ["star"]}}  # fmt: skip
+    tags = TagQuality(0.7, average, None, {})
+    fit = FitResult(20, 3.0, 12.5, 0.1, 1.25, {"tag_map": 0.5})
+    result = TrainResult(CLASSES, 6, ("2 photos <were> odd.",), tags, fit)
     write_manifest(run / "train", result, stage="train", seed=0, seconds=75.0)
 
 
@@ -103,7 +106,7 @@ def _seeds(run: Path, photo_set: PhotoSet, noise: float) -> None:
         write_seed(run / "seeds" / f"{photo.id}.npz", {"refined": seed, "fused": seed})
         mask = np.where(draw.random(SIZE) < noise, 255, np.where(true == 255, 0, true)).astype(np.uint8)
         save_mask(run / "masks" / f"{photo.id}.png", mask)
-        save_mask(run / "segmenter" / "predictions" / "single" / f"{photo.id}.png", np.where(mask == 255, 0, mask))
+        save_mask(run / "segment" / "predictions" / "single" / f"{photo.id}.png", np.where(mask == 255, 0, mask))
     facts = {"classes": photo_set.classes, "photos": NUM_PHOTOS}
     write_manifest(run / "seeds", {**facts, "written": NUM_PHOTOS, "skipped": 0}, stage="seeds", seconds=4.5)
     write_manifest(run / "masks", {**facts, "made": NUM_PHOTOS}, stage="masks", seconds=9.0)
@@ -114,10 +117,10 @@ def _score(run: Path, photo_set: PhotoSet) -> None:
     for name in ("score", "val"):
         photos, classes = photo_set.lists[name], photo_set.classes
         kinds = [score_seeds(run / "seeds", photos, classes, kind=kind, bootstrap=20) for kind in ("refined", "fused")]
-        variant = score_masks(run / "segmenter" / "predictions" / "single", photos, classes)
+        variant = score_masks(run / "segment" / "predictions" / "single", photos, classes)
         lists[name] = {
             "seeds": {scores.kind: scores.to_dict() for scores in kinds},
             "masks": score_masks(run / "masks", photos, classes, bootstrap=20).to_dict(),
             "segmentation": {"single": variant.to_dict()},
         }
-    write_manifest(run / "scores", {"classes": photo_set.classes, "lists": lists}, stage="scores", seconds=1.0)
+    write_manifest(run / "evaluate", {"classes": photo_set.classes, "lists": lists}, stage="scores", seconds=1.0)

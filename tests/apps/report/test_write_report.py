@@ -11,6 +11,7 @@ import pytest
 from cti import commands, pipeline
 from cti.apps.report import compare_runs, write_report
 from cti.apps.report.run_folder import read_run
+from cti.run import Run
 from cti.settings import load_config
 
 NUM_PHOTOS = 9
@@ -79,7 +80,7 @@ def test_a_finished_run_has_every_part(write_run: Callable[..., Path]) -> None:
     words = ("swept, uses pixel labels", "fixed at 0.25", "threshold-free", "floor: all background",
              "average precision", "false-positive rate", "learning rate", "silhouette",
              "Similarity of the class tokens", "2 photos <were> odd.", "1 min 15 s", "1 min 30 s", "12.5", "1.2 GB",
-             "infusion_index: 3", "not finished: segmenter")  # fmt: skip
+             "infusion_index: 3", "not finished: segment")  # fmt: skip
     for text in words:
         assert text in page.text, text
 
@@ -97,7 +98,7 @@ def test_the_tables_say_what_the_scores_say(write_run: Callable[..., Path]) -> N
         f"{100 * interval['low']:.1f} to {100 * interval['high']:.1f} {100 * free['miou']:.1f}"
     )
     assert expected in text
-    floor = 100 * max(refined["floors"].values())
+    floor = 100 * max(refined["baselines"].values())
     assert f"val {floor:.1f} {100 * best['miou']:.1f} {100 * fixed['miou']:.1f} {100 * free['miou']:.1f}" in text
     for row in ("disc 2 2 1", "ring 3 3 1", "star 2 2 1", "all photos 6 6 3"):  # train, score, val
         assert row in text
@@ -179,7 +180,7 @@ def test_without_the_extra_a_run_ends_well_and_the_command_says_what_to_do(
     monkeypatch.setitem(sys.modules, "jinja2", None)
     config = load_config(run)
     caplog.clear()
-    assert pipeline.report(config) == {}
+    assert pipeline.report(Run(config)) is None
     (record,) = caplog.records
     assert re.fullmatch(r'A report needs jinja2, .*`pip install "cti\[report\]"`.*', record.getMessage())
     assert not (run / "report.html").exists()

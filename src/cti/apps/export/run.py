@@ -15,7 +15,7 @@ from cti.method.checkpoint import CONFIG
 
 logger = logging.getLogger(__name__)
 
-Stage = Literal["train", "masks", "segmenter"]
+Stage = Literal["train", "masks", "segment"]
 
 _USUAL_NAMES = {"coco": "coco.json", "voc-submission": "voc-submission.tar.gz"}
 
@@ -37,8 +37,8 @@ def export(
         run: Run folder; for masks also a folder that `cti label` wrote; for `onnx` also a saved network.
         to: One of `cti.apps.export.FORMATS`.
         out: File (`coco`, `voc-submission`) or folder to write; None = in `export/` of the run.
-        stage: Whose result: for `onnx` `train` (CTI) or `segmenter`, None = both, as far as they have finished; for
-            masks `masks` or `segmenter`, None = the segmenter's where it has finished.
+        stage: Whose result: for `onnx` `train` (CTI) or `segment`, None = both, as far as they have finished; for
+            masks `masks` or `segment`, None = the segmenter's where it has finished.
         listed: Name of a list of the run, or a file of photo ids, one a line; empty = every photo that has a mask.
         images: `voc-submission`: folder of the listed photos, where that is not the run's own.
         shape: `coco`: see `export_coco`.
@@ -70,7 +70,7 @@ def _masks(
     folder: Path, target: Path, to: str, stage: Stage | None, listed: str, images: Path | None, shape: Shape, per: Per
 ) -> dict[str, Any]:
     if stage == "train":
-        raise ValueError(f"The stage train has no masks to export as {to}; give masks or segmenter.")
+        raise ValueError(f"The stage train has no masks to export as {to}; give masks or segment.")
     if to == "voc-submission":
         if stage == "masks":
             raise ValueError("The masks of a submission are the segmenter's, which sees no tags; leave --stage out.")
@@ -90,8 +90,8 @@ def _networks(folder: Path, target: Path, stage: Stage | None) -> dict[str, Any]
     from cti.predict.predictor import Predictor, Use
 
     if stage == "masks":
-        raise ValueError("The stage masks has no network to export as onnx; give train or segmenter.")
-    uses: dict[str, Use] = {"train": "cti", "segmenter": "segmenter"}
+        raise ValueError("The stage masks has no network to export as onnx; give train or segment.")
+    uses: dict[str, Use] = {"train": "cti", "segment": "segmenter"}
     if (folder / CONFIG).is_file():
         kind = read_json(folder / CONFIG).get("type")
         if stage and uses[stage] != kind:

@@ -12,15 +12,17 @@ from cti.data.images import SUFFIXES
 from cti.data.read import data_root
 from cti.data.readers.voc import find_voc
 from cti.data.source import photo_id, read_lines
+from cti.device import default_device
 from cti.files import read_manifest
 from cti.predict.label import SETTINGS as LABEL_FILE
 from cti.segment.checkpoint import load_segmenter
+from cti.segment.inference import inference
 from cti.segment.predict import predict_folder
 from cti.settings import CONFIG_FILE, load_config
 
 logger = logging.getLogger(__name__)
 
-MaskStage = Literal["masks", "segmenter"]
+MaskStage = Literal["masks", "segment"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ def labelled_photos(folder: Path, stage: MaskStage | None = None, listed: str = 
 
     Args:
         folder: Run folder, or folder of labels.
-        stage: Whose masks of a run: `masks` (pseudo-masks) or `segmenter` (its predictions by its first variant); None
-            = the segmenter's where it has finished.
+        stage: Whose masks of a run: `masks` (pseudo-masks) or `segment` (the segmenter's predictions by its first
+            variant); None = the segmenter's where it has finished.
         listed: Name of a list of the run, or a file of photo ids, one a line; empty = every photo that has a mask.
 
     Raises:
@@ -55,10 +57,9 @@ def labelled_photos(folder: Path, stage: MaskStage | None = None, listed: str = 
         found = _labels(folder)
         return found if not listed else Labelled(found.masks, _chosen(found.photos, listed, {}), found.classes)
     config = run_config(folder)
-    stage = stage or ("segmenter" if read_manifest(folder / "segmenter") else "masks")
+    stage = stage or ("segment" if read_manifest(folder / "segment") else "masks")
     if read_manifest(folder / stage) is None:
-        command = {"masks": "cti refine", "segmenter": "cti segment"}[stage]
-        raise ValueError(f"{folder} has no finished {stage} to export; run `{command}` first.")
+        raise ValueError(f"{folder} has no finished stage {stage} to export; run `cti {stage}` first.")
     photo_set = read_photos(config.data)
     masks = folder / "masks" if stage == "masks" else predictions_folder(folder, config)
     photos = {photo.id: photo.image for photo in photo_set.photos()}
@@ -89,7 +90,7 @@ def submitted_photos(folder: Path, listed: str, images: Path | None = None) -> L
             "A submission needs the server's list of photos; name it with --list, e.g. ImageSets/Segmentation/test.txt."
         )
     config = run_config(folder)
-    if read_manifest(folder / "segmenter") is None:
+    if read_manifest(folder / "segment") is None:
         raise ValueError(f"{folder} has no finished segmenter, whose masks are submitted; run `cti segment` first.")
     photo_set = read_photos(config.data)
     known = {photo.id: photo.image for photo in photo_set.photos()}
@@ -115,7 +116,7 @@ def run_config(folder: Path) -> Config:
 
 def predictions_folder(folder: Path, config: Config) -> Path:
     """Where the segmenter's predictions by its first variant, its result, are."""
-    return folder / "segmenter" / "predictions" / config.segment.variants[0]
+    return folder / "segment" / "predictions" / config.predict.variants[0]
 
 
 def _labels(folder: Path) -> Labelled:
@@ -167,11 +168,8 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _predict(folder: Path, photos: Mapping[str, Path], masks: Path, config: Config) -> None:
-    """Predict as the stage `segmenter` does."""
-    from cti.device import default_device
-    from cti.pipeline import prediction_config  # it imports every stage, and masks may all be there
-
-    network, segment, _ = load_segmenter(folder / "segmenter")
-    network.to(default_device())
+    """Predict as the stage `segment` does."""
+    trained = load_segmenter(folder / "segment")
+    network = trained.network.to(default_device())
     wanted = [Photo(name, path, ()) for name, path in photos.items()]
-    predict_folder(network, wanted, masks, prediction_config(segment, segment.variants[0]), config.data.max_pixels)
+    predict_folder(network, wanted, masks, inference(trained.config, trained.predict), config.data.max_pixels)

@@ -30,7 +30,7 @@ class Table:
         header: Column heads, the first for the row names.
         rows: Name of the row and its cells.
         style: `plain`; `bars` = shares as bars; `heat` = shares as shades of small cells.
-        footer: How many of the last rows are set apart: sums, floors.
+        footer: How many of the last rows are set apart: sums, baselines.
         folded: Shown only when its caption is opened.
         note: A sentence below.
     """

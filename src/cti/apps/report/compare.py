@@ -83,8 +83,8 @@ def paired_areas(
         if scores.free_areas is not None:
             found[SEED_FREE] = scores.free_areas
     masks = {"pseudo-masks": folder.path / "masks"}
-    for variant in folder.config.segment.variants:
-        masks[f"segmentation, {variant}"] = folder.path / "segmenter" / "predictions" / variant
+    for variant in folder.config.predict.variants:
+        masks[f"segmentation, {variant}"] = folder.path / "segment" / "predictions" / variant
     for name, path in masks.items():
         if _covers(path, photos, "png"):
             areas = score_masks(path, photos, classes, bootstrap=1).areas
@@ -150,7 +150,7 @@ def _difference(value: float | None, base: float | None, interval: Interval | No
 
 
 def _training(folders: Sequence[RunFolder]) -> list[Block]:
-    titles = {"train": "CTI: loss", "segmenter": "Segmentation network: loss"}
+    titles = {"train": "CTI: loss", "segment": "Segmentation network: loss"}
     charts = (
         loss_comparison({folder.name: folder.metrics.get(stage, ()) for folder in folders}, title)
         for stage, title in titles.items()

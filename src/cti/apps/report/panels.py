@@ -175,7 +175,7 @@ def _row(
     seed = read_seed(seed_path) if seed_path.is_file() else None
     cams = None if seed is None else seed.cams()
     if seed is not None and cams is not None:
-        masks["seed"] = label_pixels(cams, seed.class_indices, run.config.score.threshold)
+        masks["seed"] = label_pixels(cams, seed.class_indices, run.config.evaluate.threshold)
     masks |= {name: load_mask(path) for name, path in _mask_paths(run, photo).items() if path.is_file()}
     row = panel_row(
         image, classes, name="photo", truth=truth, cams=cams,

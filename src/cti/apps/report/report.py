@@ -57,7 +57,7 @@ def write_report(run: Path, out: Path | None = None, num_panels: int = NUM_PANEL
 
 
 def _training(folder: RunFolder) -> list[Block]:
-    titles = {"train": "CTI", "segmenter": "Segmentation network"}
+    titles = {"train": "CTI", "segment": "Segmentation network"}
     charts = [chart for stage, lines in folder.metrics.items() for chart in metric_charts(lines, titles[stage])]
     return [*charts, *_present(tag_table(folder.result("train")))]
 

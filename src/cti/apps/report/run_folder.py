@@ -16,7 +16,7 @@ from cti.train.fit import METRICS
 
 logger = logging.getLogger(__name__)
 
-STAGES = ("train", "seeds", "masks", "segmenter", "scores")
+STAGES = ("train", "seeds", "masks", "segment", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class RunFolder:
     @property
     def scores(self) -> dict[str, dict[str, Any]]:
         """List -> `seeds`, `seeds_predicted_tags`, `masks`, `segmentation` -> what the stage `scores` wrote."""
-        lists = self.result("scores").get("lists", {})
+        lists = self.result("evaluate").get("lists", {})
         return {name: scores for name, scores in lists.items() if scores}
 
     @property
@@ -67,8 +67,8 @@ class RunFolder:
     @property
     def segmentation_folder(self) -> Path:
         """Predictions of the segmenter's first variant."""
-        variant = self.config.segment.variants[0] if self.config is not None else "single"
-        return self.path / "segmenter" / "predictions" / variant
+        variant = self.config.predict.variants[0] if self.config is not None else "single"
+        return self.path / "segment" / "predictions" / variant
 
     def result(self, stage: str) -> dict[str, Any]:
         """A stage's result; empty if it has not finished."""
@@ -102,7 +102,7 @@ def read_run(path: Path | str) -> RunFolder:
         config=config,
         manifests=manifests,
         unfinished=tuple(stage for stage in begun if stage not in manifests),
-        metrics={stage: lines for stage in ("train", "segmenter") if (lines := read_metrics(folder / stage / METRICS))},
+        metrics={stage: lines for stage in ("train", "segment") if (lines := read_metrics(folder / stage / METRICS))},
         photo_set=photo_set,
         notes=tuple(dict.fromkeys(notes)),
     )

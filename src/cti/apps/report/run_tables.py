@@ -57,15 +57,15 @@ def cost_table(run: RunFolder) -> Table | None:
         return None
     rows: list[tuple[str, tuple[Cell, ...]]] = []
     for stage, manifest in run.manifests.items():
-        result = manifest.get("result", {})
+        fit = manifest.get("result", {}).get("fit", {})
         rows.append(
             (
                 stage,
                 (
                     Cell(duration(manifest.get("seconds"))),
-                    Cell(_rounded(_speed(result, manifest.get("seconds")), "{:.1f}")),
-                    Cell(_rounded(result.get("peak_memory_gb"), "{:.1f} GB")),
-                    Cell(_rounded(result.get("waited"), "{:.0%}")),
+                    Cell(_rounded(fit.get("images_per_second"), "{:.1f}")),
+                    Cell(_rounded(fit.get("peak_memory_gb"), "{:.1f} GB")),
+                    Cell(_rounded(fit.get("waited"), "{:.0%}")),
                     Cell(str(manifest.get("finished", ""))[:16].replace("T", " ")),
                 ),
             )
@@ -119,13 +119,6 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _speed(result: Mapping[str, Any], seconds: float | None) -> float | None:
-    if "images_per_second" in result:
-        return float(result["images_per_second"])
-    done = result.get("written", result.get("made"))
-    return done / seconds if done and seconds else None
 
 
 def _rounded(value: float | None, pattern: str) -> str:

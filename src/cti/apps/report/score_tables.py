@@ -10,7 +10,7 @@ from cti.apps.report.charts import Series, line_chart
 
 SWEPT = "swept, uses pixel labels"
 SWEPT_NOTE = "Swept: at the best threshold, which was found with true masks; the other numbers need none."
-FLOOR_NOTE = "Floors are what the tags alone give, without a look at the photo."
+FLOOR_NOTE = "Baselines are what the tags alone give, without a look at the photo."
 Scores = Mapping[str, Any]
 
 
@@ -31,27 +31,27 @@ def measures(scores: Scores) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     seeds = next(iter(scores.get("seeds", {}).values()), None)
     if seeds is not None:
-        floors = [floor for floor in seeds["floors"].values() if floor is not None]
-        found |= {"best floor": max(floors, default=None), f"seed, {SWEPT}": seeds["best"]["miou"]}
+        baselines = [floor for floor in seeds["baselines"].values() if floor is not None]
+        found |= {"best floor": max(baselines, default=None), f"seed, {SWEPT}": seeds["best"]["miou"]}
     return found | {name: one["miou"] for name, one in confusions(scores).items()}
 
 
 def seed_table(scores: Scores, list_name: str) -> Table | None:
-    """Kinds of seeds above their floors."""
+    """Kinds of seeds above their baselines."""
     kinds = {**scores.get("seeds", {})}
     predicted = scores.get("seeds_predicted_tags", {})
     rows = [*_seed_rows(kinds, ""), *_seed_rows(predicted, ", predicted tags")]
     if not rows:
         return None
     first = next(iter({**predicted, **kinds}.values()))
-    floors = first.get("floors", {})
-    for name, floor in floors.items():
+    baselines = first.get("baselines", {})
+    for name, floor in baselines.items():
         rows.append((f"floor: {name}", (*[Cell(percent(floor))] * 3, Cell(""))))
     fixed = first["fixed"]["threshold"]
     header = ("seeds", SWEPT, f"fixed at {fixed:g}", "threshold-free", "CAM overlap")
     caption = f"Seeds, list {list_name}: mIoU in % over {first['num_photos']} photos"
     note = f"{SWEPT_NOTE} {FLOOR_NOTE}{_left_out(first)}"
-    return Table(caption, header, tuple(rows), footer=len(floors), note=note)
+    return Table(caption, header, tuple(rows), footer=len(baselines), note=note)
 
 
 def mask_table(scores: Scores, list_name: str) -> Table | None:
@@ -81,7 +81,7 @@ def mask_like(scores: Scores) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and scores of the pseudo-masks and of each variant of the segmentation."""
     if scores.get("masks"):
         yield "pseudo-masks", scores["masks"]
-    for variant, one in scores.get("segmentation", {}).items():
+    for variant, one in scores.get("segment", {}).items():
         yield f"segmentation, {variant}", one
 
 
@@ -136,11 +136,11 @@ def curve_chart(kinds: Mapping[str, Scores], caption: str) -> Chart | None:
         for place, (name, one) in enumerate(kinds.items())
     ]
     first = next(iter(kinds.values()))
-    floors = [(100 * value, f"floor: {name}") for name, value in first["floors"].items() if value is not None]
+    baselines = [(100 * value, f"floor: {name}") for name, value in first["baselines"].items() if value is not None]
     return line_chart(
         caption, series, "background score (threshold)", "mIoU, %",
         verticals=[(first["fixed"]["threshold"], "fixed")],
-        horizontals=[max(floors)] if floors else (),
+        horizontals=[max(baselines)] if baselines else (),
     )  # fmt: skip
 
 
@@ -160,13 +160,13 @@ def tag_table(result: Scores) -> Table | None:
     tags = result.get("tags")
     if not tags:
         return None
-    thresholds = result.get("tag_thresholds") or result.get("thresholds") or {}
+    thresholds = tags["thresholds"]
     rows = [
         (name, (_bar(value), Cell(f"{thresholds[name]:.2f}" if name in thresholds else MISSING)))
         for name, value in tags["average_precision"].items()
     ]
     rows.append(("mean", (_bar(tags["map"]), Cell(""))))
-    f1 = result.get("tag_f1")
+    f1 = tags["f1"]
     note = "" if f1 is None else f"Mean F1 of the tags at these thresholds: {percent(f1)} %."
     header = ("class", "average precision, %", "threshold (logit)")
     return Table("Tags of photos not trained on", header, tuple(rows), style="bars", footer=1, note=note, folded=True)

@@ -1,0 +1,134 @@
+"""The stage `segment`: a segmentation network learns from the pseudo-masks, and predicts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from cti.config import Config, SegmentConfig
+from cti.data import Photo
+from cti.device import default_device
+from cti.files import read_manifest
+from cti.method.checkpoint import load_model
+from cti.run import Run, Stage, check_classes_agree, split_by_file
+from cti.segment.checkpoint import TrainedSegmenter, load_segmenter, save_segmenter
+from cti.segment.dataset import SegmentationDataset
+from cti.segment.inference import inference
+from cti.segment.masks import MaskFolder, MaskOf, real_mask
+from cti.segment.networks import NetworkDescription, Segmenter, build_segmenter, describe, start_from
+from cti.segment.predict import predict_folder
+from cti.segment.step import SegmentationStep
+from cti.train.fit import FitResult, fit
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What the segmenter is and what its training came to.
+
+    Args:
+        classes: The C foreground classes.
+        photos: Photos trained on.
+        network: The network.
+        fit: Steps, time and memory.
+    """
+
+    classes: tuple[str, ...]
+    photos: int
+    network: NetworkDescription
+    fit: FitResult
+
+
+def segment(run: Run) -> SegmentResult:
+    """Train a segmentation network on the pseudo-masks, and predict.
+
+    Writes segment/ and segment/predictions/<variant>/<photo>.png. Lists and variants may be added to a finished stage:
+    only what is missing is predicted.
+    """
+    with run.stage("segment", _sections(run.config.segment)) as stage:
+        result = stage.result(SegmentResult) if stage.finished else train_segmenter(run, stage)
+    predict_missing(run)
+    return result
+
+
+def train_segmenter(run: Run, stage: Stage) -> SegmentResult:
+    """Train the network of `segment` and write it."""
+    config = segment_config(run.config)
+    torch.manual_seed(config.train.seed)
+    network = build(run.config, len(run.photos.classes))
+    if config.weights == "run":
+        model, _ = load_model(run.stage_folder("train"))
+        start_from(network, model.backbone, model.class_tokens().mean(dim=1, keepdim=True))
+    mask_of, photos = training_masks(run)
+    dataset = SegmentationDataset(
+        photos, mask_of, len(run.photos.classes), config, network.mean, network.std, config.train.seed
+    )
+    step = SegmentationStep(network)
+    groups = step.parameter_groups(config.train)
+    fitted = fit(step, dataset, config.train, stage.folder, groups, run.config.runtime, title="segment")
+    save_segmenter(stage.folder, TrainedSegmenter(network, config, run.config.predict, run.photos.classes))
+    return stage.finish(SegmentResult(run.photos.classes, len(photos), describe(network, config), fitted))
+
+
+def predict_missing(run: Run) -> None:
+    """Predict, by every variant, the photos of `predict.lists` that have no prediction yet."""
+    photos = run.listed(run.config.predict.lists)
+    todo = {
+        variant: split_by_file(photos, [run.prediction(photo, variant) for photo in photos])[1]
+        for variant in run.config.predict.variants
+    }
+    if not any(todo.values()):
+        return
+    trained = load_segmenter(run.stage_folder("segment"))
+    network = trained.network.to(default_device())
+    for variant in run.config.predict.variants:
+        settings = inference(trained.config, run.config.predict, variant)
+        predict_folder(network, photos, run.predictions(variant), settings, run.config.data.max_pixels)
+
+
+def segment_config(config: Config) -> SegmentConfig:
+    """`config.segment`; with the weights of the run's network comes that one's geometry."""
+    if config.segment.weights != "run":
+        return config.segment
+    geometry = ("backbone", "embed_dim", "depth", "num_heads", "patch_size", "stem")
+    return replace(config.segment, **{name: getattr(config.model, name) for name in geometry})
+
+
+def build(config: Config, num_classes: int) -> Segmenter:
+    """The network before training; the weights of the run's network, if they are wanted, are not in it yet.
+
+    Raises:
+        ValueError: if it cannot be built.
+    """
+    settings = segment_config(config)
+    if settings.weights == "run":
+        settings = replace(settings, weights="none")
+    return build_segmenter(settings, num_classes, settings.train.recompute)
+
+
+def training_masks(run: Run) -> tuple[MaskOf, Sequence[Photo]]:
+    """How to get a photo's mask to learn from, and the photos that have one.
+
+    Raises:
+        ValueError: if masks are missing, or were made for other classes.
+    """
+    photos, classes = run.photos.lists["train"], run.photos.classes
+    if run.config.segment.masks == "real":
+        return real_mask, photos
+    folder = Path(run.config.segment.masks or run.stage_folder("masks"))
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        check_classes_agree(manifest["result"]["classes"], classes, f"The masks in {folder}")
+    source = MaskFolder(folder, len(classes))
+    return source, source.covered(photos, run.config.runtime.allow_missing)
+
+
+def _sections(config: SegmentConfig) -> tuple[str, ...]:
+    """The sections that the segmenter depends on, by where its masks and weights come from."""
+    if not config.masks:
+        before: tuple[str, ...] = ("data", "model", "method", "train", "seeds", "masks")
+    elif config.weights == "run":
+        before = ("data", "model", "method", "train")
+    else:
+        before = ("data",)
+    return (*before, "segment")

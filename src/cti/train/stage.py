@@ -1,0 +1,72 @@
+"""The stage `train`: CTI learns the classes from tags."""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+from cti.data.datasets import TwoViewDataset
+from cti.evaluate.tags import score_tags
+from cti.method import CTI
+from cti.method.checkpoint import save_model
+from cti.method.step import CTIStep
+from cti.run import Run
+from cti.train.fit import FitResult, fit
+from cti.train.optimiser import parameter_groups
+from cti.train.tagging import TagQuality, positive_weights, tag_logits, tag_quality
+
+logger = logging.getLogger(__name__)
+
+NEW_PARTS = ("model.class_tokens.mlp", "model.class_tokens.bg_token", "model.patch_head")
+"""How the names of the parameters begin that are not pre-trained."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training came to.
+
+    Args:
+        classes: The C foreground classes.
+        photos: Photos trained on.
+        notes: What was left out of the data, one sentence each.
+        tags: How well tags are predicted on the photos held out; None without any.
+        fit: Steps, time and memory.
+    """
+
+    classes: tuple[str, ...]
+    photos: int
+    notes: tuple[str, ...]
+    tags: TagQuality | None
+    fit: FitResult
+
+
+def train(run: Run) -> TrainResult:
+    """Train CTI from tags: train/, with the network, its training state, metrics, tag thresholds and lists."""
+    config = run.config
+    with run.stage("train") as stage:
+        if stage.finished:
+            return stage.result(TrainResult)
+        photo_set = run.photos
+        photos, held_out = photo_set.lists["train"], photo_set.lists["val"]
+        num_classes, size, max_pixels = len(photo_set.classes), config.model.image_size, config.data.max_pixels
+
+        torch.manual_seed(config.train.seed)
+        model = CTI.from_config(photo_set.classes, config.model)
+        model.recompute = config.train.recompute
+        photo_set.write_lists(stage.folder / "lists")
+        dataset = TwoViewDataset(
+            photos, num_classes, size, model.mean, model.std, config.train.seed, max_pixels, config.method.crop_scale
+        )
+        step = CTIStep(model, config.method, positive_weights(photos, num_classes, config.method.positive_weight))
+        groups = parameter_groups(step, config.train, new=NEW_PARTS, no_decay=("cls_token",))
+
+        def validate(epoch: int) -> dict[str, float]:
+            scores, labels = tag_logits(model, held_out, size, max_pixels)
+            tag_map = score_tags(scores, labels, photo_set.classes).mean_average_precision
+            logger.info("Epoch %d: tag mAP %.3f on %d photos not trained on", epoch, tag_map, len(held_out))
+            return {"tag_map": tag_map}
+
+        fitted = fit(step, dataset, config.train, stage.folder, groups, config.runtime, validate if held_out else None)
+        tags = tag_quality(model, held_out, size, max_pixels)
+        save_model(stage.folder, model, {"tag_thresholds": tags.thresholds if tags else {}})
+        return stage.finish(TrainResult(photo_set.classes, len(photos), photo_set.notes, tags, fitted))

@@ -72,7 +72,8 @@ def test_the_papers_settings() -> None:
     assert voc.train == coco.train
     assert voc.model == coco.model
     train = voc.train
-    assert (train.epochs, train.batch_size, train.devices, train.accumulate) == (60, 64, 1, 1)
+    assert (train.epochs, train.batch_size, train.accumulate) == (60, 64, 1)
+    assert voc.runtime.devices == coco.runtime.devices == 1
     assert train.lr == pytest.approx(5e-4 * 64 / 512)
     assert (train.warmup_epochs, train.warmup_lr, train.min_lr) == (5, 1e-6, 1e-5)
     assert (train.schedule, train.schedule_per, train.weight_decay, train.new_lr_factor) == ("cosine", "epoch", 0.05, 1)
@@ -105,7 +106,7 @@ def test_ones_own_photos_need_no_extra_and_no_full_bank() -> None:
 def test_few_photos_are_shown_more_often(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [epochs_by_size(steps) for steps in (1, 10, 50, 1000)] == [60, 50, 10, 4]
     monkeypatch.setattr(fitting, "epochs_by_size", lambda steps_per_epoch: steps_per_epoch + 1)
-    assert pipeline.train(tiny_config(photos, tmp_path, train__epochs="0")).fit.steps == 2 * (2 + 1)
+    assert pipeline.train(Run(tiny_config(photos, tmp_path, train__epochs="0"))).fit.steps == 2 * (2 + 1)
 
 
 @pytest.mark.parametrize("recipe", ALL)

@@ -14,7 +14,7 @@ from cti.apps.export.onnx import export_onnx
 from cti.config import SeedsConfig
 from cti.data.readers.shapes import render_scene
 from cti.predict.backends import CTIBackend, SegmenterBackend
-from sample_run import CLASSES, tiny_cti
+from sample_run import CLASSES, tiny_cti, tiny_trained
 
 
 def session(path: Path):

@@ -261,7 +261,9 @@ class CTI(nn.Module):
         """Class logits (B, C), patch logits (B, C) and patch maps (B, K, h, w) of the last block's tokens."""
         C, K = len(self.classes), self.num_class_tokens
         class_logits = full_precision(tokens[:, K - C : K]).mean(dim=-1)
-        scores = full_precision(self.patch_head(self._patches(tokens).transpose(1, 2).unflatten(-1, grid)))
+        with torch.autocast(tokens.device.type, enabled=False):  # maps are evidence: not rounded to half precision
+            patches = self._patches(tokens).to(self.patch_head.weight.dtype)
+            scores = full_precision(self.patch_head(patches.transpose(1, 2).unflatten(-1, grid)))
         return class_logits, scores[:, -C:].mean(dim=(-2, -1)), scores.relu()
 
     def _patches(self, tokens: Tensor) -> Tensor:

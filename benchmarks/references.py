@@ -1,4 +1,4 @@
-"""Plain references beside those of the tests (`tests/plain_reference.py`) and of `cti.evaluate.reference`."""
+"""Plain references beside those of the package, `cti.method.reference` and `cti.evaluate.reference`."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ from cti.config import PamrConfig
 from cti.masks.affinity_labels import Offset
 from cti.masks.pamr import DIRECTIONS
 from cti.method import CTI
+from cti.method.reference import class_to_patch, max_norm, patch_affinity, plain_pass, refine
 from cti.seeds.maps import fit_to_patches
 from cti.segment.dataset import normalise, to_tensor
 from cti.segment.networks import Segmenter, ViTSegmenter
-from plain_reference import class_to_patch, max_norm, patch_affinity, plain_pass, refine
 
 
 @torch.no_grad()

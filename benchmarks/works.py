@@ -23,6 +23,7 @@ from cti.masks.affinity_labels import pair_offsets
 from cti.masks.pamr import pamr_step
 from cti.masks.random_walk import random_walk, transition_matrix
 from cti.method import CTI
+from cti.method.reference import plain_pass, plain_step
 from cti.method.step import CTIStep
 from cti.seeds.maps import fit_to_patches, scaled_maps
 from cti.segment.networks import build_segmenter
@@ -30,7 +31,6 @@ from cti.segment.predict import predict_probabilities
 from cti.segment.step import SegmentationStep
 from cti.train.allocator import keep_freed_memory
 from cti.train.optimiser import build_optimiser, parameter_groups
-from plain_reference import plain_pass, plain_step
 
 PARTS = 8  # turns over which the scored photos are spread
 

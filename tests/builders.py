@@ -1,7 +1,9 @@
-"""Small networks and batches for tests."""
+"""Small networks and batches for tests, and the oracle's inputs."""
 
+import zlib
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,3 +35,16 @@ def tiny_batch(size: int = 32, batch: int = 4, seed: int = 0) -> dict[str, Tenso
         "images_pos": torch.randn(shape, generator=generator),
         "labels": labels,
     }
+
+
+def official_state(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+    state = {}
+    for name, shape in shapes.items():
+        values = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape) * 0.05
+        is_norm = name.split(".")[-2:-1] in (["norm1"], ["norm2"], ["norm"]) and name.endswith("weight")
+        state[name] = torch.from_numpy(values + is_norm)
+    return state
+
+
+def noise(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from builders import tiny_model
-from cti.method.stem import conv_stem
+from cti.method.vit import conv_stem
 
 
 @pytest.mark.parametrize("patch_size", [2, 8, 16])

@@ -8,8 +8,8 @@ import torch
 from builders import CLASSES, tiny_batch, tiny_model
 from cti.config import MethodConfig
 from cti.method import TokenBank
+from cti.method.reference import plain_step
 from cti.method.step import CTIStep
-from plain_reference import plain_step
 
 PAPER = MethodConfig(bank_size=2)
 

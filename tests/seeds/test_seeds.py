@@ -8,14 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from builders import tiny_model
+from builders import noise, official_state, tiny_model
 from cti.config import RuntimeConfig, SeedsConfig
 from cti.data import Photo
 from cti.method import CTI
 from cti.seeds import Seed, extract_seeds, read_seed, seed_cams, write_seed
 from cti.seeds.extract import photo_size
 from cti.seeds.maps import batch_maps, fit_to_patches, scaled_maps
-from test_golden import noise, official_state
 
 
 @pytest.fixture

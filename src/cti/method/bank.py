@@ -1,5 +1,7 @@
 """The bank of class tokens for cross-image infusion."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -44,10 +46,28 @@ class TokenBank(nn.Module):
 
     @property
     def full(self) -> Tensor:
-        """(C,) bool: classes whose bank is full."""
+        """(C,) bool: classes that have `size` tokens."""
         return self.seen >= self.tokens.shape[1]
+
+    def ready(self, labels: Tensor, gate: Literal["all", "per_class"]) -> Tensor:
+        """Where a mean of the bank may be infused: (B, C) bool, tagged classes behind an open gate.
+
+        Args:
+            labels: (B, C) multi-hot.
+            gate: `all` opens for every class once all are full (the released code); `per_class` class by class.
+        """
+        return (labels > 0) & (self.full if gate == "per_class" else self.full.all())
 
     def means(self) -> Tensor:
         """(C, D) mean token per class over what is kept; zeros for a class without any."""
         filled = self.seen.clamp(max=self.tokens.shape[1]).clamp(min=1)
         return self.tokens.sum(dim=1) / filled[:, None]
+
+    def means_where(self, ready: Tensor, own: Tensor) -> Tensor:
+        """The tokens to infuse, without a gradient: the class's mean where it is ready, elsewhere the photo's own.
+
+        Args:
+            ready: (B, C) bool.
+            own: (B, C, D) foreground class tokens of the photos.
+        """
+        return torch.where(ready[..., None], self.means().to(own.dtype), own.detach())

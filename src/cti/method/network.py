@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cti.classes import COCO_CLASSES, VOC_CLASSES, check_classes
+from cti.classes import check_classes
 from cti.config import ModelConfig
 from cti.method.attention import class_to_patch, full_precision, patch_affinity_times
+from cti.method.official import describe_official, to_our_names
 from cti.method.vit import QueriesKeys, run_block
-from cti.method.weights import StateDict, build_backbone, is_official, read_state_dict
+from cti.method.weights import build_backbone, read_state_dict
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class CTIOutput:
     patch_maps: Tensor
     class_tokens: tuple[Tensor, ...]
     attention: tuple[QueriesKeys, ...]
+
+    @property
+    def tag_logits(self) -> Tensor:
+        """(B, C) how sure it is of each tag: the mean of class and patch logits."""
+        return (self.class_logits + self.patch_logits) / 2
 
     def class_to_patch(self, blocks: range) -> Tensor:
         """Class-to-patch attention summed over `blocks`, heads averaged: (B, K, h, w), a share of 1 per block."""
@@ -179,15 +185,25 @@ class CTI(nn.Module):
 
         num_classes = len(self.classes)
         dim = self.backbone.embed_dim
-        background = self.config.background
-        self.class_tokens = ClassTokens(*self.backbone.initial_cls, num_classes, background == "token")
+        with_token = self.config.background == "token"
+        self.class_tokens = ClassTokens(*self.backbone.initial_cls, num_classes, with_token)
         self.num_class_tokens = self.class_tokens.num_tokens
-        self.patch_head = nn.Conv2d(dim, num_classes + int(background != "none"), kernel_size=3, padding=1)
+        self.patch_head = nn.Conv2d(dim, num_classes + int(self.has_background), kernel_size=3, padding=1)
         nn.init.trunc_normal_(self.patch_head.weight, std=0.02)
         assert self.patch_head.bias is not None
         nn.init.zeros_(self.patch_head.bias)
         if not self.final_norm:
             self.backbone.norm.requires_grad_(False)  # plays no part; stays so that the weights can be handed on
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.patch_head.weight.device
+
+    @property
+    def has_background(self) -> bool:
+        """Whether the patch head has a channel for the background, the first one."""
+        return self.config.background != "none"
 
     @property
     def all_blocks(self) -> range:
@@ -261,7 +277,9 @@ class CTI(nn.Module):
         """Class logits (B, C), patch logits (B, C) and patch maps (B, K, h, w) of the last block's tokens."""
         C, K = len(self.classes), self.num_class_tokens
         class_logits = full_precision(tokens[:, K - C : K]).mean(dim=-1)
-        scores = full_precision(self.patch_head(self._patches(tokens).transpose(1, 2).unflatten(-1, grid)))
+        with torch.autocast(tokens.device.type, enabled=False):  # maps are evidence: not rounded to half precision
+            patches = self._patches(tokens).to(self.patch_head.weight.dtype)
+            scores = full_precision(self.patch_head(patches.transpose(1, 2).unflatten(-1, grid)))
         return class_logits, scores[:, -C:].mean(dim=(-2, -1)), scores.relu()
 
     def _patches(self, tokens: Tensor) -> Tensor:
@@ -311,49 +329,9 @@ class CTI(nn.Module):
             state, source = read_state_dict(path_or_state_dict), str(path_or_state_dict)
         else:
             state, source = dict(path_or_state_dict), "the state dict"
-        if not is_official(state):
-            raise ValueError(
-                f"{source} has not the names of the CTI authors' checkpoints (bg_token, tokenizer.0.weight)."
-            )
-        num_classes = state["head.weight"].shape[0] - 1
-        names = classes or {len(VOC_CLASSES): VOC_CLASSES, len(COCO_CLASSES): COCO_CLASSES}.get(num_classes)
-        if names is None or len(names) != num_classes:
-            raise ValueError(f"{source} has {num_classes} classes; give their names, {num_classes} of them.")
-        _, num_patches, dim = state["pos_embed_pat"].shape
-        patch_size = state["patch_embed.proj.weight"].shape[-1]
-        model = cls(
-            names,
-            backbone="vit",
-            pretrained=False,
-            image_size=int(num_patches**0.5) * patch_size,
-            embed_dim=dim,
-            depth=sum(name.endswith(".norm1.weight") for name in state),
-            num_heads=dim // 64,
-            patch_size=patch_size,
-            drop_path=0.0,
-        )
-        model.to(state["cls_token"].dtype)
-        missing, unexpected = model.load_state_dict(_from_official_names(state), strict=False)
+        model = cls.from_config(*describe_official(state, source, classes)).to(state["cls_token"].dtype)
+        missing, unexpected = model.load_state_dict(to_our_names(state), strict=False)
         missing = [name for name in missing if not name.startswith("backbone.norm.")]
         if missing or unexpected:
             raise ValueError(f"{source} does not fit: missing {missing[:3]}, not used {unexpected[:3]}.")
         return model
-
-
-def _from_official_names(state: StateDict) -> StateDict:
-    """Rename the authors' tensors to ours; `pos_embed` and `norm.*` play no part in their network and are left out."""
-    names = {
-        "cls_token": "class_tokens.cls_token",
-        "bg_token": "class_tokens.bg_token",
-        "pos_embed_cls": "class_tokens.pos_embed",
-        "pos_embed_pat": "backbone.pos_embed",
-        "head.weight": "patch_head.weight",
-        "head.bias": "patch_head.bias",
-        **{
-            f"tokenizer.{layer}.{kind}": f"class_tokens.mlp.{layer}.{kind}"
-            for layer in (0, 2)
-            for kind in ("weight", "bias")
-        },
-    }
-    unused = ("pos_embed", "norm.weight", "norm.bias")
-    return {names.get(name, f"backbone.{name}"): value for name, value in state.items() if name not in unused}

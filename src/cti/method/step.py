@@ -1,9 +1,10 @@
-"""THE step of Class Token Infusion.
+"""THE step of Class Token Infusion: what `cti.method.reference` spells out, computed without doing anything twice.
 
-Source: the paper's section 3; docs/method.md maps each line to its equation. Four logical passes: view 1, view 2,
-view 1 infused with view 2's class tokens (intra), view 1 infused with the bank's (cross). Blocks 0..i are the same
-for the plain and the infused passes of view 1, so they run once, and the rest of all passes runs as one batch.
+Four passes: "view1" and "view2" are two views of each photo; "intra" is view 1 infused with view 2's class tokens;
+"cross" is view 1 infused with the bank's. Source: the paper's section 3; docs/method.md maps each line to its equation.
 """
+
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,8 @@ from cti.method.losses import background_loss, classification_loss, cross_image_
 class CTIStep(nn.Module):
     """One training step: a batch in, the losses out.
 
-    With stochastic depth, an infused pass shares its plain pass's draw in blocks 0..i, where four separate passes
-    would draw twice: the draw differs, its expectation does not.
+    With stochastic depth, an infused pass shares view 1's draw in blocks 0..i, where four separate passes would draw
+    twice: the draw differs, its expectation does not.
 
     Args:
         model: The network.
@@ -37,68 +38,62 @@ class CTIStep(nn.Module):
         """Losses of one batch, scalars by name; `loss` is their weighted sum.
 
         Args:
-            batch: `images` and `images_pos` (B, 3, H, W), two views of each image; `labels` (B, C) multi-hot.
+            batch: `images` and `images_pos` (B, 3, H, W), two views of each photo; `labels` (B, C) multi-hot.
             epoch: 0-based; the background and infusion losses count from `start_epoch`.
         """
         model, config, labels = self.model, self.config, batch["labels"]
-        extra = epoch >= config.start_epoch
         C, i = len(model.classes), model.infusion_index
+        localise = epoch >= config.start_epoch
 
-        first, first_pos = model.first_blocks(torch.cat([batch["images"], batch["images_pos"]])).split(2)
-        class_tokens, class_tokens_pos = first.class_tokens[i], first_pos.class_tokens[i]  # (B, K, D)
-        self.bank.append(class_tokens[:, -C:].detach(), labels)
-        ready = self._ready(labels)  # (B, C)
+        # Blocks 0..i see no infused token: they run once per view. The class tokens they leave are what is infused.
+        view1, view2 = model.first_blocks(torch.cat([batch["images"], batch["images_pos"]])).split(2)
+        own, other = view1.class_tokens[i], view2.class_tokens[i]  # (B, K, D)
 
-        passes = {"plain": first, "pos": first_pos}
-        if extra and config.intra_weight:
-            passes["intra"] = model.infuse(first, class_tokens_pos)
-        if extra and config.cross_weight and ready.any():
-            tokens = torch.where(ready[..., None], self.bank.means().to(class_tokens.dtype), class_tokens[:, -C:])
-            passes["cross"] = model.infuse(first, tokens.detach())
+        # The bank takes view 1's tokens of the tagged classes, then says which classes it has enough of.
+        self.bank.append(own[:, -C:], labels)
+        ready = self.bank.ready(labels, config.gate)  # (B, C)
+
+        # Now each pass gets its class tokens. Gradients flow into view 2's, not into the bank's. Photos without any tag
+        # have nothing to be ready; they take part, with their own tokens, once all classes are full.
+        passes = {"view1": view1, "view2": view2}
+        if localise and config.intra_weight:
+            passes["intra"] = model.infuse(view1, other)
+        if localise and config.cross_weight and (ready.any() or self.bank.full.all()):
+            passes["cross"] = model.infuse(view1, self.bank.means_where(ready, own[:, -C:]))
+
+        # The other blocks and the heads run as one batch of all passes; what follows is losses only.
         out = dict(zip(passes, model.last_blocks(list(passes.values())), strict=True))
-        plain = out["plain"]
 
-        losses = {
-            "classification": sum(
-                (
-                    classification_loss(logits, labels, self.positive_weight)
-                    for view in (plain, out["pos"])
-                    for logits in (view.class_logits, view.patch_logits)
-                ),
-                start=labels.new_zeros(()),
-            )
-        }
-        if extra and config.background_weight and model.config.background != "none":
-            losses["background"] = background_loss(*self._background_maps(plain, labels))
+        # Class tokens and patches of both views must know the tags.
+        views = (out["view1"], out["view2"])
+        logits = [each for view in views for each in (view.class_logits, view.patch_logits)]  # 4 of (B, C)
+        tag_losses = [classification_loss(each, labels, self.positive_weight) for each in logits]
+        losses = {"classification": reduce(torch.add, tag_losses)}
+        # The background is where no tagged class is.
+        if localise and config.background_weight and model.has_background:
+            losses["background"] = background_loss(*self._background_maps(out["view1"], labels))
+        # Another view's tokens must find the same things in view 1 ...
         if "intra" in out:
-            losses["intra"] = intra_image_loss(plain.patch_maps, out["intra"].patch_maps)
+            losses["intra"] = intra_image_loss(out["view1"].patch_maps, out["intra"].patch_maps)
+        # ... and so must other photos' tokens. Tagged classes that wait for their tokens do not count.
         if "cross" in out:
-            fused = out["cross"].fused_maps(model.infused_blocks)
-            counted = (ready | (labels == 0)).to(fused.dtype) if config.gate == "per_class" else None
-            losses["cross"] = cross_image_loss(plain.patch_maps[:, -C:], fused[:, -C:], counted)
+            fused = out["cross"].fused_maps(model.infused_blocks)[:, -C:]
+            counted = ready | (labels == 0) if config.gate == "per_class" else None
+            losses["cross"] = cross_image_loss(out["view1"].patch_maps[:, -C:], fused, counted)
 
-        weights = {
-            "classification": 1.0,
-            "background": config.background_weight,
-            "intra": config.intra_weight,
-            "cross": config.cross_weight,
-        }
-        total = sum((weights[name] * loss for name, loss in losses.items()), start=labels.new_zeros(()))
+        total = losses["classification"]
+        for name in ("background", "intra", "cross"):
+            if name in losses:
+                total = total + getattr(config, f"{name}_weight") * losses[name]
         return {"loss": total, **{f"loss/{name}": loss.detach() for name, loss in losses.items()}}
 
-    def _ready(self, labels: Tensor) -> Tensor:
-        """(B, C) bool: tagged classes whose bank mean may be infused."""
-        full = self.bank.full
-        return (labels > 0) & (full if self.config.gate == "per_class" else full.all())
-
-    def _background_maps(self, plain: CTIOutput, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _background_maps(self, out: CTIOutput, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Refined maps of the strongest tagged class and of the background, each (B, 1, h, w)."""
-        model = self.model
-        last = range(model.depth - min(self.config.attention_blocks, model.depth), model.depth)
-        fused = plain.fused_maps(last)
-        foreground = fused[:, 1:]
-        if self.config.detach_patch_maps_in_background:
-            foreground = plain.patch_maps[:, 1:].detach() * plain.class_to_patch(last)[:, -foreground.shape[1] :]
-        tagged = labels[:, :, None, None].to(fused.dtype)
-        maps = torch.cat([(foreground * tagged).amax(dim=1, keepdim=True), fused[:, :1]], dim=1)
-        return plain.refine(maps, model.infused_blocks).split(1, dim=1)
+        last = self.model.all_blocks[-self.config.attention_blocks :]
+        fused = out.fused_maps(last)
+        background, foreground = fused[:, :1], fused[:, 1:]
+        if self.config.detach_patch_maps_in_background:  # COCO: the attention alone learns
+            foreground = out.patch_maps[:, 1:].detach() * out.class_to_patch(last)[:, -foreground.shape[1] :]
+        strongest = (foreground * labels[:, :, None, None]).amax(dim=1, keepdim=True)
+        refined = out.refine(torch.cat([strongest, background], dim=1), self.model.infused_blocks)
+        return refined[:, :1], refined[:, 1:]

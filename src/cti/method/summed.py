@@ -37,7 +37,9 @@ class SummedOutput(CTIOutput):
         """Patch affinity summed over `blocks`, times maps: (B, c, h, w) -> (B, c, h, w)."""
         num_tokens = self._num_class_tokens(blocks)
         affinity = self.summed[:, num_tokens:, num_tokens:]  # (B, N, N)
-        return (affinity @ maps.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(-1, maps.shape[-2:])
+        with torch.autocast(maps.device.type, enabled=False):
+            refined = affinity @ full_precision(maps).flatten(2).transpose(1, 2)  # (B, N, c)
+        return refined.transpose(1, 2).unflatten(-1, maps.shape[-2:])
 
     def _num_class_tokens(self, blocks: range) -> int:
         if blocks != self.blocks:

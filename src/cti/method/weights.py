@@ -13,8 +13,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from cti.config import BackboneConfig
-from cti.method.stem import conv_stem
-from cti.method.vit import PlainViT
+from cti.method.official import is_official, to_timm_names
+from cti.method.vit import PlainViT, conv_stem
 
 logger = logging.getLogger(__name__)
 
@@ -110,11 +110,6 @@ def read_state_dict(path: Path | str) -> StateDict:
     return {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
 
 
-def is_official(state: StateDict) -> bool:
-    """Whether a state dict has the names of the CTI authors' checkpoints."""
-    return "bg_token" in state and "tokenizer.0.weight" in state
-
-
 def load_backbone_weights(vit: VisionTransformer, state: StateDict, source: str) -> None:
     """Load a state dict in timm's, DeiT's or the CTI authors' names into a timm ViT, classifier heads left out.
 
@@ -124,8 +119,7 @@ def load_backbone_weights(vit: VisionTransformer, state: StateDict, source: str)
         ValueError: if tensors are missing or have other shapes; the message names some.
     """
     if is_official(state):
-        state = {name: value for name, value in state.items() if not name.startswith(("tokenizer.", "bg_token"))}
-        state["pos_embed"] = torch.cat([state.pop("pos_embed_cls")[:, :1], state.pop("pos_embed_pat")], dim=1)
+        state = to_timm_names(state)
     state = {name: value.float() for name, value in state.items() if not _NOT_BACKBONE.match(name)}
     if "pos_embed" in state:
         state["pos_embed"] = _resize_positions(state["pos_embed"], vit)

@@ -76,7 +76,7 @@ class CTIBackend:
         logits = self._tag_logits(image)
         thresholds = torch.tensor([self.tag_thresholds.get(name, 0.0) for name in self.classes])
         maps = self._maps(image)
-        background = maps[-1] if self.network.config.background != "none" else None
+        background = maps[-1] if self.network.has_background else None
         return Analysis(
             image=image,
             source=source,
@@ -99,7 +99,7 @@ class CTIBackend:
         """(C,) logits of the whole photo as a square, which is how tags are scored in training."""
         side = self.network.config.image_size
         out = self.network(self._images(image, (side, side)))
-        logits: Tensor = (out.class_logits + out.patch_logits)[0] / 2
+        logits: Tensor = out.tag_logits[0]
         return logits.float().cpu()
 
     def _maps(self, image: Image.Image) -> NDArray[np.float32]:

@@ -63,7 +63,7 @@ def extract_seeds(
     folder.mkdir(parents=True, exist_ok=True)
     todo = [photo for photo in photos if not _is_whole(folder / f"{photo.id}.npz")]
     model.eval()
-    device = next(model.parameters()).device
+    device = model.device
     buckets = _buckets(todo, config.long_side, runtime.batch_size, model.patch_size)
     workers = 1 if runtime.workers == -1 else runtime.workers
     loader = DataLoader(
@@ -137,7 +137,7 @@ def _bucket_seeds(
     """Photos of a bucket with their seeds, all scales added up on the grid of scale 1."""
     indices = [photo.tags for photo in bucket.photos]
     totals = scaled_maps(model, images, indices, config)
-    background = model.config.background != "none"
+    background = model.has_background
     for position, photo in enumerate(bucket.photos):
         seeds = {}
         for kind, rows in totals.items():

@@ -43,7 +43,7 @@ def batch_maps(
     out = summed_forward(model, both, used) if any(kind != "patch" for kind in kinds) else model(both)
     channels = _channels(model, class_indices).to(images.device).repeat(1 + flip, 1)  # (B or 2B, most n [+ 1])
     maps = {kind: _add_mirrored(maps_of_kind(out, channels, kind, used), B) for kind in kinds}
-    background = model.config.background != "none"
+    background = model.has_background
     counts = [len(indices) for indices in class_indices]
     return {
         kind: [_rows(stack, count, background) for stack, count in zip(all_, counts, strict=True)]
@@ -93,7 +93,7 @@ def _resize(maps: Tensor, size: tuple[int, int], antialias: bool = False) -> Ten
 
 def _channels(model: CTI, class_indices: Sequence[Sequence[int]]) -> Tensor:
     """(B, most n [+ 1]) channel numbers of the patch head, filled up with the last; the background, if any, last."""
-    background = int(model.config.background != "none")
+    background = int(model.has_background)
     most = max(map(len, class_indices))
     rows = [[background + index for index in indices] + [0] * (most - len(indices)) for indices in class_indices]
     return torch.tensor([row + [0] * background for row in rows], dtype=torch.long).reshape(len(rows), -1)

@@ -34,12 +34,12 @@ def tag_logits(
     Puts the model into eval mode.
     """
     model.eval()
-    device = next(model.parameters()).device
+    device = model.device
     dataset = TagDataset(photos, len(model.classes), image_size, model.mean, model.std, max_pixels)
     logits, labels = [], []
     for batch in DataLoader(dataset, batch_size=32):
         out = model(batch["images"].to(device))
-        logits.append(((out.class_logits + out.patch_logits) / 2).float().cpu())
+        logits.append(out.tag_logits.float().cpu())
         labels.append(batch["labels"])
     return torch.cat(logits).numpy(), torch.cat(labels).numpy()
 

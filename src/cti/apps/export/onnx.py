@@ -35,7 +35,7 @@ class CTIGraph(nn.Module):
         super().__init__()
         self.model, self.kind, self.flip = model, kind, flip
         self.blocks = model.all_blocks[-blocks:] if blocks else model.all_blocks
-        self.background = int(model.config.background != "none")
+        self.background = int(model.has_background)
 
     def forward(self, images: Tensor, class_indices: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and CAMs.

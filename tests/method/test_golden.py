@@ -1,36 +1,24 @@
 """The model, the losses and their gradients against the authors' network (numbers in tests/golden, float64)."""
 
 import json
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from builders import noise, official_state
 from cti.config import MethodConfig
 from cti.method import CTI
 from cti.method.attention import max_norm
 from cti.method.losses import background_loss
-from cti.method.network import _from_official_names
+from cti.method.official import to_our_names
+from cti.method.reference import plain_step
 from cti.method.step import CTIStep
 
 COCO_METHOD = MethodConfig(
     background_weight=0.1, intra_weight=0.1, cross_weight=0.1, detach_patch_maps_in_background=True
 )
-
-
-def official_state(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
-    state = {}
-    for name, shape in shapes.items():
-        values = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape) * 0.05
-        is_norm = name.split(".")[-2:-1] in (["norm1"], ["norm2"], ["norm"]) and name.endswith("weight")
-        state[name] = torch.from_numpy(values + is_norm)
-    return state
-
-
-def noise(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
 
 
 class Oracle:
@@ -78,7 +66,7 @@ def test_losses_and_gradients(oracle: Oracle, variant: str, method: MethodConfig
 
     ours = dict.fromkeys(oracle.facts["shapes"], torch.zeros(()))
     renamed = {
-        next(iter(_from_official_names({name: value}))): name
+        next(iter(to_our_names({name: value}))): name
         for name, value in ours.items()
         if name not in ("pos_embed", "norm.weight", "norm.bias")
     }
@@ -88,6 +76,17 @@ def test_losses_and_gradients(oracle: Oracle, variant: str, method: MethodConfig
         if parameter.grad is not None
     }
     assert norms == pytest.approx(oracle.facts[f"grad_norms_{variant}"], rel=1e-9)
+
+
+def test_the_plain_reference_too(oracle: Oracle) -> None:
+    """What students read first computes what the authors' network does."""
+    with torch.no_grad():
+        full = torch.ones(20, dtype=torch.bool)
+        losses = plain_step(oracle.model, MethodConfig(), oracle.batch(), noise(2, (20, 384)), full)
+    expected = oracle.facts["losses_voc"]
+    for name in ("classification", "background", "intra", "cross"):
+        assert losses[name].item() == pytest.approx(expected[name], rel=1e-9), name
+    assert losses["loss"].item() == pytest.approx(expected["total"], rel=1e-9)
 
 
 def test_maps_of_the_training_passes(oracle: Oracle) -> None:

@@ -25,9 +25,9 @@ def trained(drawn, features):
     samples = []
     for photo in drawn.photos:
         scores = start_scores(read_seed(drawn.seeds / f"{photo.id}.npz"), START)
-        clean = pamr_step(read_rgb(photo.image), scores, PamrConfig(dilations=(1, 2, 4), downscale=1))
+        clean = pamr_step(read_rgb(photo), scores, PamrConfig(dilations=(1, 2, 4), downscale=1))
         labels = to_grid(confident_labels(clean, CONFIG), CONFIG.stride)
-        samples.append(Sample(lambda photo=photo: read_rgb(photo.image), labels))
+        samples.append(Sample(lambda photo=photo: read_rgb(photo), labels))
     return samples, {
         head: train_affinity(samples, features, dataclasses.replace(CONFIG, head=head), progress=False)
         for head in ("boundary", "pairwise")
@@ -43,7 +43,7 @@ def test_a_part_of_a_thing_walks_to_its_boundary(drawn, features):
     net = AffinityNet(3, dataclasses.replace(CONFIG, walk_steps=512))
     net.forward = lambda image, features: edge
     scores = np.stack([np.full(disc.shape, 0.25), disc & (np.arange(96) < 30)]).astype(np.float32)
-    refined = AffinityStep(net, features)(read_rgb(photo.image), scores)
+    refined = AffinityStep(net, features)(read_rgb(photo), scores)
     before, after = (argmax_mask(maps, (0,)) == 1 for maps in (scores, refined))
     assert (before & disc).sum() < 0.6 * disc.sum()
     assert (after & disc).sum() > 0.97 * disc.sum()
@@ -56,7 +56,7 @@ def test_walk_improves_blurred_seeds(trained, drawn, features, iou):
     for photo in drawn.photos:
         seed = read_seed(drawn.seeds / f"{photo.id}.npz")
         scores = start_scores(seed, START)
-        refined = step(read_rgb(photo.image), scores)
+        refined = step(read_rgb(photo), scores)
         assert refined.shape == scores.shape
         np.testing.assert_allclose(refined[0], scores[0], rtol=1e-4)  # a constant background stays as it is
         assert 0 <= refined.min() <= refined.max() <= 1 + 1e-5

@@ -46,7 +46,7 @@ def test_masks_coverage_and_preview(drawn, tmp_path, iou):
     result, seeds = masks(run), seeds_of(run)
     written = [load_mask(run.mask(photo)) for photo in drawn.photos]
     for photo, mask in zip(drawn.photos, written, strict=True):
-        scores = pamr_step(read_rgb(photo.image), start_scores(seeds(photo.id), CONFIG), CONFIG.pamr)
+        scores = pamr_step(read_rgb(photo), start_scores(seeds(photo.id), CONFIG), CONFIG.pamr)
         np.testing.assert_array_equal(mask, pseudo_mask(scores, (0, 1), CONFIG))
         confident, truth = mask != 255, drawn.truths[photo.id]
         seed = argmax_mask(start_scores(seeds(photo.id), CONFIG), (0, 1))
@@ -68,7 +68,7 @@ def test_masks_of_every_step_are_kept_where_they_can_be_scored(drawn, tmp_path):
         run.photos, lists={**run.photos.lists, "score": (dataclasses.replace(first, mask=truth),)}
     )
     masks(run)
-    image, start = read_rgb(first.image), start_scores(seeds_of(run)(first.id), CONFIG)
+    image, start = read_rgb(first), start_scores(seeds_of(run)(first.id), CONFIG)
     by_hand = {"seed": start, "pamr": pamr_step(image, start, CONFIG.pamr)}
     for step, scores in by_hand.items():
         assert [path.stem for path in run.step_masks(step).iterdir()] == [first.id]

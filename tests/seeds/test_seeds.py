@@ -13,7 +13,6 @@ from cti.config import RuntimeConfig, SeedsConfig
 from cti.data import Photo
 from cti.method import CTI
 from cti.seeds import Seed, extract_seeds, read_seed, seed_cams, write_seed
-from cti.seeds.extract import photo_size
 from cti.seeds.maps import batch_maps, fit_to_patches, scaled_maps
 
 
@@ -150,11 +149,3 @@ def test_sizes_fit_patches() -> None:
     assert fit_to_patches((375, 500), 14) == (378, 504)
     assert fit_to_patches((3, 500), 16) == (16, 496)
     assert fit_to_patches((100, 100), 16, scale=0.5) == (48, 48)
-
-
-def test_photo_size_turns_with_exif(tmp_path: Path) -> None:
-    image = Image.new("RGB", (20, 10))
-    exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "a.jpg", exif=exif)
-    assert photo_size(tmp_path / "a.jpg") == (20, 10)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cti.data.images import MAX_PIXELS
 from cti.data.photos import Photo
 from cti.data.transforms import CROP_SCALE, TwoViews, WholeView
 
@@ -24,7 +23,6 @@ class TwoViewDataset(Dataset[dict[str, Tensor]]):
         mean: Per channel, in [0, 1].
         std: Per channel, in [0, 1].
         seed: Seed of every draw.
-        max_pixels: Larger photos are refused.
         crop_scale: Smallest and largest area of a view, as a share of the photo's.
     """
 
@@ -36,13 +34,12 @@ class TwoViewDataset(Dataset[dict[str, Tensor]]):
         mean: Sequence[float],
         std: Sequence[float],
         seed: int = 0,
-        max_pixels: int = MAX_PIXELS,
         crop_scale: tuple[float, float] = CROP_SCALE,
     ) -> None:
         self.photos = tuple(photos)
         self.num_classes = num_classes
         self.seed = seed
-        self.views = TwoViews(image_size, mean, std, max_pixels, crop_scale)
+        self.views = TwoViews(image_size, mean, std, crop_scale)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -60,7 +57,7 @@ class TwoViewDataset(Dataset[dict[str, Tensor]]):
         epoch, index = key
         photo = self.photos[index]
         with drawing_from(self.seed, epoch, index):
-            images, images_pos = self.views(photo.image)
+            images, images_pos = self.views(photo.image, photo.max_pixels)
         labels = multi_hot(photo.tags, self.num_classes)
         return {"images": images, "images_pos": images_pos, "labels": labels, "index": torch.tensor(index)}
 
@@ -75,11 +72,10 @@ class TagDataset(Dataset[dict[str, Tensor]]):
         image_size: int,
         mean: Sequence[float],
         std: Sequence[float],
-        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.photos = tuple(photos)
         self.num_classes = num_classes
-        self.view = WholeView(image_size, mean, std, max_pixels)
+        self.view = WholeView(image_size, mean, std)
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -88,7 +84,7 @@ class TagDataset(Dataset[dict[str, Tensor]]):
         """`images` (3, H, W), `labels` (C,) float32 multi-hot, `index` scalar int64."""
         photo = self.photos[index]
         labels = multi_hot(photo.tags, self.num_classes)
-        return {"images": self.view(photo.image), "labels": labels, "index": torch.tensor(index)}
+        return {"images": self.view(photo.image, photo.max_pixels), "labels": labels, "index": torch.tensor(index)}
 
 
 def multi_hot(tags: Sequence[int], num_classes: int) -> Tensor:

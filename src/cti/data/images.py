@@ -1,11 +1,13 @@
 """Reading any photo as RGB, and reading and writing indexed masks."""
 
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from PIL import (
     BmpImagePlugin,
     GifImagePlugin,
     Image,
+    ImageFile,
     ImageOps,
     JpegImagePlugin,
     MpoImagePlugin,
@@ -23,6 +26,7 @@ from PIL import (
 )
 
 from cti.classes import IGNORE_INDEX, voc_palette
+from cti.data.depth import to_8_bit
 from cti.files import atomic_path
 
 MAX_PIXELS = 100_000_000
@@ -40,7 +44,14 @@ _PLUGINS = (
 )
 FORMATS = tuple(name for plugin in _PLUGINS if (name := plugin.format) in Image.OPEN)
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm"})
+# Raw modes of 16-bit colours -> the one that reads their other byte.
+_OTHER_BYTE = {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBA")
+    for order, other in (("B", "L"), ("L", "B"), ("N", "B" if sys.byteorder == "little" else "L"))
+}
 _EXIF_ORIENTATION = 0x0112
+_MAX_SAMPLE_VALUE = 281  # TIFF
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 # What Pillow raises on damaged files besides its own OSError.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, OverflowError)
@@ -58,13 +69,11 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Iterator[Image
     """
     too_large = f"more than the {max_pixels} pixels allowed; shrink it or raise data.max_pixels"
     try:
-        image = Image.open(path, formats=FORMATS)
+        image = _open(Path(path))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no image {path}; restore it or take it off the list.") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{path} was not decoded: it has {too_large} (Pillow: {error}).") from error
     except _DECODING_ERRORS as error:
-        raise ValueError(f"{path} is not a readable image ({error}); replace or remove it.") from error
+        raise ValueError(_unreadable(path, "is not a readable image", error)) from error
     with image:
         width, height = image.size
         if width * height > max_pixels:
@@ -72,7 +81,25 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Iterator[Image
         try:
             yield image
         except _DECODING_ERRORS as error:
-            raise ValueError(f"{path} is damaged ({error}); replace or remove it.") from error
+            raise ValueError(_unreadable(path, "is damaged", error)) from error
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether `open_image` failed for a reason outside the file (permission, memory, the disk), which may pass."""
+    cause = error.__cause__ or error
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
+
+
+def image_size(path: Path | str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(H, W) of a photo as it is shown, its EXIF orientation applied; only the header is read.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is no image, or has more than `max_pixels` pixels.
+    """
+    with open_image(path, max_pixels) as image:
+        width, height = oriented_size(image)
+    return height, width
 
 
 def oriented_size(image: Image.Image) -> tuple[int, int]:
@@ -85,7 +112,11 @@ def oriented_size(image: Image.Image) -> tuple[int, int]:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Decode an opened image to 8-bit RGB: upright, transparency over white, 16-bit grey scaled to 8."""
+    bits, deep = _stated_bits(image), _raw_mode(image) in _OTHER_BYTE
+    tiles = _tiles(image)
     image.load()
+    if deep and image.mode in ("RGB", "RGBA"):
+        image = _spread(image, tiles)
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
@@ -93,7 +124,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
     if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(_to_8_bit(np.asarray(image)))
+        image = Image.fromarray(to_8_bit(np.asarray(image), bits))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -125,15 +156,17 @@ class MaskFile:
         path: Indexed or greyscale 8-bit image: 0 background, 1..num_classes classes, 255 unlabelled.
         num_classes: Classes the file may name.
         table: 256 bytes; value `v` of the file becomes `table[v]`.
+        max_pixels: Larger masks are refused.
     """
 
     path: Path
     num_classes: int
     table: bytes
+    max_pixels: int = MAX_PIXELS
 
     def load(self) -> NDArray[np.uint8]:
         """See `cti.data.photos.MaskSource`."""
-        return np.frombuffer(self.table, dtype=np.uint8)[load_mask(self.path, self.num_classes)]
+        return np.frombuffer(self.table, dtype=np.uint8)[load_mask(self.path, self.num_classes, self.max_pixels)]
 
 
 def load_mask(path: Path | str, num_classes: int = 254, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -182,11 +215,71 @@ def _orientation(image: Image.Image) -> int:
         return 1  # broken metadata beside sound pixels: take the photo as it lies
 
 
-def _to_8_bit(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Scale grey pixels of 16 or 32 bits, or floats in [0, 1] or [0, 255], to 8 bits."""
-    values = np.nan_to_num(np.asarray(pixels, dtype=np.float64))
-    if pixels.dtype.kind == "f":
-        factor = 255.0 if values.max(initial=0.0) <= 1 else 1.0
-    else:  # a 32-bit image nearly always holds 16-bit values, sometimes 8-bit ones
-        factor = 1.0 if pixels.dtype.itemsize > 2 and values.max(initial=0.0) <= 255 else 255 / 65535
-    return np.clip(np.rint(values * factor), 0, 255).astype(np.uint8)
+def _stated_bits(image: Image.Image) -> int:
+    """Bits per pixel that are used, where the file says so: MaxSampleValue of a TIFF; 0 where it does not."""
+    tags = getattr(image, "tag_v2", {})
+    try:
+        top = tags.get(_MAX_SAMPLE_VALUE, (0,))
+        return int(np.max(top)).bit_length()
+    except (TypeError, ValueError):
+        return 0
+
+
+def _tiles(image: Image.Image) -> list[ImageFile._Tile]:
+    return list(image.tile) if isinstance(image, ImageFile.ImageFile) else []
+
+
+def _raw_mode(image: Image.Image) -> str:
+    tiles = _tiles(image)
+    arguments = tiles[0].args if tiles else ""
+    return str(arguments[0]) if isinstance(arguments, tuple) and arguments else str(arguments)
+
+
+def _spread(image: Image.Image, tiles: list[ImageFile._Tile]) -> Image.Image:
+    """Bring colours of 9 to 14 bits in a 16-bit file to 8 bits.
+
+    Pillow keeps the upper byte of each 16-bit colour, which is nearly black there; the lower one is read as well.
+    """
+    upper = np.asarray(image)
+    if np.percentile(upper[..., :3], 99.9, method="higher") >= 64:
+        return image
+    orientation = image.getexif()
+    with _open(Path(str(getattr(image, "filename", "")))) as again:
+        again.tile = [tile._replace(args=_with_other_byte(tile.args)) for tile in tiles]
+        lower = np.asarray(again)
+    pixels = to_8_bit(upper[..., :3].astype(np.uint16) * 256 + lower[..., :3])
+    spread = Image.fromarray(np.concatenate([pixels, upper[..., 3:]], axis=-1))
+    spread.getexif().update(orientation)
+    return spread
+
+
+def _with_other_byte(arguments: Any) -> Any:
+    if isinstance(arguments, tuple):
+        return (_OTHER_BYTE[arguments[0]], *arguments[1:])
+    return _OTHER_BYTE[arguments]
+
+
+def _open(path: Path) -> ImageFile.ImageFile:
+    """Open an image by the first format that takes it.
+
+    As `Image.open` does, but without Pillow's own limit of about 179 million pixels, which would overrule
+    `data.max_pixels`; the caller checks the size.
+    """
+    with path.open("rb") as handle:
+        prefix = handle.read(16)
+    reasons = []
+    for name in FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is None or accept(prefix) is True:
+            try:
+                return cast(ImageFile.ImageFile, cast(Any, factory)(str(path), ""))
+            except (SyntaxError, IndexError, TypeError, struct.error) as error:
+                reasons.append(str(error))
+    raise ValueError("; ".join(reasons) or ("the file is empty" if not prefix else "no known image format"))
+
+
+def _unreadable(path: Path | str, what: str, error: BaseException) -> str:
+    """Say that a file cannot be read: because of itself, or because of something that may pass."""
+    if is_passing(error):
+        return f"{path} cannot be read at the moment ({error}); see to that, or remove it."
+    return f"{path} {what} ({error}); replace or remove it."

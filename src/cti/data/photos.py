@@ -7,7 +7,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from cti.data.images import MAX_PIXELS, image_size, load_image
 from cti.files import write_text
 
 
@@ -33,12 +35,22 @@ class Photo:
         image: The image file.
         tags: Sorted 0-based indices into the set's classes.
         mask: Pixel labels, for scoring only.
+        max_pixels: `data.max_pixels`: a larger photo is refused wherever it is loaded.
     """
 
     id: str
     image: Path
     tags: tuple[int, ...]
     mask: MaskSource | None = None
+    max_pixels: int = MAX_PIXELS
+
+    def load(self, enough: tuple[int, int] | None = None) -> Image.Image:
+        """The photo, upright and RGB; `enough` and errors as for `cti.data.images.load_image`."""
+        return load_image(self.image, self.max_pixels, enough)
+
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the photo as it is shown; only the header is read. Errors as for `cti.data.images.image_size`."""
+        return image_size(self.image, self.max_pixels)
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,9 @@ class PhotoSet:
         notes: What was left out, counted, one sentence each.
         has_masks: Whether any photo that is scored has a mask.
         dropped_tags: Tags that name no chosen class, with the number of photos that carry them.
+        unlabelled: Photos about which no tag says anything; they are in no list.
+        problems: What the reader found worth looking at, one sentence each.
+        folder: The folder of the photos, which the names in a tags file are relative to.
     """
 
     classes: tuple[str, ...]
@@ -58,6 +73,9 @@ class PhotoSet:
     notes: tuple[str, ...] = ()
     has_masks: bool = False
     dropped_tags: dict[str, int] = field(default_factory=dict)
+    unlabelled: tuple[Photo, ...] = ()
+    problems: tuple[str, ...] = ()
+    folder: Path | None = None
 
     def photos(self) -> tuple[Photo, ...]:
         """Every photo once, in the order of the lists."""

@@ -71,7 +71,6 @@ class TwoViews:
         image_size: Side of a view in pixels.
         mean: Per channel, in [0, 1].
         std: Per channel, in [0, 1].
-        max_pixels: Larger photos are refused.
         crop_scale: Smallest and largest area of a view, as a share of the photo's.
     """
 
@@ -80,24 +79,26 @@ class TwoViews:
         image_size: int,
         mean: Sequence[float],
         std: Sequence[float],
-        max_pixels: int = MAX_PIXELS,
         crop_scale: tuple[float, float] = CROP_SCALE,
     ) -> None:
         self.image_size = image_size
-        self.max_pixels = max_pixels
         self.crop_scale = crop_scale
         self.normalize = Normalize(mean, std)
         self.rand_augment = rand_augment(image_size, mean)
 
-    def __call__(self, path: Path) -> tuple[Tensor, Tensor]:
+    def __call__(self, path: Path, max_pixels: int = MAX_PIXELS) -> tuple[Tensor, Tensor]:
         """View 1 and view 2 of a photo, each (3, image_size, image_size), normalised.
+
+        Args:
+            path: The photo.
+            max_pixels: A larger one is refused.
 
         Raises:
             FileNotFoundError: if the photo is gone.
             ValueError: if it cannot be decoded.
         """
         side = self.image_size
-        with open_image(path, self.max_pixels) as opened:
+        with open_image(path, max_pixels) as opened:
             width, height = oriented_size(opened)
             first_box, second_box = (draw_crop((width, height), self.crop_scale) for _ in range(2))
             boxes = first_box, second_box
@@ -125,19 +126,15 @@ class WholeView:
         image_size: Side in pixels.
         mean: Per channel, in [0, 1].
         std: Per channel, in [0, 1].
-        max_pixels: Larger photos are refused.
     """
 
-    def __init__(
-        self, image_size: int, mean: Sequence[float], std: Sequence[float], max_pixels: int = MAX_PIXELS
-    ) -> None:
+    def __init__(self, image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
         self.size = (image_size, image_size)
-        self.max_pixels = max_pixels
         self.normalize = Normalize(mean, std)
 
-    def __call__(self, path: Path) -> Tensor:
-        """The view, (3, image_size, image_size), normalised; errors as for `TwoViews`."""
-        photo = load_image(path, self.max_pixels, enough=self.size)
+    def __call__(self, path: Path, max_pixels: int = MAX_PIXELS) -> Tensor:
+        """The view, (3, image_size, image_size), normalised; arguments and errors as for `TwoViews`."""
+        photo = load_image(path, max_pixels, enough=self.size)
         return self.normalize(photo.resize(self.size, Image.Resampling.BICUBIC))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from cti.data import Photo, load_image, load_mask
+from cti.data import Photo, load_mask
 from cti.data.seed_file import read_seed
 from cti.evaluate import label_pixels, score_masks, score_seeds
 from cti.evaluate.tables import mask_tables, seed_tables, step_table
@@ -115,7 +115,7 @@ def panel_rows(run: Run) -> list[PanelRow]:
         cams = seed.cams()
         rows.append(
             panel_row(
-                load_image(photo.image, run.config.data.max_pixels),
+                photo.load(),
                 run.photos.classes,
                 name=photo.id,
                 truth=None if photo.mask is None else photo.mask.load(),

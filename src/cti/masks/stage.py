@@ -127,7 +127,7 @@ def write_previews(run: Run) -> None:
         for photo in todo:
             seed = seeds(photo.id)
             before = argmax_mask(start_scores(seed, config), seed.class_indices)
-            save_preview(run.preview(photo), read_rgb(photo.image), before, load_mask(run.mask(photo)))
+            save_preview(run.preview(photo), read_rgb(photo), before, load_mask(run.mask(photo)))
 
 
 def describe_masks(paths: Sequence[Path]) -> tuple[float, int]:

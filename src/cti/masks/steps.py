@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.progress import track
 
 from cti.config import MasksConfig, OverlapConfig
-from cti.data.images import load_image
 from cti.data.photos import Photo
 from cti.masks.affinity_labels import confident_labels, confident_labels_crf, to_grid
 from cti.masks.affinity_train import AffinityStep, Sample, load_affinity, save_affinity, train_affinity
@@ -181,13 +180,13 @@ def build_steps(
     return steps
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
+def read_rgb(photo: Photo) -> NDArray[np.uint8]:
     """The photo, upright, (H, W, 3) uint8."""
-    return np.asarray(load_image(path), dtype=np.uint8)
+    return np.asarray(photo.load(), dtype=np.uint8)
 
 
 def _start(photo: Photo, seeds: SeedFolder, config: MasksConfig) -> Refined:
-    image, seed = read_rgb(photo.image), seeds(photo.id)
+    image, seed = read_rgb(photo), seeds(photo.id)
     if image.shape[:2] != seed.size:
         raise ValueError(
             f"The seed of photo {photo.id} is for {seed.size[1]} x {seed.size[0]} pixels, but {photo.image} has "
@@ -232,7 +231,7 @@ def _sample(refined: Refined, config: MasksConfig) -> Sample:
         labels = confident_labels_crf(image, scores, config)
     else:
         labels = confident_labels(scores, config.affinity)
-    return Sample(partial(read_rgb, refined.photo.image), to_grid(labels, config.affinity.stride))
+    return Sample(partial(read_rgb, refined.photo), to_grid(labels, config.affinity.stride))
 
 
 def _fingerprint(photos: Sequence[Photo], seeds: SeedFolder, config: MasksConfig, number: int) -> str:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
 from cti.config import RuntimeConfig, SeedsConfig
-from cti.data import Photo, load_image
+from cti.data import Photo
 from cti.data.seed_file import Seed, read_seed, to_cams, write_seed
 from cti.method import CTI
 from cti.seeds.maps import batch_maps, fit_to_patches, scaled_maps
@@ -90,7 +90,7 @@ class _Bucket:
 def _buckets(photos: Sequence[Photo], long_side: int, batch_size: int, patch_size: int) -> list[_Bucket]:
     groups: dict[tuple[int, int], list[tuple[Photo, tuple[int, int]]]] = defaultdict(list)
     for photo in photos:
-        own = photo_size(photo.image)
+        own = photo.size()
         scale = long_side / max(own) if long_side else 1.0
         groups[fit_to_patches(own, patch_size, scale)].append((photo, own))
     return [
@@ -98,14 +98,6 @@ def _buckets(photos: Sequence[Photo], long_side: int, batch_size: int, patch_siz
         for size, members in groups.items()
         for part in (members[i : i + batch_size] for i in range(0, len(members), batch_size))
     ]
-
-
-def photo_size(path: Path) -> tuple[int, int]:
-    """(H, W) as shown, with the EXIF orientation applied; only the header is read."""
-    with Image.open(path) as image:
-        width, height = image.size
-        turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5-8 swap the sides
-    return (width, height) if turned else (height, width)
 
 
 class _SizedPhotos(Dataset[Tensor]):
@@ -120,10 +112,7 @@ class _SizedPhotos(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         bucket = self.buckets[index]
         height, width = bucket.size
-        arrays = [
-            np.asarray(load_image(photo.image).resize((width, height), Image.Resampling.BICUBIC))
-            for photo in bucket.photos
-        ]
+        arrays = [np.asarray(photo.load().resize((width, height), Image.Resampling.BICUBIC)) for photo in bucket.photos]
         images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
         return TF.normalize(images, self.mean, self.std)
 

@@ -17,7 +17,6 @@ from torchvision.transforms.v2 import functional as transforms
 
 from cti.classes import IGNORE_INDEX
 from cti.config import SegmentConfig
-from cti.data.images import load_image
 from cti.data.photos import Photo
 from cti.segment.masks import MaskOf, count_pixels
 
@@ -135,7 +134,7 @@ class SegmentationDataset(Dataset[dict[str, Tensor]]):
         height, width = mask.shape
         crop = draw_crop((height, width), self._config, rng)
         # A strongly reduced photo need not be decoded at full size; the box is relative to whatever size comes.
-        image = load_image(photo.image, enough=crop.scaled[::-1])
+        image = photo.load(enough=crop.scaled[::-1])
         seen = crop.seen[::-1]  # Pillow's order
         colours = to_tensor(image.resize(seen, Image.Resampling.BILINEAR, crop.box(image.size[::-1])))
         values = Image.fromarray(mask).resize(seen, Image.Resampling.NEAREST, crop.box((height, width)))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cti.classes import IGNORE_INDEX
-from cti.data.images import load_mask, open_image, oriented_size
+from cti.data.images import load_mask
 from cti.data.photos import Photo
 
 logger = logging.getLogger(__name__)
@@ -86,8 +86,7 @@ def count_pixels(photos: Sequence[Photo], mask_of: MaskOf, num_classes: int) -> 
     counts = np.zeros(256, dtype=np.int64)
     for photo in photos:
         mask = mask_of(photo)
-        with open_image(photo.image) as image:
-            width, height = oriented_size(image)
+        height, width = photo.size()
         if mask.shape != (height, width):
             raise ValueError(
                 f"The mask of {photo.id} is {mask.shape[1]} x {mask.shape[0]} px, but {photo.image} is "

@@ -48,25 +48,25 @@ def train(run: Run) -> TrainResult:
             return stage.result(TrainResult)
         photo_set = run.photos
         photos, held_out = photo_set.lists["train"], photo_set.lists["val"]
-        num_classes, size, max_pixels = len(photo_set.classes), config.model.image_size, config.data.max_pixels
+        num_classes, size = len(photo_set.classes), config.model.image_size
 
         torch.manual_seed(config.train.seed)
         model = CTI.from_config(photo_set.classes, config.model)
         model.recompute = config.train.recompute
         photo_set.write_lists(stage.folder / "lists")
         dataset = TwoViewDataset(
-            photos, num_classes, size, model.mean, model.std, config.train.seed, max_pixels, config.method.crop_scale
+            photos, num_classes, size, model.mean, model.std, config.train.seed, config.method.crop_scale
         )
         step = CTIStep(model, config.method, positive_weights(photos, num_classes, config.method.positive_weight))
         groups = parameter_groups(step, config.train, new=NEW_PARTS, no_decay=("cls_token",))
 
         def validate(epoch: int) -> dict[str, float]:
-            scores, labels = tag_logits(model, held_out, size, max_pixels)
+            scores, labels = tag_logits(model, held_out, size)
             tag_map = score_tags(scores, labels, photo_set.classes).mean_average_precision
             logger.info("Epoch %d: tag mAP %.3f on %d photos not trained on", epoch, tag_map, len(held_out))
             return {"tag_map": tag_map}
 
         fitted = fit(step, dataset, config.train, stage.folder, groups, config.runtime, validate if held_out else None)
-        tags = tag_quality(model, held_out, size, max_pixels)
+        tags = tag_quality(model, held_out, size)
         save_model(stage.folder, model, {"tag_thresholds": tags.thresholds if tags else {}})
         return stage.finish(TrainResult(photo_set.classes, len(photos), photo_set.notes, tags, fitted))

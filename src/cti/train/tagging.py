@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 
 from cti.data import Photo
 from cti.data.datasets import TagDataset, multi_hot
-from cti.data.images import MAX_PIXELS
 from cti.evaluate.confusion import by_name, number
 from cti.evaluate.tags import choose_thresholds, f1_scores, score_tags
 from cti.method import CTI
@@ -26,16 +25,14 @@ def positive_weights(photos: Sequence[Photo], num_classes: int, power: float) ->
 
 
 @torch.inference_mode()
-def tag_logits(
-    model: CTI, photos: Sequence[Photo], image_size: int, max_pixels: int = MAX_PIXELS
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def tag_logits(model: CTI, photos: Sequence[Photo], image_size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean of class and patch logits (n, C) of whole photos, and their tags (n, C) multi-hot.
 
     Puts the model into eval mode.
     """
     model.eval()
     device = model.device
-    dataset = TagDataset(photos, len(model.classes), image_size, model.mean, model.std, max_pixels)
+    dataset = TagDataset(photos, len(model.classes), image_size, model.mean, model.std)
     logits, labels = [], []
     for batch in DataLoader(dataset, batch_size=32):
         out = model(batch["images"].to(device))
@@ -44,9 +41,7 @@ def tag_logits(
     return torch.cat(logits).numpy(), torch.cat(labels).numpy()
 
 
-def with_predicted_tags(
-    model: CTI, photos: Sequence[Photo], thresholds: Mapping[str, float], max_pixels: int = MAX_PIXELS
-) -> list[Photo]:
+def with_predicted_tags(model: CTI, photos: Sequence[Photo], thresholds: Mapping[str, float]) -> list[Photo]:
     """The photos with the tags that the network predicts in place of their own.
 
     A photo none of whose classes reaches its threshold gets the class that comes nearest.
@@ -56,7 +51,7 @@ def with_predicted_tags(
         photos: Photos.
         thresholds: Class -> logit from which its tag is predicted; 0 for classes that are not named.
     """
-    scores, _ = tag_logits(model, photos, model.config.image_size, max_pixels)
+    scores, _ = tag_logits(model, photos, model.config.image_size)
     lead = scores - np.array([thresholds.get(name, 0.0) for name in model.classes], np.float32)
     chosen = (lead > 0) | ((lead == lead.max(axis=1, keepdims=True)) & (lead.max(axis=1, keepdims=True) <= 0))
     return [
@@ -82,11 +77,11 @@ class TagQuality:
     thresholds: dict[str, float]
 
 
-def tag_quality(model: CTI, photos: Sequence[Photo], image_size: int, max_pixels: int) -> TagQuality | None:
+def tag_quality(model: CTI, photos: Sequence[Photo], image_size: int) -> TagQuality | None:
     """Score the tags of photos not trained on, and choose the best threshold per class; None without photos."""
     if not photos:
         return None
-    scores, labels = tag_logits(model, photos, image_size, max_pixels)
+    scores, labels = tag_logits(model, photos, image_size)
     thresholds = choose_thresholds(scores, labels)
     tags = score_tags(scores, labels, model.classes)
     f1 = f1_scores(scores, labels, thresholds)

@@ -13,7 +13,8 @@ from cti.apps.export import onnx as module
 from cti.apps.export.onnx import export_onnx
 from cti.config import SeedsConfig
 from cti.data.readers.shapes import render_scene
-from cti.predict.backends import CTIBackend, SegmenterBackend
+from cti.predict.cti import CTIAnalyser
+from cti.predict.segmenter import SegmenterAnalyser
 from sample_run import CLASSES, tiny_cti, tiny_segmenter
 
 
@@ -34,7 +35,7 @@ def as_input(*photos: Image.Image) -> np.ndarray:
 @pytest.mark.parametrize("background", ["token", "none"])
 def test_cti_gives_scores_and_cams_of_given_classes(background: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
-    predictor = Predictor(CTIBackend(tiny_cti(background=background), {"cat": 0.5}, SeedsConfig(blocks=2)))
+    predictor = Predictor(CTIAnalyser(tiny_cti(background=background), {"cat": 0.5}, SeedsConfig(blocks=2)))
     result = export_onnx(predictor, tmp_path / "cti.onnx")
     assert result["largest_difference"] < 1e-4
     graph = session(tmp_path / "cti.onnx")
@@ -61,7 +62,7 @@ def test_cti_gives_scores_and_cams_of_given_classes(background: str, tmp_path: P
 @pytest.mark.slow
 def test_a_segmenter_gives_probabilities(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
-    predictor = Predictor(SegmenterBackend(*tiny_segmenter(), CLASSES))
+    predictor = Predictor(SegmenterAnalyser(*tiny_segmenter(), CLASSES))
     assert export_onnx(predictor, tmp_path / "s.onnx")["largest_difference"] < 1e-4
     graph = session(tmp_path / "s.onnx")
     for height, width in ((32, 32), (48, 24)):
@@ -79,7 +80,7 @@ def test_a_graph_that_computes_something_else_is_not_written(tmp_path: Path, mon
     monkeypatch.setattr(module, "_write", lambda graph, multiple, facts, path: path.write_bytes(b"another graph"))
     monkeypatch.setattr(module, "_largest_difference", lambda graph, multiple, path: float("nan"))
     with pytest.raises(ValueError, match=r"differs from the network by nan, more than 1e-04; it was not written"):
-        export_onnx(Predictor(SegmenterBackend(*tiny_segmenter(), CLASSES)), tmp_path / "s.onnx")
+        export_onnx(Predictor(SegmenterAnalyser(*tiny_segmenter(), CLASSES)), tmp_path / "s.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,4 +89,4 @@ def test_without_the_extra_one_sentence_names_it(missing: str, tmp_path: Path, m
     for name in ("onnx", "onnxruntime", "onnxscript"):
         monkeypatch.setitem(sys.modules, name, None if name == missing else sys)
     with pytest.raises(ModuleNotFoundError, match=rf'needs {missing}: pip install "cti\[onnx\]"'):
-        export_onnx(Predictor(CTIBackend(tiny_cti())), tmp_path / "cti.onnx")
+        export_onnx(Predictor(CTIAnalyser(tiny_cti())), tmp_path / "cti.onnx")

@@ -145,12 +145,12 @@ def test_networks_are_those_that_there_are(copied: Path, tmp_path: Path, monkeyp
     asked: list[tuple[str, str]] = []
 
     def fake(predictor: Predictor, out: Path) -> dict[str, str]:
-        asked.append((type(predictor.backend).__name__, Path(out).name))
+        asked.append((type(predictor.analyser).__name__, Path(out).name))
         return {"out": str(out)}
 
     monkeypatch.setattr(onnx, "export_onnx", fake)
     result = export(copied, "onnx")
-    assert asked == [("CTIBackend", "cti.onnx"), ("SegmenterBackend", "segmenter.onnx")]
+    assert asked == [("CTIAnalyser", "cti.onnx"), ("SegmenterAnalyser", "segmenter.onnx")]
     assert result["cti"]["out"] == str(copied / "export" / "onnx" / "cti.onnx")
     assert list(export(copied, "onnx", tmp_path / "o", stage="segmenter")) == ["segmenter"]
     Predictor.from_pretrained(copied).save_pretrained(tmp_path / "saved")

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from cti.files import atomic_path
 from cti.method import CTI
 from cti.method.attention import max_norm
-from cti.predict.backends import Backend, CTIBackend, SegmenterBackend
+from cti.predict.analyser import Analyser
+from cti.predict.cti import CTIAnalyser
 from cti.predict.predictor import Predictor
+from cti.predict.segmenter import SegmenterAnalyser
 from cti.seeds.maps import maps_of_kind
 from cti.segment.networks import Segmenter
 
@@ -102,8 +104,8 @@ def export_onnx(predictor: Predictor, out: Path | str) -> dict[str, Any]:
         ValueError: if the graph does not compute what the network does.
     """
     _onnx()
-    backend = predictor.backend
-    graph, multiple, facts = _graph(backend)
+    analyser = predictor.analyser
+    graph, multiple, facts = _graph(analyser)
     device = next(graph.parameters()).device
     graph.eval().cpu()
     try:
@@ -121,17 +123,17 @@ def export_onnx(predictor: Predictor, out: Path | str) -> dict[str, Any]:
     return {"out": str(out), "inputs": inputs, "outputs": outputs, "largest_difference": difference}
 
 
-def _graph(backend: Backend) -> tuple[nn.Module, int, dict[str, Any]]:
+def _graph(analyser: Analyser) -> tuple[nn.Module, int, dict[str, Any]]:
     """The graph's module, what its image sides are multiples of, and facts for its metadata."""
-    facts: dict[str, Any] = {"classes": backend.classes}
-    if isinstance(backend, CTIBackend):
-        model, seeds = backend.network, backend.seeds
-        facts |= {"tag_thresholds": backend.tag_thresholds, "patch_size": model.patch_size}
+    facts: dict[str, Any] = {"classes": analyser.classes}
+    if isinstance(analyser, CTIAnalyser):
+        model, seeds = analyser.network, analyser.seeds
+        facts |= {"tag_thresholds": analyser.tag_thresholds, "patch_size": model.patch_size}
         facts |= {"image_size": model.config.image_size}
         return CTIGraph(model, seeds.kinds[0], seeds.flip, seeds.blocks), model.patch_size, facts
-    assert isinstance(backend, SegmenterBackend)
-    multiple = backend.network.multiple
-    return SegmenterGraph(backend.network, backend.config.flip), multiple, facts | {"patch_size": multiple}
+    assert isinstance(analyser, SegmenterAnalyser)
+    multiple = analyser.network.multiple
+    return SegmenterGraph(analyser.network, analyser.config.flip), multiple, facts | {"patch_size": multiple}
 
 
 def _names(graph: nn.Module) -> tuple[list[str], list[str]]:

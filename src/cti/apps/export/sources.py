@@ -12,10 +12,11 @@ from cti.data.images import SUFFIXES
 from cti.data.read import data_root
 from cti.data.readers.voc import find_voc
 from cti.data.source import photo_id, read_lines
+from cti.device import default_device
 from cti.files import read_manifest
 from cti.predict.label import SETTINGS as LABEL_FILE
 from cti.segment.checkpoint import load_segmenter
-from cti.segment.predict import predict_folder
+from cti.segment.predict import predict_folder, prediction_config
 from cti.settings import CONFIG_FILE, load_config
 
 logger = logging.getLogger(__name__)
@@ -168,8 +169,6 @@ def _files(folder: Path) -> dict[str, Path]:
 
 def _predict(folder: Path, photos: Mapping[str, Path], masks: Path, config: Config) -> None:
     """Predict as the stage `segmenter` does."""
-    from cti.device import default_device
-    from cti.pipeline import prediction_config  # it imports every stage, and masks may all be there
 
     network, segment, _ = load_segmenter(folder / "segmenter")
     network.to(default_device())

@@ -163,6 +163,12 @@ def test_networks_are_those_that_there_are(copied: Path, tmp_path: Path, monkeyp
         export(copied, "onnx", stage="masks")
 
 
+def test_yolo_trains_and_validates_on_the_lists_of_the_run(run: Path, tmp_path: Path) -> None:
+    export(run, "yolo", tmp_path / "yolo")
+    listed = {name: (tmp_path / "yolo" / f"{name}.txt").read_text().split() for name in ("train", "val")}
+    assert listed == {name: [f"./images/p{i}.jpg" for i in ids] for name, ids in (("train", range(4)), ("val", (4, 5)))}
+
+
 def test_what_cannot_be_exported(run: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="There is no run"):
         export(tmp_path / "gone", "png")

@@ -133,6 +133,7 @@ def export(arguments: list[str]) -> Answer:
     parser.add_argument(
         "--per", choices=("class", "component"), default="class", help="coco: one annotation per ... (default: class)"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder that is there")
     given = parser.parse_args(arguments)
     from cti.apps.export.run import export as export_run
 
@@ -146,6 +147,7 @@ def export(arguments: list[str]) -> Answer:
         images=images,
         shape=given.shape,
         per=given.per,
+        overwrite=given.overwrite,
     )
     return 0, result
 

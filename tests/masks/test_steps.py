@@ -24,7 +24,7 @@ def test_every_step_can_be_scored_by_itself(drawn, seeds, tmp_path, features):
     assert list(first.scores) == ["seed", "pamr", "pamr+affinity", "pamr+affinity+pamr"]
     assert first.class_indices == (0, 1)
     np.testing.assert_array_equal(first.scores["seed"], start_scores(seeds(first.photo.id), config))
-    image = read_rgb(first.photo.image)
+    image = read_rgb(first.photo)
     np.testing.assert_array_equal(first.scores["pamr"], pamr_step(image, first.scores["seed"], config.pamr))
     again = pamr_step(image, first.scores["pamr+affinity"], config.pamr)
     np.testing.assert_array_equal(first.final, again)

@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 from cti import Prediction, Predictor
+from cti.apps.web.cards import Desk
 from cti.classes import voc_palette
+from cti.config import CrfConfig
 from cti.data import Photo, load_image, load_mask
 from cti.evaluate import label_pixels
 from cti.files import write_manifest
 from cti.seeds import read_seed
+from cti.segment.predict import predict_mask, predict_probabilities
 from cti.train.tagging import tag_logits
 from sample_run import CLASSES, SIZES, THRESHOLD, UNLISTED, make_run, tiny_cti
 
@@ -84,11 +88,11 @@ def test_scores_and_predicted_tags_are_those_the_thresholds_were_chosen_on(predi
 def test_thresholds_decide_which_classes_are_predicted(predictor: Predictor, photos: Path) -> None:
     strict, lax = (dict.fromkeys(CLASSES, value) for value in (1e6, -1e6))
     for thresholds, expected in ((strict, ()), (lax, CLASSES)):
-        backend = dataclasses.replace(predictor.backend, tag_thresholds=thresholds)
-        prediction = Predictor(backend)(photos / "p0.jpg")
+        analyser = dataclasses.replace(predictor.analyser, tag_thresholds=thresholds)
+        prediction = Predictor(analyser)(photos / "p0.jpg")
         assert prediction.tags == expected
         assert prediction.cams.shape == (len(expected), *SIZES[0])
-    assert Predictor(dataclasses.replace(predictor.backend, tag_thresholds=strict))(photos / "p0.jpg").mask.max() == 0
+    assert Predictor(dataclasses.replace(predictor.analyser, tag_thresholds=strict))(photos / "p0.jpg").mask.max() == 0
 
 
 def test_a_batch_of_different_sizes_is_each_photo_by_itself(predictor: Predictor, photos: Path) -> None:
@@ -242,3 +246,46 @@ def test_a_run_that_cannot_be_used_says_why(run: Path, tmp_path: Path) -> None:
 def test_a_stage_folder_is_a_network_too(run: Path, predictor: Predictor, photos: Path) -> None:
     found = Predictor.from_pretrained(run / "train")(photos / "p0.jpg", tags=["cat"])
     np.testing.assert_array_equal(found.scores["cat"], predictor(photos / "p0.jpg").scores["cat"])
+
+
+def smoothing(image: np.ndarray, scores: np.ndarray, config: CrfConfig) -> np.ndarray:
+    """Stands in for the dense CRF: each label's probability becomes its mean over 5 x 5 pixels."""
+    assert image.shape == (*scores.shape[1:], 3)
+    assert config.preset == "irn"
+    return np.stack([ndimage.uniform_filter(plane, 5) for plane in scores / scores.sum(axis=0)])
+
+
+def test_a_segmenter_with_a_crf_decides_among_the_background_and_the_chosen_classes(
+    segmenter: Predictor, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The right mask: the most probable of background and classes, all of them refined together, at the photo's size.
+
+    Without tags that is what the stage writes, `predict_mask`.
+    """
+    monkeypatch.setattr("cti.segment.predict.crf_step", smoothing)
+    config = dataclasses.replace(segmenter.analyser.config, crf="irn")
+    predictor = Predictor(dataclasses.replace(segmenter.analyser, config=config))
+    backgrounds = 0
+    for number in range(len(SIZES)):
+        image = load_image(photos / f"p{number}.jpg")
+        probabilities = predict_probabilities(predictor.analyser.network, image, config)
+        prediction = predictor(image)
+        np.testing.assert_array_equal(prediction.mask, predict_mask(predictor.analyser.network, image, config))
+        np.testing.assert_array_equal(predictor(image, tags=prediction.tags).mask, prediction.mask)
+        backgrounds += int((prediction.mask == 0).sum())
+        for tags in (["cat"], ["cat", "sofa"], []):
+            values = np.array([0, *(CLASSES.index(tag) + 1 for tag in tags)])
+            planes = smoothing(np.asarray(image), probabilities[values].numpy(), CrfConfig("irn"))
+            np.testing.assert_array_equal(predictor(image, tags=tags).mask, values[planes.argmax(axis=0)])
+    assert backgrounds > 0
+
+
+def test_the_page_writes_the_mask_of_a_segmenter_with_a_crf(
+    segmenter: Predictor, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cti.segment.predict.crf_step", smoothing)
+    config = dataclasses.replace(segmenter.analyser.config, crf="irn")
+    predictor = Predictor(dataclasses.replace(segmenter.analyser, config=config))
+    image = load_image(photos / "p1.jpg")
+    card = Desk(predictor).card(image, "p1", ["cat", "dog"])
+    np.testing.assert_array_equal(card.full_mask(), predictor(image, tags=["cat", "dog"]).mask)

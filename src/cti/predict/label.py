@@ -62,7 +62,7 @@ def label(
     _claim(
         target,
         {
-            "network": _digest(predictor.backend.network),
+            "network": _digest(predictor.analyser.network),
             "tags": tags if tags is None else sorted(set(tags)),
             "threshold": threshold,
         },

@@ -2,8 +2,8 @@
 tags and a threshold. The network is not needed for the second, so tags and threshold can change at no cost.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +39,8 @@ class Analysis:
         kind: `cti` = the maps are evidence from attention, which becomes CAMs by up-sampling and `max_norm`;
             `segmenter` = they are probabilities.
         threshold: The threshold to use when none is asked for.
+        refine: Gives background and maps, (1 + n, H, W), of n classes by index once a dense CRF has decided among them;
+            None = the maps are used as they are.
     """
 
     image: Image.Image = field(repr=False)
@@ -50,6 +52,7 @@ class Analysis:
     background: NDArray[np.float32] | None = field(repr=False)
     kind: Literal["cti", "segmenter"]
     threshold: Threshold
+    refine: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = field(default=None, repr=False)
 
     def predict(self, tags: Sequence[str] | None = None, threshold: Threshold | None = None) -> "Prediction":
         """Label the photo's pixels; the network is not run.
@@ -64,8 +67,9 @@ class Analysis:
         """
         indices = self.predicted if tags is None else class_indices(tags, self.classes)
         threshold = self.threshold if threshold is None else threshold
-        cams = self._at_pixels(self.maps[list(indices)])
-        background = None if self.background is None else self._at_pixels(self.background[None])[0]
+        maps, own = self._decided(indices)
+        cams = self._at_pixels(maps)
+        background = None if own is None else self._at_pixels(own[None])[0]
         return Prediction(
             analysis=self,
             class_indices=indices,
@@ -74,6 +78,22 @@ class Analysis:
             mask=label_pixels(cams, indices, _background_score(threshold, background)),
             threshold=threshold,
         )
+
+    def restricted(self, indices: tuple[int, ...]) -> "Analysis":
+        """The same with the dense CRF, if there is one, done among the background and these classes; others get 0."""
+        if self.refine is None:
+            return self
+        chosen, background = self._decided(indices)
+        maps = np.zeros((len(self.classes), *chosen.shape[1:]), np.float32)
+        maps[list(indices)] = chosen
+        return replace(self, maps=maps, background=background, refine=None)
+
+    def _decided(self, indices: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Maps (n, h, w) of some classes, and the background's, after the dense CRF if there is one."""
+        if self.refine is None:
+            return self.maps[list(indices)], self.background
+        refined = self.refine(indices)
+        return refined[1:], refined[0]
 
     def _at_pixels(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Maps (n, h, w) as (n, H, W) in [0, 1]."""

@@ -20,9 +20,11 @@ from cti.data.images import MAX_PIXELS, load_image, to_rgb
 from cti.device import default_device
 from cti.files import read_json, read_manifest, write_text
 from cti.method.checkpoint import CONFIG, load_model
-from cti.predict.backends import Backend, CTIBackend, SegmenterBackend
+from cti.predict.analyser import Analyser
+from cti.predict.cti import CTIAnalyser
 from cti.predict.hub import about_run, download, model_card, push_folder
 from cti.predict.prediction import Analysis, Prediction, Threshold
+from cti.predict.segmenter import SegmenterAnalyser
 from cti.segment.checkpoint import load_segmenter
 from cti.settings import CONFIG_FILE, load_config
 
@@ -37,7 +39,7 @@ class Predictor:
     """A trained network, ready for photos.
 
     Args:
-        backend: The network and how it is used.
+        analyser: The network and how it is used.
         about: What a model card says about it (`cti.predict.hub.about_run`).
 
     Example:
@@ -45,10 +47,10 @@ class Predictor:
         >>> predictor("cat.jpg", tags=["cat"]).overlay()  # doctest: +SKIP
     """
 
-    def __init__(self, backend: Backend, about: dict[str, Any] | None = None) -> None:
-        self.backend = backend
+    def __init__(self, analyser: Analyser, about: dict[str, Any] | None = None) -> None:
+        self.analyser = analyser
         self.about = about or {}
-        backend.network.eval()
+        analyser.network.eval()
 
     @classmethod
     def from_pretrained(
@@ -72,24 +74,24 @@ class Predictor:
         config = _run_config(root, folder)
         facts = read_json(folder / CONFIG)
         about = facts.get("about") or about_run(folder.parent, folder.name, facts)
-        backend: Backend
+        analyser: Analyser
         if facts.get("type") == "segmenter":
-            backend = SegmenterBackend(load_segmenter(folder))
+            analyser = SegmenterAnalyser(load_segmenter(folder))
         else:
             model, _ = load_model(folder)
-            backend = CTIBackend(
+            analyser = CTIAnalyser(
                 model,
                 facts.get("tag_thresholds") or {},
                 _seeds_config(facts["seeds"]) if "seeds" in facts else config.seeds,
                 facts.get("threshold", config.evaluate.threshold),
             )
-        backend.network.to(device or default_device())
-        return cls(backend, about)
+        analyser.network.to(device or default_device())
+        return cls(analyser, about)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The C foreground classes; mask value = index + 1."""
-        return self.backend.classes
+        return self.analyser.classes
 
     @overload
     def __call__(
@@ -137,15 +139,15 @@ class Predictor:
             ValueError: if it is no photo.
         """
         if isinstance(image, str | os.PathLike):
-            return self.backend.analyse(load_image(Path(image), max_pixels), str(image))
+            return self.analyser.analyse(load_image(Path(image), max_pixels), str(image))
         if isinstance(image, Image.Image):
-            return self.backend.analyse(to_rgb(image), getattr(image, "filename", ""))
+            return self.analyser.analyse(to_rgb(image), getattr(image, "filename", ""))
         if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
             raise ValueError(
                 f"An image of shape {image.shape} and type {image.dtype} cannot be used; give (H, W, 3), (H, W, 4) or "
                 "(H, W) of uint8."
             )
-        return self.backend.analyse(to_rgb(Image.fromarray(image)), "")
+        return self.analyser.analyse(to_rgb(Image.fromarray(image)), "")
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the network as `from_pretrained` reads it: `config.json`, `model.safetensors`, and a model card."""
@@ -170,7 +172,7 @@ class Predictor:
             return push_folder(Path(folder), repo_id, private=private, token=token)
 
     def _save(self, folder: Path, name: str) -> None:
-        self.backend.save(folder, {"about": self.about})
+        self.analyser.save(folder, {"about": self.about})
         write_text(folder / CARD, model_card(read_json(folder / CONFIG), name))
 
 

@@ -107,10 +107,35 @@ def predict_mask(network: Segmenter, image: Image.Image, config: Inference) -> N
     if config.crf == "none":
         return argmax_at(probabilities, size)
     # A class that leads nowhere only costs time (docs/method.md: CRF on present classes only).
-    present = np.union1d(0, probabilities.argmax(dim=0).numpy())
-    full = _resize(probabilities[present], size).numpy()
-    refined = crf_step(np.asarray(image), full, CrfConfig(preset=config.crf))
-    return present[refined.argmax(axis=0)].astype(np.uint8)
+    present = leading_values(probabilities)
+    return present[crf_probabilities(image, probabilities, present, config).argmax(axis=0)].astype(np.uint8)
+
+
+def leading_values(probabilities: Tensor) -> NDArray[np.int64]:
+    """Sorted mask values that lead at some place of probabilities (1 + C, h, w), and 0, the background."""
+    return np.union1d(0, probabilities.argmax(dim=0).numpy()).astype(np.int64)
+
+
+def crf_probabilities(
+    image: Image.Image, probabilities: Tensor, values: NDArray[np.int64], config: Inference
+) -> NDArray[np.float32]:
+    """Probabilities of some classes at the photo's size, refined by the dense CRF.
+
+    Args:
+        image: RGB, W x H pixels.
+        probabilities: (1 + C, h, w), background first.
+        values: The n mask values among which each pixel is decided, the background's 0 first.
+        config: `crf`, the preset.
+
+    Returns:
+        (n, H, W), summing to 1 over the n values.
+
+    Raises:
+        ModuleNotFoundError: if pydensecrf2 is not installed.
+    """
+    assert config.crf != "none"
+    chosen = _resize(probabilities[torch.from_numpy(values)], image.size[::-1]).numpy()
+    return crf_step(np.asarray(image), chosen, CrfConfig(preset=config.crf))
 
 
 def argmax_at(probabilities: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:

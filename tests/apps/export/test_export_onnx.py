@@ -1,19 +1,23 @@
 """ONNX graphs under onnxruntime, against the predictor, at batches and sizes that the export has not seen."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cti import Predictor
 from cti.apps.export import onnx as module
-from cti.apps.export.onnx import export_onnx
+from cti.apps.export.onnx import difference, export_onnx
 from cti.config import SeedsConfig
 from cti.data.readers.shapes import render_scene
-from cti.predict.backends import CTIBackend, SegmenterBackend
+from cti.method.attention import max_norm
+from cti.predict.cti import CTIAnalyser
+from cti.predict.segmenter import SegmenterAnalyser
 from sample_run import CLASSES, tiny_cti, tiny_trained
 
 
@@ -34,7 +38,7 @@ def as_input(*photos: Image.Image) -> np.ndarray:
 @pytest.mark.parametrize("background", ["token", "none"])
 def test_cti_gives_scores_and_cams_of_given_classes(background: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
-    predictor = Predictor(CTIBackend(tiny_cti(background=background), {"cat": 0.5}, SeedsConfig(blocks=2)))
+    predictor = Predictor(CTIAnalyser(tiny_cti(background=background), {"cat": 0.5}, SeedsConfig(blocks=2)))
     result = export_onnx(predictor, tmp_path / "cti.onnx")
     assert result["largest_difference"] < 1e-4
     graph = session(tmp_path / "cti.onnx")
@@ -56,12 +60,53 @@ def test_cti_gives_scores_and_cams_of_given_classes(background: str, tmp_path: P
     assert json.loads(facts["classes"]) == list(CLASSES)
     assert json.loads(facts["tag_thresholds"]) == {"cat": 0.5}
     assert json.loads(facts["patch_size"]) == 8
+    assert "RGB in [0, 1]" in json.loads(facts["input"])
+    assert json.loads(facts["mean"]) == list(predictor.analyser.network.mean)
+    assert [given.name for given in graph.get_outputs()] == result["outputs"] == ["scores", "cams"]
+    photo_of(0, 40, 48).save(tmp_path / "photo.png")
+    says = run_snippet(result["snippet"], tmp_path)
+    assert f"{(1, 1 + (background == 'token'), 40, 48)}" in says
+
+
+def run_snippet(path: str, folder: Path) -> str:
+    words = [sys.executable, path, str(folder / "photo.png")]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.slow
+def test_a_network_of_flat_maps_is_exported(tmp_path: Path) -> None:
+    """`max_norm` turns the rounding of a flat map into large differences; the graph is right all the same."""
+    pytest.importorskip("onnxscript", reason="needs the extra onnx")
+    model = tiny_cti()
+    with torch.no_grad():  # all patches nearly alike
+        model.backbone.pos_embed.zero_()
+        model.backbone.patch_embed.proj.weight.mul_(1e-5)
+    assert export_onnx(Predictor(CTIAnalyser(model)), tmp_path / "cti.onnx")["largest_difference"] < 1e-4
+
+
+def test_flat_maps_are_compared_before_they_are_stretched() -> None:
+    rng = np.random.default_rng(0)
+    flat = 0.7 + 3e-5 * rng.random((1, 1, 9, 9), dtype=np.float32)
+    rounded = flat + 1e-7 * rng.standard_normal((1, 1, 9, 9), dtype=np.float32)
+    scores = np.full((1, 2), 0.5, np.float32)
+
+    def outputs(maps: np.ndarray) -> list[np.ndarray]:
+        return [scores, max_norm(torch.from_numpy(maps)).numpy(), maps]
+
+    found, true = outputs(rounded), outputs(flat)
+    assert np.abs(found[1] - true[1]).max() > 1e-3
+    assert difference(found, true) < 1e-6
+    assert difference(outputs(flat * 1.001), true) == pytest.approx(1e-3, rel=0.1)  # relative to the map
+    assert difference([scores + 0.01, *true[1:]], true) == pytest.approx(0.01)
+    assert difference([scores, true[1] + 0.02, true[2]], true) == pytest.approx(0.02)
+    assert np.isnan(difference([scores, true[1], true[2] * np.nan], true))
+    assert difference([scores + 0.5], [scores]) == 0.5
 
 
 @pytest.mark.slow
 def test_a_segmenter_gives_probabilities(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
-    predictor = Predictor(SegmenterBackend(tiny_trained()))
+    predictor = Predictor(SegmenterAnalyser(tiny_trained()))
     assert export_onnx(predictor, tmp_path / "s.onnx")["largest_difference"] < 1e-4
     graph = session(tmp_path / "s.onnx")
     for height, width in ((32, 32), (48, 24)):
@@ -72,14 +117,21 @@ def test_a_segmenter_gives_probabilities(tmp_path: Path) -> None:
             analysis = predictor.analyse(photo)
             np.testing.assert_allclose(planes[1:], analysis.maps, atol=1e-4)
             np.testing.assert_allclose(planes[0], analysis.background, atol=1e-4)
+    photo_of(0, 40, 48).save(tmp_path / "photo.png")
+    assert "background" in run_snippet(str(tmp_path / "s.py"), tmp_path)
 
 
 def test_a_graph_that_computes_something_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_onnx", lambda: None)
-    monkeypatch.setattr(module, "_write", lambda graph, multiple, facts, path: path.write_bytes(b"another graph"))
+
+    class Another:
+        def save(self, path: Path, external_data: bool) -> None:
+            path.write_bytes(b"another graph")
+
+    monkeypatch.setattr(module, "_exported", lambda graph, multiple, facts: Another())
     monkeypatch.setattr(module, "_largest_difference", lambda graph, multiple, path: float("nan"))
     with pytest.raises(ValueError, match=r"differs from the network by nan, more than 1e-04; it was not written"):
-        export_onnx(Predictor(SegmenterBackend(tiny_trained())), tmp_path / "s.onnx")
+        export_onnx(Predictor(SegmenterAnalyser(tiny_trained())), tmp_path / "s.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,4 +140,4 @@ def test_without_the_extra_one_sentence_names_it(missing: str, tmp_path: Path, m
     for name in ("onnx", "onnxruntime", "onnxscript"):
         monkeypatch.setitem(sys.modules, name, None if name == missing else sys)
     with pytest.raises(ModuleNotFoundError, match=rf'needs {missing}: pip install "cti\[onnx\]"'):
-        export_onnx(Predictor(CTIBackend(tiny_cti())), tmp_path / "cti.onnx")
+        export_onnx(Predictor(CTIAnalyser(tiny_cti())), tmp_path / "cti.onnx")

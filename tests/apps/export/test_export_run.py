@@ -145,12 +145,12 @@ def test_networks_are_those_that_there_are(copied: Path, tmp_path: Path, monkeyp
     asked: list[tuple[str, str]] = []
 
     def fake(predictor: Predictor, out: Path) -> dict[str, str]:
-        asked.append((type(predictor.backend).__name__, Path(out).name))
+        asked.append((type(predictor.analyser).__name__, Path(out).name))
         return {"out": str(out)}
 
     monkeypatch.setattr(onnx, "export_onnx", fake)
     result = export(copied, "onnx")
-    assert asked == [("CTIBackend", "cti.onnx"), ("SegmenterBackend", "segmenter.onnx")]
+    assert asked == [("CTIAnalyser", "cti.onnx"), ("SegmenterAnalyser", "segmenter.onnx")]
     assert result["cti"]["out"] == str(copied / "export" / "onnx" / "cti.onnx")
     assert list(export(copied, "onnx", tmp_path / "o", stage="segment")) == ["segmenter"]
     Predictor.from_pretrained(copied).save_pretrained(tmp_path / "saved")
@@ -161,6 +161,12 @@ def test_networks_are_those_that_there_are(copied: Path, tmp_path: Path, monkeyp
         export(tmp_path, "onnx")
     with pytest.raises(ValueError, match="The stage masks has no network"):
         export(copied, "onnx", stage="masks")
+
+
+def test_yolo_trains_and_validates_on_the_lists_of_the_run(run: Path, tmp_path: Path) -> None:
+    export(run, "yolo", tmp_path / "yolo")
+    listed = {name: (tmp_path / "yolo" / f"{name}.txt").read_text().split() for name in ("train", "val")}
+    assert listed == {name: [f"./images/p{i}.jpg" for i in ids] for name, ids in (("train", range(4)), ("val", (4, 5)))}
 
 
 def test_what_cannot_be_exported(run: Path, tmp_path: Path) -> None:

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cti.apps.export.polygons import region_polygons
+from cti.apps.export.polygons import pixel_polygons, region_polygons
 
+pytestmark = pytest.mark.filterwarnings("ignore:OpenCV")
 codes = pytest.importorskip("pycocotools.mask", reason="needs the extra coco")
 
 
@@ -52,3 +53,27 @@ def test_one_polygon_for_each_part_whatever_its_holes() -> None:
 
 def test_nothing_has_no_polygon() -> None:
     assert region_polygons(np.zeros((4, 5), bool)) == []
+
+
+def ring_of_holes(count: int) -> NDArray[np.bool_]:
+    """A plate with a row of holes: a cut from one hole to the outline may not run through the next."""
+    plate = np.ones((9, 4 * count + 9), bool)
+    plate[3:6, [4 * index + 5 for index in range(count)]] = False
+    return plate
+
+
+@pytest.mark.parametrize(
+    "region",
+    [rings(40), ~rings(33), np.ones((5, 8), bool), np.eye(6, dtype=bool), ring_of_holes(5), np.ones((1, 1), bool)],
+    ids=["rings", "between rings", "everything", "diagonal", "holes", "a pixel"],
+)
+@pytest.mark.parametrize("rounding", [np.trunc, np.round])
+def test_pixel_polygons_draw_the_region_whichever_way_corners_are_rounded(
+    region: NDArray[np.bool_], rounding: np.ufunc
+) -> None:
+    sv = pytest.importorskip("supervision", reason="needs the extra labelling")
+    drawn = np.zeros(region.shape, bool)
+    for polygon in pixel_polygons(region):
+        assert len(np.unique(polygon, axis=0)) >= 4
+        drawn |= sv.polygon_to_mask(rounding(polygon).astype(np.int32), region.shape[::-1]).astype(bool)
+    np.testing.assert_array_equal(drawn, region)

@@ -1,4 +1,4 @@
-"""Formats of labelling and training tools, through the library `supervision`: YOLO, Pascal VOC XML, labelme.
+"""Formats of labelling and training tools: YOLO, and, through the library `supervision`, Pascal VOC XML and labelme.
 
 All three know outlines of objects only: each connected part of a class becomes an object, and unsure pixels cannot be
 said.
@@ -6,7 +6,6 @@ said.
 
 import logging
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from cti.apps.export.folder import new_folder
 from cti.apps.export.png import checked_masks
+from cti.apps.export.yolo import yolo_lists, yolo_rows, yolo_yaml
 from cti.classes import IGNORE_INDEX
 from cti.files import write_text
 
@@ -33,6 +34,8 @@ def export_labelling(
     classes: Sequence[str],
     out: Path | str,
     to: LabellingFormat,
+    lists: Mapping[str, Sequence[str]] | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write masks as outlines beside copies of their photos.
 
@@ -41,43 +44,46 @@ def export_labelling(
         photos: Id -> photo.
         classes: The C class names behind the values.
         out: A new folder; appears when it is complete. Gets `images/<id>.<suffix>`, `classes.txt`, and for `yolo`
-            `labels/<id>.txt` and `data.yaml`, for `pascal-voc` `Annotations/<id>.xml`, for `labelme`
+            `labels/<id>.txt`, `data.yaml` and the lists, for `pascal-voc` `Annotations/<id>.xml`, for `labelme`
             `images/<id>.json`.
         to: The format.
+        lists: `yolo`: name -> ids of the run's lists; those named `train` and `val` become the trainer's.
+        overwrite: Replace what `out` holds.
 
     Returns:
         `out`, `images`, `objects`, and `lost_unsure`, the unsure pixels, which become background.
 
     Raises:
-        ModuleNotFoundError: without supervision.
+        ModuleNotFoundError: without supervision (not for `yolo`).
         ValueError: if `out` holds something, masks are missing, hold unknown values, or are not of their photo's size.
     """
-    sv = _supervision()
-    target = Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} is there already; remove it or choose another --out.")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    sv = None if to == "yolo" else _supervision()
+    images: dict[str, str] = {}
     objects = lost = 0
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
-        folder = Path(scratch) / "set"
-        (folder / "images").mkdir(parents=True)
+    with new_folder(out, overwrite) as folder:
+        (folder / "images").mkdir()
         for name, mask in checked_masks(masks, photos, classes):
             image = folder / "images" / f"{name}{photos[name].suffix.lower()}"
             shutil.copyfile(photos[name], image)
-            found = _detections(sv, mask)
-            # One photo at a time: a data set of dense object masks would not fit into memory.
-            _write(sv.DetectionDataset(list(classes), [str(image)], {str(image): found}), folder, to)
-            objects += len(found)
+            images[name] = image.name
+            if sv is None:
+                rows = yolo_rows(mask)
+                write_text(folder / "labels" / f"{name}.txt", "".join(f"{row}\n" for row in rows))
+                objects += len(rows)
+            else:
+                found = _detections(sv, mask)
+                # One photo at a time: a data set of dense object masks would not fit into memory.
+                _write(sv.DetectionDataset(list(classes), [str(image)], {str(image): found}), folder, to)
+                objects += len(found)
             lost += int((mask == IGNORE_INDEX).sum())
         if to == "yolo":
-            _complete_yolo(folder / "data.yaml")
+            files = yolo_lists(images, lists or {})
+            for name, text in (files | {"data.yaml": yolo_yaml(classes, files)}).items():
+                write_text(folder / name, text)
         write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
-        if target.exists():
-            target.rmdir()
-        folder.rename(target)
     if lost:
         logger.warning("%d unsure pixels are background in %s, which cannot say so.", lost, to)
-    return {"out": str(target), "images": len(photos), "objects": objects, "lost_unsure": lost}
+    return {"out": str(out), "images": len(photos), "objects": objects, "lost_unsure": lost}
 
 
 def _detections(sv: Any, mask: NDArray[np.uint8]) -> Any:
@@ -97,17 +103,10 @@ def _detections(sv: Any, mask: NDArray[np.uint8]) -> Any:
 
 
 def _write(dataset: Any, folder: Path, to: LabellingFormat) -> None:
-    if to == "yolo":
-        dataset.as_yolo(annotations_directory_path=str(folder / "labels"), data_yaml_path=str(folder / "data.yaml"))
-    elif to == "pascal-voc":
+    if to == "pascal-voc":
         dataset.as_pascal_voc(annotations_directory_path=str(folder / "Annotations"))
     else:
         dataset.as_labelme(annotations_directory_path=str(folder / "images"))
-
-
-def _complete_yolo(path: Path) -> None:
-    """Name the folder of images, without which no YOLO can be trained; nothing is held out."""
-    write_text(path, "path: .\ntrain: images\nval: images\n" + path.read_text(encoding="utf-8"))
 
 
 def _supervision() -> Any:

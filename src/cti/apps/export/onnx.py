@@ -1,23 +1,28 @@
 """Networks as ONNX graphs, for any batch and size, compared with the original before they are handed out."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cti.files import atomic_path
+from cti.files import atomic_path, write_text
 from cti.method import CTI
-from cti.method.attention import max_norm
-from cti.predict.backends import Backend, CTIBackend, SegmenterBackend
+from cti.method.attention import EPS, max_norm
+from cti.predict.analyser import Analyser
+from cti.predict.cti import CTIAnalyser
 from cti.predict.predictor import Predictor
+from cti.predict.segmenter import SegmenterAnalyser
 from cti.seeds.maps import maps_of_kind
 from cti.segment.networks import Segmenter
 
 TOLERANCE = 1e-4
+INPUT = "images (B, 3, H, W) float32, RGB in [0, 1], sides multiples of patch_size; not normalised, the graph does that"
 _OPSET = 20
 
 
@@ -37,8 +42,8 @@ class CTIGraph(nn.Module):
         self.blocks = model.all_blocks[-blocks:] if blocks else model.all_blocks
         self.background = int(model.has_background)
 
-    def forward(self, images: Tensor, class_indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and CAMs.
+    def forward(self, images: Tensor, class_indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores, CAMs and maps.
 
         Args:
             images: (B, 3, H, W) RGB in [0, 1]; H and W multiples of the patch.
@@ -46,7 +51,8 @@ class CTIGraph(nn.Module):
 
         Returns:
             `scores` (B, C), probabilities of all classes by the images as they are; `cams` (B, n [+ 1], H, W) in
-            [0, 1], the background's last if the network has one.
+            [0, 1], the background's last if the network has one; `maps`, the same before `max_norm`, by which the graph
+            is compared (the file has no such output).
         """
         B, _, H, W = images.shape
         normal = _normalised(images, self.model)
@@ -57,9 +63,9 @@ class CTIGraph(nn.Module):
         maps = maps_of_kind(out, channels[None].expand(out.patch_maps.shape[0], -1), self.kind, self.blocks)
         if self.flip:
             maps = maps[:B] + maps[B:].flip(-1)
-        cams = max_norm(F.interpolate(maps, size=(H, W), mode="bilinear", align_corners=False))
+        maps = F.interpolate(maps, size=(H, W), mode="bilinear", align_corners=False)
         scores = ((out.class_logits[:B] + out.patch_logits[:B]) / 2).sigmoid()
-        return scores, cams
+        return scores, max_norm(maps), maps
 
 
 class SegmenterGraph(nn.Module):
@@ -87,51 +93,84 @@ class SegmenterGraph(nn.Module):
 def export_onnx(predictor: Predictor, out: Path | str) -> dict[str, Any]:
     """Write a network as ONNX and compare it, at another batch and size, with the original under onnxruntime.
 
-    The graph's inputs and outputs are those of `CTIGraph` and `SegmenterGraph`; its metadata hold `classes` and, as
-    far as they apply, `tag_thresholds` (class -> logit), `patch_size`, `image_size`.
+    The graph's inputs and outputs are those of `CTIGraph` and `SegmenterGraph`. Its metadata hold, as JSON, `classes`,
+    `input` (what the images are to be like; the graph normalises them itself by `mean` and `std`), and, as far as they
+    apply, `tag_thresholds` (class -> logit), `patch_size`, `image_size`. A snippet that runs it is written beside it.
 
     Args:
         predictor: The network and its settings.
         out: The .onnx file.
 
     Returns:
-        `out`, `inputs`, `outputs`, and `largest_difference` to the original.
+        `out`, `inputs`, `outputs`, `largest_difference` to the original (see `difference`), and `snippet`, the file
+        that shows how it is run.
 
     Raises:
         ModuleNotFoundError: without the extra `onnx`.
         ValueError: if the graph does not compute what the network does.
     """
     _onnx()
-    backend = predictor.backend
-    graph, multiple, facts = _graph(backend)
+    analyser = predictor.analyser
+    graph, multiple, facts = _graph(analyser)
     device = next(graph.parameters()).device
     graph.eval().cpu()
     try:
         with atomic_path(out) as temporary:
-            _write(graph, multiple, facts, temporary)
-            difference = _largest_difference(graph, multiple, temporary)
-            if not difference <= TOLERANCE:
+            program = _exported(graph, multiple, facts)
+            program.save(temporary, external_data=False)
+            largest = _largest_difference(graph, multiple, temporary)
+            if not largest <= TOLERANCE:
                 raise ValueError(
-                    f"The ONNX graph differs from the network by {difference:.1e}, more than {TOLERANCE:.0e}; it was "
+                    f"The ONNX graph differs from the network by {largest:.1e}, more than {TOLERANCE:.0e}; it was "
                     "not written. Other versions of torch, onnxscript or onnxruntime may do better."
                 )
+            inputs, outputs = _names(graph)
+            del program.model.graph.outputs[len(outputs) :]
+            program.save(temporary, external_data=False)
     finally:
         graph.to(device)
-    inputs, outputs = _names(graph)
-    return {"out": str(out), "inputs": inputs, "outputs": outputs, "largest_difference": difference}
+    snippet = Path(out).with_suffix(".py")
+    write_text(snippet, _snippet(graph, Path(out).name, multiple, analyser.classes))
+    return {
+        "out": str(out),
+        "inputs": inputs,
+        "outputs": outputs,
+        "largest_difference": largest,
+        "snippet": str(snippet),
+    }
 
 
-def _graph(backend: Backend) -> tuple[nn.Module, int, dict[str, Any]]:
+def difference(found: Sequence[NDArray[np.float32]], true: Sequence[NDArray[np.float32]]) -> float:
+    """The largest difference between what a graph and the original give.
+
+    Probabilities are compared as they are. CAMs are compared before `max_norm`, each map relative to its largest value,
+    because `max_norm` makes of a nearly flat map its rounding; and the graph's `max_norm` with ours of the same maps.
+
+    Args:
+        found: Outputs of the graph, in the order of `CTIGraph` or `SegmenterGraph`.
+        true: Outputs of the original.
+    """
+    worst = float(np.abs(found[0] - true[0]).max())
+    if len(found) == 1:
+        return worst
+    scale = np.abs(true[2]).max(axis=(-2, -1), keepdims=True) + EPS
+    relative = float((np.abs(found[2] - true[2]) / scale).max())
+    normed = float(np.abs(found[1] - max_norm(torch.from_numpy(found[2])).numpy()).max())
+    return float(np.max([worst, relative, normed]))  # NaN stays NaN
+
+
+def _graph(analyser: Analyser) -> tuple[nn.Module, int, dict[str, Any]]:
     """The graph's module, what its image sides are multiples of, and facts for its metadata."""
-    facts: dict[str, Any] = {"classes": backend.classes}
-    if isinstance(backend, CTIBackend):
-        model, seeds = backend.network, backend.seeds
-        facts |= {"tag_thresholds": backend.tag_thresholds, "patch_size": model.patch_size}
+    network: Any = analyser.network
+    facts: dict[str, Any] = {"classes": analyser.classes, "input": INPUT, "mean": network.mean, "std": network.std}
+    if isinstance(analyser, CTIAnalyser):
+        model, seeds = analyser.network, analyser.seeds
+        facts |= {"tag_thresholds": analyser.tag_thresholds, "patch_size": model.patch_size}
         facts |= {"image_size": model.config.image_size}
         return CTIGraph(model, seeds.kinds[0], seeds.flip, seeds.blocks), model.patch_size, facts
-    assert isinstance(backend, SegmenterBackend)
-    multiple = backend.network.multiple
-    return SegmenterGraph(backend.network, backend.config.flip), multiple, facts | {"patch_size": multiple}
+    assert isinstance(analyser, SegmenterAnalyser)
+    multiple = analyser.network.multiple
+    return SegmenterGraph(analyser.network, analyser.config.flip), multiple, facts | {"patch_size": multiple}
 
 
 def _names(graph: nn.Module) -> tuple[list[str], list[str]]:
@@ -140,7 +179,8 @@ def _names(graph: nn.Module) -> tuple[list[str], list[str]]:
     return ["images"], ["probabilities"]
 
 
-def _write(graph: nn.Module, multiple: int, facts: dict[str, Any], path: Path) -> None:
+def _exported(graph: nn.Module, multiple: int, facts: dict[str, Any]) -> Any:
+    """The ONNX program, by which `maps` is an output too."""
     inputs, outputs = _names(graph)
     sides = {2: multiple * torch.export.Dim("rows"), 3: multiple * torch.export.Dim("columns")}
     shapes: list[dict[int, Any]] = [{0: torch.export.Dim("batch"), **sides}]
@@ -152,14 +192,14 @@ def _write(graph: nn.Module, multiple: int, facts: dict[str, Any], path: Path) -
         dynamo=True,
         dynamic_shapes=tuple(shapes),
         input_names=inputs,
-        output_names=outputs,
+        output_names=[*outputs, "maps"] if isinstance(graph, CTIGraph) else outputs,
         opset_version=_OPSET,
         verbose=False,
     )
     assert program is not None
     for name, value in facts.items():
         program.model.metadata_props[name] = json.dumps(value)
-    program.save(path, external_data=False)
+    return program
 
 
 def _example(graph: nn.Module, multiple: int, batch: int, rows: int, columns: int) -> tuple[Tensor, ...]:
@@ -180,8 +220,37 @@ def _largest_difference(graph: nn.Module, multiple: int, path: Path) -> float:
     expected = graph(*arguments)
     expected = (expected,) if isinstance(expected, Tensor) else expected
     given = {name: value.numpy() for name, value in zip(_names(graph)[0], arguments, strict=True)}
-    pairs = zip(session.run(None, given), expected, strict=True)
-    return max(float(np.abs(found - true.numpy()).max()) for found, true in pairs)
+    return difference(session.run(None, given), [output.numpy() for output in expected])
+
+
+def _snippet(graph: nn.Module, name: str, multiple: int, classes: Sequence[str]) -> str:
+    """A program that runs the graph on one photo."""
+    cti = isinstance(graph, CTIGraph)
+    run = (
+        f"""indices = np.array([0], dtype=np.int64)  # {classes[0]}; the classes whose maps are wanted
+scores, cams = session.run(None, {{"images": images, "class_indices": indices}})
+print(dict(zip(classes, scores[0].tolist())), cams.shape)  # (1, classes asked for [+ background], height, width)
+"""
+        if cti
+        else """(probabilities,) = session.run(None, {"images": images})
+mask = probabilities[0].argmax(axis=0)  # 0 = background, 1 = the first class
+print({name: float((mask == value).mean()) for value, name in enumerate(["background", *classes])})
+"""
+    )
+    return f"""import json
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession("{name}")
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+photo = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
+width, height = (max(1, round(side / {multiple})) * {multiple} for side in photo.size)  # sides are multiples of it
+pixels = np.asarray(photo.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+images = pixels.transpose(2, 0, 1)[None] / 255  # (1, 3, height, width), RGB in [0, 1]; the graph normalises
+{run}"""
 
 
 def _normalised(images: Tensor, network: Any) -> Tensor:

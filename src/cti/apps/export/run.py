@@ -30,6 +30,7 @@ def export(
     images: Path | None = None,
     shape: Shape = "polygons",
     per: Per = "class",
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write what a run has made in another format.
 
@@ -43,6 +44,7 @@ def export(
         images: `voc-submission`: folder of the listed photos, where that is not the run's own.
         shape: `coco`: see `export_coco`.
         per: `coco`: see `export_coco`.
+        overwrite: Replace what is there; a file always is, a folder only then.
 
     Returns:
         What the format's own function returns; for `onnx` by network.
@@ -61,13 +63,21 @@ def export(
     if to == "onnx":
         result = _networks(folder, target, stage)
     else:
-        result = _masks(folder, target, to, stage, listed, images, shape, per)
+        result = _masks(folder, target, to, stage, listed, images, shape, per, overwrite)
     logger.info("%s (%s) written to %s", to, FORMATS[to], target)
     return result
 
 
 def _masks(
-    folder: Path, target: Path, to: str, stage: Stage | None, listed: str, images: Path | None, shape: Shape, per: Per
+    folder: Path,
+    target: Path,
+    to: str,
+    stage: Stage | None,
+    listed: str,
+    images: Path | None,
+    shape: Shape,
+    per: Per,
+    overwrite: bool,
 ) -> dict[str, Any]:
     if stage == "train":
         raise ValueError(f"The stage train has no masks to export as {to}; give masks or segment.")
@@ -81,7 +91,8 @@ def _masks(
         return export_png(chosen.masks, chosen.photos, chosen.classes, target)
     if to == "coco":
         return export_coco(chosen.masks, chosen.photos, chosen.classes, target, shape, per)
-    return export_labelling(chosen.masks, chosen.photos, chosen.classes, target, cast(LabellingFormat, to))
+    kind = cast(LabellingFormat, to)
+    return export_labelling(chosen.masks, chosen.photos, chosen.classes, target, kind, chosen.lists, overwrite)
 
 
 def _networks(folder: Path, target: Path, stage: Stage | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -33,11 +33,13 @@ class Labelled:
         masks: Folder of `<id>.png`.
         photos: Id -> photo.
         classes: The C class names behind the masks' values.
+        lists: Name -> ids of the run's lists.
     """
 
     masks: Path
     photos: dict[str, Path]
     classes: tuple[str, ...]
+    lists: dict[str, list[str]] = field(default_factory=dict)
 
 
 def labelled_photos(folder: Path, stage: MaskStage | None = None, listed: str = "") -> Labelled:
@@ -63,14 +65,15 @@ def labelled_photos(folder: Path, stage: MaskStage | None = None, listed: str = 
     photo_set = read_photos(config.data)
     masks = folder / "masks" if stage == "masks" else predictions_folder(folder, config)
     photos = {photo.id: photo.image for photo in photo_set.photos()}
+    lists = _lists(photo_set)
     if listed:
-        return Labelled(masks, _chosen(photos, listed, _lists(photo_set)), photo_set.classes)
+        return Labelled(masks, _chosen(photos, listed, lists), photo_set.classes, lists)
     having = {name: path for name, path in photos.items() if (masks / f"{name}.png").is_file()}
     if len(having) < len(photos):
         logger.info(
             "%d of %d photos have no mask in %s and are left out.", len(photos) - len(having), len(photos), masks
         )
-    return Labelled(masks, having, photo_set.classes)
+    return Labelled(masks, having, photo_set.classes, lists)
 
 
 def submitted_photos(folder: Path, listed: str, images: Path | None = None) -> Labelled:

@@ -77,7 +77,8 @@ class Card:
         """
         height, width = self.size
         blank = Image.new("1", (width, height))  # only its size counts: the photo itself is not kept
-        analysis = replace(self.analysis, image=blank)
+        indices = class_indices(self.tags, self.analysis.classes)
+        analysis = replace(self.analysis.restricted(indices), image=blank)
         mask, best = np.zeros(self.size, np.uint8), np.zeros(self.size, np.float32)
         for tag in self.tags:
             alone = analysis.predict([tag], self.threshold)

@@ -1,0 +1,80 @@
+"""A segmentation network behind a `Predictor`."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cti.files import read_json, write_json
+from cti.method.checkpoint import CONFIG
+from cti.predict.prediction import Analysis
+from cti.segment.checkpoint import TrainedSegmenter, save_segmenter
+from cti.segment.inference import Inference, inference
+from cti.segment.networks import Segmenter
+from cti.segment.predict import argmax_at, crf_probabilities, leading_values, predict_probabilities
+
+
+@dataclass(frozen=True)
+class SegmenterAnalyser:
+    """A segmentation network.
+
+    Args:
+        trained: The network and how it is used.
+    """
+
+    trained: TrainedSegmenter
+
+    @property
+    def network(self) -> Segmenter:
+        """The network, in eval mode."""
+        return self.trained.network
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The C foreground classes."""
+        return self.trained.classes
+
+    @property
+    def config(self) -> Inference:
+        """Scales, mirror, windows and CRF of a prediction."""
+        return inference(self.trained.config, self.trained.predict)
+
+    def analyse(self, image: Image.Image, source: str) -> Analysis:
+        """Class probabilities; a class's score is its highest probability at any pixel.
+
+        The predicted classes are those that lead somewhere (before the CRF, if there is one). At the default threshold,
+        `free`, the mask is the most probable among the background and the chosen classes, which for the predicted ones
+        is what the stage `segment` writes.
+        """
+        probabilities = predict_probabilities(self.network, image, self.config)
+        crf = self.config.crf != "none"
+        present = leading_values(probabilities) if crf else np.unique(argmax_at(probabilities, image.size[::-1]))
+
+        @lru_cache(maxsize=1)  # another threshold for the same tags need not wait for it
+        def refine(indices: tuple[int, ...]) -> NDArray[np.float32]:
+            values = np.array([0, *(index + 1 for index in indices)])
+            return crf_probabilities(image, probabilities, values, self.config)
+
+        return Analysis(
+            image=image,
+            source=source,
+            classes=self.classes,
+            scores=probabilities[1:].amax(dim=(1, 2)).numpy(),
+            predicted=tuple(int(value) - 1 for value in present if value),
+            maps=probabilities[1:].numpy(),
+            background=probabilities[0].numpy(),
+            kind="segmenter",
+            threshold="free",
+            refine=refine if crf else None,
+        )
+
+    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+        """See `Analyser`."""
+        config = self.trained.config
+        shared = replace(config, masks=Path(config.masks).name, weights=Path(config.weights).name)
+        save_segmenter(folder, replace(self.trained, config=shared))  # no paths of this machine
+        write_json(folder / CONFIG, read_json(folder / CONFIG) | facts)

@@ -15,6 +15,7 @@ from typing import Any
 COMMANDS: dict[str, str] = {
     "quickstart": "train on rendered shapes, no download: tags -> seeds -> masks -> segmenter -> scores",
     "run": "all stages of a configuration; finished ones are skipped",
+    "first-look": "what the frozen backbone knows of the classes: a linear head and its first maps",
     "train": "learn the classes from tags",
     "seeds": "class activation maps from the trained network",
     "masks": "pseudo-masks from the seeds",
@@ -28,7 +29,7 @@ COMMANDS: dict[str, str] = {
     "data": "check a data set, or prepare an official one",
 }
 
-_STAGES = ("run", "train", "seeds", "masks", "segment", "evaluate")
+_STAGES = ("run", "first-look", "train", "seeds", "masks", "segment", "evaluate")
 _SHORT = {
     "--weights": "--model.weights",
     "--epochs": "--train.epochs",
@@ -82,6 +83,8 @@ def _run_stage(name: str, arguments: list[str]) -> Any:
     parser = config_parser(f"cti {name}", f"cti {name}: {COMMANDS[name]}.")
     if name == "run":
         parser.add_argument("photos", nargs="?", default="", help="folder of photos (data.root); implies --config own")
+        stages = ("first-look", "train", "seeds", "masks", "segment", "evaluate")
+        parser.add_argument("--stop-after", choices=stages, default=None, help="last stage to run")
     if name in ("seeds", "evaluate"):
         parser.add_argument("--official", default="", help="checkpoint in the CTI authors' names to use for the seeds")
     add_common_options(parser)
@@ -94,13 +97,16 @@ def _run_stage(name: str, arguments: list[str]) -> Any:
     from cti.run import Run
 
     if name == "run":
+        if namespace.get("stop_after"):
+            last = config.stages.index(namespace["stop_after"].replace("-", "_"))
+            config = replace(config, stages=config.stages[: last + 1])
         return {stage: to_json(result) for stage, result in pipeline.run(config).items()}
     if namespace.get("official"):
         seeds = config.seeds if name == "seeds" else replace(config.seeds, lists=("score",))
         result = pipeline.seeds(Run(replace(config, seeds=seeds)), namespace["official"])
         if name == "seeds":
             return to_json(result)
-    return to_json(pipeline.STAGES[name](Run(config)))
+    return to_json(pipeline.STAGES[name.replace("-", "_")](Run(config)))
 
 
 def _expanded(name: str, arguments: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ LOCATION = {"changes_result": False}
 """Metadata of a field that says where something lies and therefore changes no result."""
 
 ListName = Literal["train", "score", "val"]
-StageName = Literal["train", "seeds", "masks", "segment", "evaluate", "report"]
+StageName = Literal["first_look", "train", "seeds", "masks", "segment", "evaluate", "report"]
 
 
 @dataclass(frozen=True)
@@ -237,8 +237,8 @@ class MethodConfig(Section):
 
 
 @dataclass(frozen=True)
-class TrainConfig(Section):
-    """Optimisation, of CTI in the section `train` and of the segmenter in `segment.train`.
+class OptimiserConfig(Section):
+    """Optimisation; CTI and the segmenter each have one.
 
     Args:
         epochs: Passes over the training photos; 0 = by their number (`cti.train.optimiser.epochs_by_size`).
@@ -258,8 +258,6 @@ class TrainConfig(Section):
         seed: Seed of everything drawn at random.
     """
 
-    section: ClassVar[str] = "train"
-
     epochs: CountOrNone = 60
     batch_size: Count = 64
     lr: Positive = 6.25e-5
@@ -278,8 +276,22 @@ class TrainConfig(Section):
 
 
 @dataclass(frozen=True)
-class SegmentTrainConfig(TrainConfig):
-    """Optimisation of the segmenter: `TrainConfig` with other defaults."""
+class TrainConfig(OptimiserConfig):
+    """Training of CTI: `OptimiserConfig` and the following.
+
+    Args:
+        warm_start: Start from a linear head on the frozen backbone (the stage `first_look`); `auto` = where the
+            backbone has pre-trained weights.
+    """
+
+    section: ClassVar[str] = "train"
+
+    warm_start: Literal["auto", "on", "off"] = "auto"
+
+
+@dataclass(frozen=True)
+class SegmentTrainConfig(OptimiserConfig):
+    """Training of the segmenter: `OptimiserConfig` with other defaults."""
 
     section: ClassVar[str] = "segment.train"
 
@@ -637,7 +649,7 @@ class Config:
     """
 
     out: str = "runs/default"
-    stages: tuple[StageName, ...] = ("train", "seeds", "masks", "segment", "evaluate", "report")
+    stages: tuple[StageName, ...] = ("first_look", "train", "seeds", "masks", "segment", "evaluate", "report")
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)

@@ -7,6 +7,7 @@ from typing import Any
 
 from cti.config import Config
 from cti.evaluate.stage import evaluate
+from cti.first_look.stage import first_look
 from cti.masks.crf import load_library, needs_library
 from cti.masks.stage import masks
 from cti.run import Run
@@ -28,9 +29,21 @@ def report(run: Run) -> Path | None:
         return None
 
 
-__all__ = ["STAGES", "check_before_training", "evaluate", "masks", "report", "run", "seeds", "segment", "train"]
+__all__ = [
+    "STAGES",
+    "check_before_training",
+    "evaluate",
+    "first_look",
+    "masks",
+    "report",
+    "run",
+    "seeds",
+    "segment",
+    "train",
+]
 
 STAGES: dict[str, Callable[[Run], Any]] = {
+    "first_look": first_look,
     "train": train,
     "seeds": seeds,
     "masks": masks,
@@ -59,7 +72,7 @@ def run(config: Config) -> dict[str, Any]:
 def check_before_training(run: Run) -> None:
     """Say now, and not after an hour of training, what the later stages would stumble over."""
     config = run.config
-    unfinished = [stage for stage in config.stages if stage != "report" and not run.finished(stage)]
+    unfinished = [stage for stage in config.stages if not run.finished(stage)]
     crf_later = "segment" in unfinished and any(variant.endswith("+crf") for variant in config.predict.variants)
     if crf_later or ("masks" in unfinished and needs_library(config.masks)):
         load_library()

@@ -18,7 +18,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +30,7 @@ from cti.data import Photo, PhotoSet, read_photos
 from cti.data.check import check_data, usable
 from cti.data.fingerprint import fingerprint
 from cti.files import MANIFEST, from_json, read_json, read_manifest, write_json, write_manifest, write_text
+from cti.method.weights import named_backbone
 from cti.settings import CONFIG_FILE, dump_config, load_config
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ T = TypeVar("T")
 SETTINGS = "stage.json"
 LOCK = ".lock"
 REPORT = "report.html"
-FOLDERS = ("train", "seeds", "masks", "segment", "evaluate")
+FOLDERS = ("first_look", "train", "seeds", "masks", "segment", "evaluate")
 """The stages that have a folder, in their order."""
 
 _TRAIN = ("data", "model", "method", "train")
@@ -60,7 +61,7 @@ class Run:
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = fit_to_weights(config)
         self.folder = Path(config.out)
 
     @classmethod
@@ -259,6 +260,37 @@ class Stage:
         seconds = round(time.perf_counter() - self.started, 1)
         write_manifest(self.folder, result, stage=self.name, seed=self.run.config.train.seed, seconds=seconds)
         return result
+
+
+def fit_to_weights(config: Config) -> Config:
+    """The configuration with the backbone that its file of weights is of, and an image size that fits it.
+
+    A file says itself what it is of, so nobody need name its backbone; what is changed is said.
+    """
+    model = config.model
+    if model.weights in ("timm", "none") or model.backbone == "vit":
+        return config
+    named = named_backbone(model.weights)
+    if named is None:
+        return config
+    name, patch = named
+    side = max(round(model.image_size / patch), 1) * patch
+    if name != model.backbone and not _same_geometry(name, model.backbone):
+        logger.info("%s holds the weights of %s, which is taken instead of %s.", model.weights, name, model.backbone)
+        model = replace(model, backbone=name)
+    if side != model.image_size:
+        logger.info("model.image_size %d becomes %d, a multiple of the patch.", model.image_size, side)
+        model = replace(model, image_size=side)
+    return replace(config, model=model)
+
+
+def _same_geometry(name: str, other: str) -> bool:
+    """Whether two of timm's names differ in their training only, such as deit_small_... and vit_small_..."""
+
+    def geometry(backbone: str) -> tuple[bool, str]:
+        return "dinov2" in backbone, "_".join(backbone.split(".")[0].split("_")[1:3])
+
+    return geometry(name) == geometry(other)
 
 
 def split_by_file(photos: Sequence[Photo], paths: Sequence[Path]) -> tuple[list[Photo], list[Photo]]:

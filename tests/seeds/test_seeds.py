@@ -11,9 +11,10 @@ from PIL import Image
 from builders import noise, official_state, tiny_model
 from cti.config import RuntimeConfig, SeedsConfig
 from cti.data import Photo
+from cti.data.batches import fit_to_patches
 from cti.method import CTI
 from cti.seeds import Seed, extract_seeds, read_seed, seed_cams, write_seed
-from cti.seeds.maps import batch_maps, fit_to_patches, scaled_maps
+from cti.seeds.maps import batch_maps, scaled_maps
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cti.evaluate.confusion import number
 from cti.evaluate.tags import score_tags
 
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)
@@ -38,17 +39,15 @@ class LinearHead:
 
 @dataclass(frozen=True)
 class HeadChoice:
-    """How a head was chosen, by tags alone.
+    """How a head was chosen: by tags alone, in cross-validation over the photos it learns from.
 
     Args:
         penalty: Weight of the squared weights in the loss.
-        tag_map: Mean average precision of the tags on photos that the head did not learn from, by penalty.
-        checked_on: `val` = the photos held out; `folds` = cross-validation over the photos to train on.
+        tag_map: Mean average precision of the tags in cross-validation, by penalty; None where no class occurs.
     """
 
     penalty: float
-    tag_map: dict[str, float]
-    checked_on: str
+    tag_map: dict[str, float | None]
 
 
 def fit_head(pooled: Tensor, labels: Tensor, penalty: float, positive_weight: Tensor | None = None) -> LinearHead:
@@ -89,36 +88,27 @@ def fit_head(pooled: Tensor, labels: Tensor, penalty: float, positive_weight: Te
 
 
 def choose_head(
-    pooled: Tensor,
-    labels: Tensor,
-    held_out: tuple[Tensor, Tensor] | None,
-    classes: Sequence[str],
-    positive_weight: Tensor | None = None,
-) -> tuple[LinearHead, HeadChoice]:
+    pooled: Tensor, labels: Tensor, classes: Sequence[str], positive_weight: Tensor | None = None
+) -> tuple[LinearHead, HeadChoice, Tensor]:
     """Fit a head with the penalty that predicts the tags of other photos best; no mask is used.
 
     Args:
-        pooled: (n, D) mean patch features of the photos to train on.
+        pooled: (n, D) mean patch features of the photos.
         labels: (n, C) multi-hot.
-        held_out: The same of photos held out; None = cross-validation.
         classes: The C class names.
         positive_weight: See `fit_head`.
+
+    Returns:
+        The head; how it was chosen; and (n, C) logits of the photos in cross-validation, each by a head that has not
+        seen it.
     """
-    scores = {}
-    for penalty in PENALTIES:
-        if held_out is not None:
-            head = fit_head(pooled, labels, penalty, positive_weight)
-            predicted, truth = head(held_out[0]), held_out[1]
-        else:
-            predicted, truth = _across_folds(pooled, labels, penalty, positive_weight), labels
-        scores[penalty] = score_tags(predicted, truth, classes).mean_average_precision
+    logits = {penalty: _across_folds(pooled, labels, penalty, positive_weight) for penalty in PENALTIES}
+    scores = {
+        penalty: score_tags(predicted, labels, classes).mean_average_precision for penalty, predicted in logits.items()
+    }
     best = max(PENALTIES, key=lambda penalty: np.nan_to_num(scores[penalty], nan=-1.0))
-    choice = HeadChoice(
-        best,
-        {f"{penalty:g}": float(np.nan_to_num(score)) for penalty, score in scores.items()},
-        "folds" if held_out is None else "val",
-    )
-    return fit_head(pooled, labels, best, positive_weight), choice
+    choice = HeadChoice(best, {f"{penalty:g}": number(score) for penalty, score in scores.items()})
+    return fit_head(pooled, labels, best, positive_weight), choice, logits[best]
 
 
 def _across_folds(pooled: Tensor, labels: Tensor, penalty: float, positive_weight: Tensor | None) -> Tensor:

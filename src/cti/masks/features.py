@@ -9,11 +9,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
+from cti.data.batches import network_input, seen_size
 from cti.files import atomic_path
 from cti.method import CTI
-from cti.seeds.maps import fit_to_patches
 
 Features = Callable[[NDArray[np.uint8]], Tensor]
 """Image (H, W, 3) uint8 RGB -> patch features of the whole image, (D, h', w')."""
@@ -29,12 +28,9 @@ def backbone_features(model: CTI, long_side: int = 0) -> Features:
 
     @torch.inference_mode()
     def features(image: NDArray[np.uint8]) -> Tensor:
-        own = (image.shape[0], image.shape[1])
-        height, width = fit_to_patches(own, model.patch_size, long_side / max(own) if long_side else 1.0)
-        resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
-        pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1).float() / 255
-        images = TF.normalize(pixels, list(model.mean), list(model.std))[None]
-        return model.features(images.to(next(model.parameters()).device))[0]
+        size = seen_size((image.shape[0], image.shape[1]), long_side, model.patch_size)
+        images = network_input(Image.fromarray(image), size, model.mean, model.std)[None]
+        return model.features(images.to(model.device))[0]
 
     return features
 

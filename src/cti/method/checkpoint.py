@@ -7,7 +7,7 @@ from typing import Any
 import safetensors.torch
 
 from cti.config import ModelConfig
-from cti.files import atomic_path, read_json, write_json
+from cti.files import atomic_path, from_json, read_json, write_json
 from cti.method import CTI
 from cti.method.weights import read_state_dict
 
@@ -48,7 +48,9 @@ def load_model(folder: Path | str) -> tuple[CTI, dict[str, Any]]:
     if facts.get("type") != "cti":
         raise ValueError(f"{folder / CONFIG} describes a '{facts.get('type')}', not a CTI network.")
     try:
-        model = CTI.from_config(facts["classes"], replace(ModelConfig(**facts["model"]), weights="none"))
+        config = from_json(ModelConfig, facts["model"], folder / CONFIG)
+        model = CTI.from_config(facts["classes"], replace(config, weights="none"))
+        model.config = config
         model.load_state_dict(read_state_dict(folder / WEIGHTS))
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"The network in {folder} is not one of this version of cti ({error}).") from error

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import timm
 import torch
@@ -151,3 +152,47 @@ def _resize_positions(positions: Tensor, vit: VisionTransformer) -> Tensor:
     square = patches.transpose(1, 2).reshape(1, -1, old, old)
     resized = F.interpolate(square, size=(new, new), mode="bicubic", align_corners=False)
     return torch.cat([cls, resized.flatten(2).transpose(1, 2)], dim=1)
+
+
+def named_backbone(path: Path | str) -> tuple[str, int] | None:
+    """The timm name and patch size of the plain ViT whose tensors a file holds, read from their shapes.
+
+    Returns:
+        For example `("vit_small_patch14_dinov2", 14)`; None if the shapes are those of no such network.
+
+    Raises:
+        ValueError: see `read_state_dict`.
+    """
+    shapes = tensor_shapes(path)
+    patches = shapes.get("patch_embed.proj.weight")
+    depth = sum(1 for name in shapes if re.fullmatch(r"blocks\.\d+\.norm1\.weight", name))
+    if patches is None or len(patches) != 4:
+        return None
+    size = _SIZES.get((patches[0], depth))
+    if size is None:
+        return None
+    patch, scaled = patches[-1], "blocks.0.ls1.gamma" in shapes
+    names = (
+        [f"vit_{size}_patch{patch}_dinov2"]
+        if scaled
+        else [f"deit_{size}_patch{patch}_224", f"vit_{size}_patch{patch}_224"]
+    )
+    return next(((name, patch) for name in names if timm.is_model(name)), None)
+
+
+_SIZES = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large"}  # (width, blocks)
+
+
+def tensor_shapes(path: Path | str) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the tensors in a file of weights; of a `.safetensors` only the header is read.
+
+    Raises:
+        ValueError: see `read_state_dict`.
+    """
+    if Path(path).suffix == ".safetensors" and Path(path).is_file():
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no dict
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{path} could not be read as weights ({error}).") from error
+    return {name: tuple(tensor.shape) for name, tensor in read_state_dict(path).items()}

@@ -12,10 +12,11 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from cti.config import SeedsConfig
+from cti.data.batches import fit_to_patches
 from cti.method import CTI
 from cti.method.checkpoint import save_model
 from cti.predict.prediction import Analysis
-from cti.seeds.maps import fit_to_patches, scaled_maps
+from cti.seeds.maps import scaled_maps
 
 
 @dataclass(frozen=True)

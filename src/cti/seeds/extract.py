@@ -1,26 +1,18 @@
-"""Seeds for folders of photos: sizes, scales, buckets of equal size, one file per photo, restartable."""
+"""Seeds for folders of photos: batches of one size, one file per photo, restartable."""
 
 import logging
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 import torch.nn.functional as F
-from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional as TF
 
 from cti.config import RuntimeConfig, SeedsConfig
 from cti.data import Photo
+from cti.data.batches import SizeBatch, fit_to_patches, load_batches, size_batches
 from cti.data.seed_file import Seed, read_seed, to_cams, write_seed
 from cti.method import CTI
-from cti.seeds.maps import batch_maps, fit_to_patches, scaled_maps
+from cti.seeds.maps import batch_maps, scaled_maps
 
 logger = logging.getLogger(__name__)
 
@@ -63,77 +55,29 @@ def extract_seeds(
     folder.mkdir(parents=True, exist_ok=True)
     todo = [photo for photo in photos if not _is_whole(folder / f"{photo.id}.npz")]
     model.eval()
-    device = model.device
-    buckets = _buckets(todo, config.long_side, runtime.batch_size, model.patch_size)
-    workers = 1 if runtime.workers == -1 else runtime.workers
-    loader = DataLoader(
-        _SizedPhotos(buckets, model.mean, model.std),
-        batch_size=None,
-        num_workers=workers if len(buckets) > 2 else 0,
-        prefetch_factor=2 if workers and len(buckets) > 2 else None,
-    )
-    console = Console(stderr=True)
-    for bucket, images in track(
-        zip(buckets, loader, strict=True), "seeds", total=len(buckets), console=console, disable=not buckets
-    ):
-        for photo, seeds in _bucket_seeds(model, bucket, images.to(device), config):
+    batches = size_batches(todo, config.long_side, model.patch_size, runtime.batch_size)
+    for batch, images in load_batches(batches, model.mean, model.std, runtime, "seeds"):
+        for photo, seeds in _batch_seeds(model, batch, images.to(model.device), config):
             write_seed(folder / f"{photo.id}.npz", seeds)
 
 
-@dataclass(frozen=True)
-class _Bucket:
-    photos: tuple[Photo, ...]
-    sizes: tuple[tuple[int, int], ...]  # own (H, W) of each
-    size: tuple[int, int]  # common (H, W) of the forward pass at scale 1
-
-
-def _buckets(photos: Sequence[Photo], long_side: int, batch_size: int, patch_size: int) -> list[_Bucket]:
-    groups: dict[tuple[int, int], list[tuple[Photo, tuple[int, int]]]] = defaultdict(list)
-    for photo in photos:
-        own = photo.size()
-        scale = long_side / max(own) if long_side else 1.0
-        groups[fit_to_patches(own, patch_size, scale)].append((photo, own))
-    return [
-        _Bucket(tuple(photo for photo, _ in part), tuple(own for _, own in part), size)
-        for size, members in groups.items()
-        for part in (members[i : i + batch_size] for i in range(0, len(members), batch_size))
-    ]
-
-
-class _SizedPhotos(Dataset[Tensor]):
-    """Buckets as batches (B, 3, H, W), normalised."""
-
-    def __init__(self, buckets: Sequence[_Bucket], mean: Sequence[float], std: Sequence[float]) -> None:
-        self.buckets, self.mean, self.std = buckets, list(mean), list(std)
-
-    def __len__(self) -> int:
-        return len(self.buckets)
-
-    def __getitem__(self, index: int) -> Tensor:
-        bucket = self.buckets[index]
-        height, width = bucket.size
-        arrays = [np.asarray(photo.load().resize((width, height), Image.Resampling.BICUBIC)) for photo in bucket.photos]
-        images = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
-        return TF.normalize(images, self.mean, self.std)
-
-
-def _bucket_seeds(
+def _batch_seeds(
     model: CTI,
-    bucket: _Bucket,
+    batch: SizeBatch,
     images: Tensor,
     config: SeedsConfig,
 ) -> Iterator[tuple[Photo, dict[str, Seed]]]:
-    """Photos of a bucket with their seeds, all scales added up on the grid of scale 1."""
-    indices = [photo.tags for photo in bucket.photos]
+    """Photos of a batch with their seeds, all scales added up on the grid of scale 1."""
+    indices = [photo.tags for photo in batch.photos]
     totals = scaled_maps(model, images, indices, config)
     background = model.has_background
-    for position, photo in enumerate(bucket.photos):
+    for position, photo in enumerate(batch.photos):
         seeds = {}
         for kind, rows in totals.items():
             stack = rows[position].float().cpu().numpy()
             seeds[kind] = Seed(
                 indices[position],
-                bucket.sizes[position],
+                batch.sizes[position],
                 stack[:-1] if background else stack,
                 stack[-1] if background else None,
             )

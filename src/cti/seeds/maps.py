@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cti.config import SeedsConfig
+from cti.data.batches import fit_to_patches
 from cti.device import quick_bfloat16
 from cti.method import CTI, CTIOutput
 from cti.method.summed import summed_forward
@@ -76,12 +77,6 @@ def scaled_maps(
             before = totals.get(kind)
             totals[kind] = at_grid if before is None else [a + b for a, b in zip(before, at_grid, strict=True)]
     return totals
-
-
-def fit_to_patches(size: tuple[int, int], patch_size: int, scale: float = 1.0) -> tuple[int, int]:
-    """The size (H, W) times `scale`, each side at the nearest multiple of the patch, at least one patch."""
-    height, width = (max(round(side * scale / patch_size), 1) * patch_size for side in size)
-    return height, width
 
 
 def _resize(maps: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cti.classes import IGNORE_INDEX
-from cti.config import TrainConfig
+from cti.config import OptimiserConfig
 from cti.segment.networks import Segmenter
 from cti.train.optimiser import parameter_groups
 
@@ -59,7 +59,7 @@ class SegmentationStep(nn.Module):
             accuracy = right.sum() / labelled.sum().clamp(min=1)
         return {"loss": loss, "accuracy": accuracy, "labelled": labelled.float().mean()}
 
-    def parameter_groups(self, config: TrainConfig) -> list[dict[str, Any]]:
+    def parameter_groups(self, config: OptimiserConfig) -> list[dict[str, Any]]:
         """Groups for the optimiser: the decoder learns at `lr * new_lr_factor`; frozen blocks are left out."""
         new = tuple(f"network.{part}" for part in self.network.new_parts)
         return parameter_groups(self, config, new=new, no_decay=("cls_token", "pos_embed"))

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.tensorboard import SummaryWriter
 
-from cti.config import RuntimeConfig, TrainConfig
+from cti.config import OptimiserConfig, RuntimeConfig
 from cti.files import atomic_path
 from cti.train.allocator import keep_freed_memory
 from cti.train.optimiser import build_optimiser, epochs_by_size, learning_rate
@@ -88,7 +88,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 def fit(
     step: nn.Module,
     dataset: Dataset[dict[str, Tensor]],
-    config: TrainConfig,
+    config: OptimiserConfig,
     folder: Path,
     groups: list[dict[str, Any]],
     runtime: RuntimeConfig,
@@ -209,7 +209,7 @@ def _loader(
     )
 
 
-def _set_rates(optimiser: Any, step: int, steps_per_epoch: int, config: TrainConfig) -> float:
+def _set_rates(optimiser: Any, step: int, steps_per_epoch: int, config: OptimiserConfig) -> float:
     for group in optimiser.param_groups:
         group["lr"] = learning_rate(group["peak_lr"], step, steps_per_epoch, config)
     return learning_rate(config.lr, step, steps_per_epoch, config)

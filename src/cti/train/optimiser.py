@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from cti.config import TrainConfig
+from cti.config import OptimiserConfig
 
 
 def parameter_groups(
-    module: nn.Module, config: TrainConfig, new: tuple[str, ...] = (), no_decay: tuple[str, ...] = ()
+    module: nn.Module, config: OptimiserConfig, new: tuple[str, ...] = (), no_decay: tuple[str, ...] = ()
 ) -> list[dict[str, Any]]:
     """Sort trainable parameters by learning rate and weight decay.
 
@@ -57,7 +57,7 @@ def epochs_by_size(steps_per_epoch: int) -> int:
     return min(max(math.ceil(500 / steps_per_epoch), 4), 60)
 
 
-def learning_rate(peak: float, step: int, steps_per_epoch: int, config: TrainConfig) -> float:
+def learning_rate(peak: float, step: int, steps_per_epoch: int, config: OptimiserConfig) -> float:
     """The learning rate of one step: linear warm-up, then cosine or poly decay to `min_lr`.
 
     Args:

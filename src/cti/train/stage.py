@@ -7,8 +7,9 @@ import torch
 
 from cti.data.datasets import TwoViewDataset
 from cti.evaluate.tags import score_tags
+from cti.first_look.stage import first_look
 from cti.method import CTI
-from cti.method.checkpoint import save_model
+from cti.method.checkpoint import load_model, save_model
 from cti.method.step import CTIStep
 from cti.run import Run
 from cti.train.fit import FitResult, fit
@@ -43,6 +44,7 @@ class TrainResult:
 def train(run: Run) -> TrainResult:
     """Train CTI from tags: train/, with the network, its training state, metrics, tag thresholds and lists."""
     config = run.config
+    look = None if run.finished("train") else first_look(run)
     with run.stage("train") as stage:
         if stage.finished:
             return stage.result(TrainResult)
@@ -51,7 +53,10 @@ def train(run: Run) -> TrainResult:
         num_classes, size = len(photo_set.classes), config.model.image_size
 
         torch.manual_seed(config.train.seed)
-        model = CTI.from_config(photo_set.classes, config.model)
+        if look is None:
+            model = CTI.from_config(photo_set.classes, config.model)
+        else:
+            model, _ = load_model(run.stage_folder("first_look"))
         model.recompute = config.train.recompute
         photo_set.write_lists(stage.folder / "lists")
         dataset = TwoViewDataset(

@@ -82,12 +82,17 @@ def tag_quality(model: CTI, photos: Sequence[Photo], image_size: int) -> TagQual
     if not photos:
         return None
     scores, labels = tag_logits(model, photos, image_size)
+    return quality_of(scores, labels, model.classes)
+
+
+def quality_of(scores: NDArray[np.float32], labels: NDArray[np.float32], classes: Sequence[str]) -> TagQuality:
+    """Score logits (n, C) of photos against their tags (n, C) multi-hot, and choose the best threshold per class."""
     thresholds = choose_thresholds(scores, labels)
-    tags = score_tags(scores, labels, model.classes)
+    tags = score_tags(scores, labels, classes)
     f1 = f1_scores(scores, labels, thresholds)
     return TagQuality(
         number(tags.mean_average_precision),
-        by_name(model.classes, tags.average_precision),
+        by_name(classes, tags.average_precision),
         number(float(np.nanmean(f1))) if np.isfinite(f1).any() else None,
-        dict(zip(model.classes, thresholds.tolist(), strict=True)),
+        dict(zip(classes, thresholds.tolist(), strict=True)),
     )

@@ -1,0 +1,120 @@
+"""Whole photos as batches of one size, aspect kept: what a network sees of them when nothing is drawn at random."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as transforms
+
+from cti.config import RuntimeConfig
+from cti.data.photos import Photo
+
+
+@dataclass(frozen=True)
+class SizeBatch:
+    """Photos that are seen at one size.
+
+    Args:
+        photos: The photos.
+        sizes: Own (H, W) of each in pixels.
+        size: Common (H, W) at which they are seen, multiples of the patch.
+    """
+
+    photos: tuple[Photo, ...]
+    sizes: tuple[tuple[int, int], ...]
+    size: tuple[int, int]
+
+
+def fit_to_patches(size: tuple[int, int], patch_size: int, scale: float = 1.0) -> tuple[int, int]:
+    """The size (H, W) times `scale`, each side at the nearest multiple of the patch, at least one patch."""
+    height, width = (max(round(side * scale / patch_size), 1) * patch_size for side in size)
+    return height, width
+
+
+def seen_size(size: tuple[int, int], long_side: int, patch_size: int) -> tuple[int, int]:
+    """The size (H, W) at which a photo of `size` is seen: its longest side brought to `long_side` (0 = own size)."""
+    return fit_to_patches(size, patch_size, long_side / max(size) if long_side else 1.0)
+
+
+def size_batches(photos: Sequence[Photo], long_side: int, patch_size: int, batch_size: int) -> list[SizeBatch]:
+    """Sort photos into batches of one size.
+
+    Args:
+        photos: Photos; only the headers of their files are read.
+        long_side: Longest side in pixels at which they are seen; 0 = own size.
+        patch_size: Sides are multiples of it.
+        batch_size: Most photos of a batch.
+    """
+    groups: dict[tuple[int, int], list[tuple[Photo, tuple[int, int]]]] = defaultdict(list)
+    for photo in photos:
+        own = photo.size()
+        groups[seen_size(own, long_side, patch_size)].append((photo, own))
+    return [
+        SizeBatch(tuple(photo for photo, _ in part), tuple(own for _, own in part), size)
+        for size, members in groups.items()
+        for part in (members[i : i + batch_size] for i in range(0, len(members), batch_size))
+    ]
+
+
+def network_input(image: Image.Image, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """A photo as a network takes it: resized (bicubic), scaled to [0, 1], normalised.
+
+    Args:
+        image: RGB.
+        size: (H, W).
+        mean: Per channel, of values in [0, 1].
+        std: Likewise.
+
+    Returns:
+        (3, H, W) float32.
+    """
+    pixels = np.array(image.resize(size[::-1], Image.Resampling.BICUBIC))
+    scaled = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+    return transforms.normalize(scaled, list(mean), list(std))
+
+
+class _Inputs(Dataset[Tensor]):
+    """Batches as tensors (B, 3, H, W)."""
+
+    def __init__(self, batches: Sequence[SizeBatch], mean: Sequence[float], std: Sequence[float]) -> None:
+        self.batches, self.mean, self.std = batches, mean, std
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Tensor:
+        batch = self.batches[index]
+        return torch.stack([network_input(photo.load(), batch.size, self.mean, self.std) for photo in batch.photos])
+
+
+def load_batches(
+    batches: Sequence[SizeBatch], mean: Sequence[float], std: Sequence[float], runtime: RuntimeConfig, title: str = ""
+) -> Iterator[tuple[SizeBatch, Tensor]]:
+    """Load batches one after the other, ahead of who asks for them.
+
+    Args:
+        batches: From `size_batches`.
+        mean: See `network_input`.
+        std: See `network_input`.
+        runtime: `workers`, the processes that load.
+        title: Word before a progress bar; no bar if empty.
+
+    Yields:
+        Each batch and its photos, (B, 3, H, W) float32, normalised.
+    """
+    workers = 0 if len(batches) <= 2 else 1 if runtime.workers == -1 else runtime.workers
+    loader = DataLoader(
+        _Inputs(batches, mean, std),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+    )
+    pairs = zip(batches, loader, strict=True)
+    yield from track(pairs, title, total=len(batches), console=Console(stderr=True), disable=not batches or not title)

@@ -1,0 +1,217 @@
+"""The stage `first_look`: what the backbone knows of the classes before anything of it is trained.
+
+A linear head on frozen patch features, found in seconds from tags. It becomes the start of training, it is what
+training is measured against, and its maps are a first answer after about a minute.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cti.config import Config
+from cti.data import Photo
+from cti.data.batches import load_batches, size_batches
+from cti.data.datasets import multi_hot
+from cti.data.seed_file import Seed, write_seed
+from cti.device import default_device
+from cti.first_look.features import PatchFeatures, extract_features
+from cti.first_look.head import HeadChoice, LinearHead, choose_head, fit_background
+from cti.method import CTI
+from cti.method.attention import max_norm
+from cti.method.checkpoint import save_model
+from cti.run import Run
+from cti.seeds.maps import batch_maps
+from cti.train.tagging import TagQuality, positive_weights, quality_of
+from cti.visualize import PanelRow, panel_row, save_panels
+
+logger = logging.getLogger(__name__)
+
+PICTURE = "panels.png"
+NUM_SEEDS = 24
+NUM_PANELS = 8
+MAX_PHOTOS = 2000  # it is a start, not the result
+_LEARNED = 0.25  # of the way from chance to perfect
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """What a linear head on the frozen backbone reaches.
+
+    Args:
+        classes: The C foreground classes.
+        photos: Photos that the head learned from.
+        tag_map: Mean average precision of the tags on photos it did not learn from; None if no class occurs there.
+        tags: The same per class, with thresholds.
+        choice: How the head was chosen.
+        remarks: A sentence about each class that is not learned, and about the backbone if it knows none.
+        picture: The first maps, as a picture.
+        seconds: Time taken.
+    """
+
+    classes: tuple[str, ...]
+    photos: int
+    tag_map: float | None
+    tags: TagQuality
+    choice: HeadChoice
+    remarks: tuple[str, ...]
+    picture: str
+    seconds: float
+
+
+def wanted(config: Config) -> bool:
+    """Whether training starts from a linear head: where `train.warm_start` says so, or the backbone has weights."""
+    return config.train.warm_start == "on" or (config.train.warm_start == "auto" and config.model.weights != "none")
+
+
+def first_look(run: Run) -> FirstLook | None:
+    """Learn a linear head on the frozen backbone: first_look/, with the network that training starts from.
+
+    Returns:
+        The look; None where training starts from scratch (`train.warm_start`).
+    """
+    config = run.config
+    if not wanted(config):
+        return None
+    shaping = {"long_side": config.seeds.long_side, "positive_weight": config.method.positive_weight}
+    with run.stage("first_look", ("data", "model"), seed=config.train.seed, **shaping) as stage:
+        if stage.finished:
+            return stage.result(FirstLook)
+        started = time.perf_counter()
+        classes = run.photos.classes
+        torch.manual_seed(config.train.seed)
+        model = CTI.from_config(classes, config.model).to(default_device()).eval()
+
+        # Features are computed once, of a part of the photos where there are too many.
+        learned = _some(run.photos.lists["train"], MAX_PHOTOS)
+        held_out = run.photos.lists["val"]
+        features = extract_features(model, learned, config.seeds.long_side, config.runtime)
+        others = extract_features(model, held_out, config.seeds.long_side, config.runtime)
+
+        # The head is chosen and scored by tags alone.
+        labels = torch.stack([multi_hot(photo.tags, len(classes)) for photo in learned])
+        weights = positive_weights(learned, len(classes), config.method.positive_weight)
+        head, choice, across_folds = choose_head(features.pooled(), labels, classes, weights)
+        if held_out:
+            truth = torch.stack([multi_hot(photo.tags, len(classes)) for photo in held_out])
+            quality = quality_of(head(others.pooled()).numpy(), truth.numpy(), classes)
+        else:
+            quality = quality_of(across_folds.numpy(), labels.numpy(), classes)
+        start_from_head(model, head, fit_background_of(features, learned, head))
+        save_model(stage.folder, model, {"tag_thresholds": quality.thresholds})
+
+        # Its first maps: of photos that it has not seen, where there are any with tags.
+        shown = _some([photo for photo in held_out or learned if photo.tags], NUM_SEEDS)
+        seeds = first_seeds(model, shown, run)
+        for photo, seed in seeds:
+            write_seed(stage.folder / "seeds" / f"{photo.id}.npz", {"patch": seed})
+        picture = stage.folder / PICTURE
+        rows = [_panel(photo, seed, classes) for photo, seed in seeds[:NUM_PANELS]]
+        if rows:
+            save_panels(picture, rows, classes)
+        remarks = remarks_on(quality, {name: float(labels[:, i].sum()) for i, name in enumerate(classes)}, len(learned))
+        seconds = round(time.perf_counter() - started, 1)
+        look = FirstLook(
+            classes, len(learned), quality.map, quality, choice, remarks, str(picture) if rows else "", seconds
+        )
+        _say(look)
+        return stage.finish(look)
+
+
+def fit_background_of(
+    features: PatchFeatures, photos: Sequence[Photo], head: LinearHead
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of a background channel: least squares on 1 - the strongest tagged class of each photo."""
+    foreground = []
+    for photo, patches in zip(photos, features.maps, strict=True):
+        h, w, _ = patches.shape
+        if photo.tags:
+            maps = head(patches)[..., list(photo.tags)].permute(2, 0, 1)  # (n, h, w)
+            foreground.append(max_norm(maps).amax(dim=0).flatten())
+        else:
+            foreground.append(torch.zeros(h * w))
+    sample = torch.cat([patches.flatten(0, 1) for patches in features.maps]).float()
+    return fit_background(sample, torch.cat(foreground))
+
+
+@torch.no_grad()
+def start_from_head(model: CTI, head: LinearHead, background: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Put a linear head into the patch head: the centre of its 3x3 kernel, zeros around it."""
+    C = len(model.classes)
+    weight, bias = model.patch_head.weight, model.patch_head.bias
+    assert bias is not None
+    weight.zero_()
+    weight[-C:, :, 1, 1] = head.weight.T.to(weight)
+    bias[-C:] = head.bias.to(bias)
+    if model.has_background:
+        weight[0, :, 1, 1] = background[0].to(weight)
+        bias[0] = background[1].to(bias)
+
+
+def first_seeds(model: CTI, photos: Sequence[Photo], run: Run) -> list[tuple[Photo, Seed]]:
+    """Patch maps of the photos' own classes, the mirrored photos included."""
+    seeds = []
+    batches = size_batches(photos, run.config.seeds.long_side, model.patch_size, run.config.runtime.batch_size)
+    for batch, images in load_batches(batches, model.mean, model.std, run.config.runtime):
+        tags = [photo.tags for photo in batch.photos]
+        rows = batch_maps(model, images.to(model.device), tags, kinds=("patch",))["patch"]
+        for photo, size, stack in zip(batch.photos, batch.sizes, rows, strict=True):
+            maps: NDArray[np.float32] = stack.float().cpu().numpy()
+            count = len(photo.tags)
+            background = maps[count] if model.has_background else None
+            seeds.append((photo, Seed(photo.tags, size, maps[:count], background)))
+    return seeds
+
+
+def remarks_on(quality: TagQuality, photos: dict[str, float], total: int) -> tuple[str, ...]:
+    """A sentence about each class that is not learned, and one if none is.
+
+    Args:
+        quality: How well tags are predicted on photos not learned from.
+        photos: Class -> photos that carry its tag among those learned from.
+        total: Photos learned from.
+    """
+    remarks = []
+    known = 0
+    for name, precision in quality.average_precision.items():
+        if precision is None:
+            remarks.append(f"{name}: no photo held out has this tag, so it cannot be said whether it is learned.")
+            continue
+        chance = photos[name] / total
+        if precision < chance + _LEARNED * (1 - chance):
+            advice = "look at its tags, give more photos, or raise seeds.long_side"
+            remarks.append(f"{name}: {precision:.2f}, {photos[name]:.0f} photos; {advice}.")
+        else:
+            known += 1
+    if not known and any(precision is not None for precision in quality.average_precision.values()):
+        remarks.append(
+            "None of the classes is learned from what the backbone knows; are its weights pre-trained "
+            "(model.weights), and are the tags those of the photos?"
+        )
+    return tuple(remarks)
+
+
+def _some(photos: Sequence[Photo], most: int) -> list[Photo]:
+    """At most so many photos, evenly spread."""
+    if len(photos) <= most:
+        return list(photos)
+    return [photos[index] for index in np.linspace(0, len(photos) - 1, most).round().astype(int)]
+
+
+def _panel(photo: Photo, seed: Seed, classes: Sequence[str]) -> PanelRow:
+    truth = None if photo.mask is None else photo.mask.load()
+    return panel_row(
+        photo.load(), classes, name=photo.id, truth=truth, cams=seed.cams(), class_indices=seed.class_indices,
+        background_cam=seed.background_cam(),
+    )  # fmt: skip
+
+
+def _say(look: FirstLook) -> None:
+    score = "no class occurs among the photos held out" if look.tag_map is None else f"tag mAP {look.tag_map:.3f}"
+    logger.info("First look after %.0f s: %s; %s", look.seconds, score, look.picture)
+    for remark in look.remarks:
+        logger.warning("%s", remark)

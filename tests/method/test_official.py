@@ -50,7 +50,8 @@ def test_a_network_comes_in_whole(model: CTI, tmp_path) -> None:
         assert back.infusion_index == 3  # the authors', whatever this one had
         for name, value in to_our_names(state).items():
             assert torch.equal(back.state_dict()[name], value), name
-    assert CTI.from_official({name: value.double() for name, value in state.items()}, CLASSES).patch_head.weight.dtype == torch.float64  # fmt: skip # noqa: E501
+    precise = CTI.from_official({name: value.double() for name, value in state.items()}, CLASSES)
+    assert precise.patch_head.weight.dtype == torch.float64
 
 
 def test_what_does_not_fit_is_said(model: CTI) -> None:
@@ -61,10 +62,9 @@ def test_what_does_not_fit_is_said(model: CTI) -> None:
         CTI.from_official(state, ("cat", "dog"))
     with pytest.raises(ValueError, match="has not the names of the CTI authors' checkpoints"):
         CTI.from_official(model.state_dict(), CLASSES)
-    with pytest.raises(
-        ValueError, match=r"missing \['backbone.blocks.2.attn.qkv.bias'\], not used \['backbone.extra'\]"
-    ):
-        CTI.from_official({n: v for n, v in state.items() if n != "blocks.2.attn.qkv.bias"} | {"extra": torch.ones(1)}, CLASSES)  # noqa: E501  # fmt: skip
+    cut = {name: value for name, value in state.items() if name != "blocks.2.attn.qkv.bias"}
+    with pytest.raises(ValueError, match=r"missing \['backbone.blocks.2.attn.qkv.bias'\], not used \['backbone.extra"):
+        CTI.from_official(cut | {"extra": torch.ones(1)}, CLASSES)
 
 
 def test_a_backbone_comes_out_for_timm(model: CTI, tmp_path, caplog: pytest.LogCaptureFixture) -> None:

@@ -95,6 +95,8 @@ def test_a_segmenter_learns_on_from_the_runs_own_network(
     assert isinstance(network, ViTSegmenter)
     assert len(network.encoder.blocks) == model.depth != config.segment.depth  # whatever `segment` says
     torch.testing.assert_close(network.encoder.blocks.state_dict(), model.backbone.blocks.state_dict())
+    # In place of a CLS token it has all class tokens' mean, the background's included.
+    torch.testing.assert_close(network.cls_token, model.class_tokens().mean(dim=1, keepdim=True))
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ class OptimiserConfig(Section):
         lr: Peak learning rate of the pre-trained parts.
         new_lr_factor: Multiplier of `lr` for newly initialised parts.
         weight_decay: AdamW weight decay.
-        warmup_epochs: Epochs of linear warm-up from `warmup_lr`.
+        warmup_epochs: Epochs of linear warm-up from `warmup_lr`, at most a quarter of the run.
         warmup_lr: Learning rate at the start of the warm-up.
         min_lr: Floor of the schedule.
         schedule: Shape after the warm-up.

@@ -13,6 +13,7 @@ from cti.config import RuntimeConfig, SeedsConfig
 from cti.data import Photo
 from cti.data.batches import fit_to_patches
 from cti.method import CTI
+from cti.method.reference import class_to_patch, patch_affinity, plain_pass, refine
 from cti.seeds import Seed, extract_seeds, read_seed, seed_cams, write_seed
 from cti.seeds.maps import batch_maps, scaled_maps
 
@@ -67,6 +68,27 @@ def test_a_batch_of_different_tags_equals_one_by_one(background: str) -> None:
             expected = len(tags[row]) + int(background != "none")
             assert together[kind][row].shape == (expected, 4, 6)
             torch.testing.assert_close(together[kind][row], alone[kind][0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, 3])
+def test_the_last_blocks_give_attention(blocks: int) -> None:
+    """`blocks: 1` is the last block alone, 0 is all of them; compared with matrices held and added up."""
+    model, images = tiny_model().double().eval(), torch.randn(2, 3, 32, 48, dtype=torch.float64)
+    used = range(3 - blocks, 3) if blocks else range(3)
+    with torch.no_grad():
+        plain = plain_pass(model, images)
+        attention = class_to_patch(model, plain, used)
+        fused = plain.patch_maps * attention
+        expected = {
+            "patch": plain.patch_maps,
+            "attention": attention,
+            "fused": fused,
+            "refined": refine(patch_affinity(model, plain, used), fused),
+        }
+    maps = batch_maps(model, images, [[0, 2], [1]], tuple(expected), flip=False, blocks=blocks)
+    for kind, channels in expected.items():
+        torch.testing.assert_close(maps[kind][0], channels[0, [1, 3, 0]], rtol=1e-9, atol=1e-12)  # background last
+        torch.testing.assert_close(maps[kind][1], channels[1, [2, 0]], rtol=1e-9, atol=1e-12)
 
 
 def test_scales_are_added_up_on_the_grid_of_the_photo() -> None:

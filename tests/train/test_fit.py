@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import Dataset
 
 from builders import CLASSES, tiny_model
@@ -73,8 +75,6 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
 
 
 def test_drop_path_makes_the_run_depend_on_the_seed(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     first, second = new_step(), new_step()
     train(first, tmp_path / "0")
     train(second, tmp_path / "1", replace(CONFIG, seed=1))
@@ -157,3 +157,62 @@ def test_groups_are_the_methods() -> None:
     assert found["model.backbone.blocks.0.norm1.weight"] == (1e-4, 0.0)
     assert "model.backbone.norm.weight" not in found  # plays no part without a final norm
     assert len(build_optimiser(groups).param_groups) == 4
+
+
+class Known(nn.Module):
+    """Its gradient is the mean of the batch's images, times `strength`, at each of its four weights."""
+
+    def __init__(self, strength: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 2))
+        self.strength, self.means = strength, []
+
+    def forward(self, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        self.means.append(batch["images"].mean().item())
+        return {"loss": self.weight.sum() * batch["images"].mean() * self.strength}
+
+
+def gradients_of(step: Known, folder: Path, config: TrainConfig) -> list[float]:
+    """The gradient of one weight at every update of a run."""
+    seen: list[float] = []
+    hook = register_optimizer_step_pre_hook(lambda *_: seen.append(step.weight.grad[0, 0].item()))
+    try:
+        train(step, folder, config, Photos(16))
+    finally:
+        hook.remove()
+    return seen
+
+
+def test_gradients_of_accumulated_steps_are_averaged(tmp_path: Path) -> None:
+    step = Known()
+    seen = gradients_of(step, tmp_path, replace(CONFIG, accumulate=2))
+    assert len(step.means) == 8
+    assert seen == pytest.approx([(step.means[i] + step.means[i + 1]) / 2 for i in range(0, 8, 2)], rel=1e-4)
+
+
+def test_gradients_longer_than_the_threshold_are_cut_to_it(tmp_path: Path) -> None:
+    """A gradient that is g at four weights is 2 |g| long."""
+    long, short = Known(strength=1e4), Known(strength=1e-2)
+    cut = gradients_of(long, tmp_path / "long", replace(CONFIG, clip=0.5))
+    assert [abs(gradient) for gradient in cut] == pytest.approx([0.25] * 8, rel=1e-3)
+    left = gradients_of(short, tmp_path / "short", replace(CONFIG, clip=0.5))
+    assert left == pytest.approx([mean * 1e-2 for mean in short.means], rel=1e-4)
+    free = gradients_of(Known(strength=1e4), tmp_path / "free", CONFIG)
+    assert max(map(abs, free)) > 1
+
+
+def test_every_epoch_has_its_own_order_and_every_seed_too(tmp_path: Path) -> None:
+    class Asked(Photos):
+        def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+            asked.append(key)
+            return super().__getitem__(key)
+
+    orders = []
+    for seed in (0, 1):
+        asked: list[tuple[int, int]] = []
+        train(Known(), tmp_path / str(seed), replace(CONFIG, seed=seed, epochs=3), Asked())
+        assert [epoch for epoch, _ in asked] == [0] * 12 + [1] * 12 + [2] * 12
+        orders += [tuple(index for _, index in asked[start : start + 12]) for start in (0, 12, 24)]
+    assert all(sorted(order) == list(range(12)) for order in orders)
+    assert len(set(orders)) == 6
+    assert tuple(range(12)) not in orders

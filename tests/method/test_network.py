@@ -1,0 +1,123 @@
+"""The network: its tokens, its infusion, its features, and what it refuses."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from builders import CLASSES, tiny_model
+from cti.method.network import CTI
+from cti.method.reference import plain_pass
+
+
+def run_plainly(model: CTI, images: torch.Tensor) -> torch.Tensor:
+    """(B, N, D) patch tokens after the last block, by timm's own blocks."""
+    patches, _ = model.backbone.embed(images)
+    tokens = torch.cat([model.class_tokens().repeat(len(images), 1, 1), patches], dim=1)
+    for block in model.backbone.blocks:
+        tokens = block(tokens)
+    return tokens[:, model.num_class_tokens :]
+
+
+@pytest.mark.parametrize("final_norm", ["off", "on"])
+def test_features_are_the_patch_tokens_in_their_places(final_norm: str) -> None:
+    """As the patch head sees them: row by row, not mirrored, after the final norm if there is one."""
+    model = tiny_model(final_norm=final_norm).eval()
+    with torch.no_grad():
+        model.backbone.norm.weight.mul_(2).add_(0.3)
+        images = torch.randn(2, 3, 32, 48)
+        tokens = run_plainly(model, images)
+        features = model.features(images)
+        assert features.shape == (2, 32, 4, 6)
+        for row, column in ((0, 0), (0, 5), (3, 0), (2, 4)):
+            expected = tokens[:, row * 6 + column]
+            if final_norm == "on":
+                expected = F.layer_norm(
+                    expected, (32,), model.backbone.norm.weight, model.backbone.norm.bias, model.backbone.norm.eps
+                )
+            torch.testing.assert_close(features[:, :, row, column], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model.patch_head(features).relu(), model(images).patch_maps, rtol=1e-4, atol=1e-5)
+
+
+def test_a_bright_corner_stands_out_in_its_corner() -> None:
+    """A photo and its features are the same way up and not mirrored."""
+    model = tiny_model().eval()
+    images = torch.zeros(1, 3, 32, 48)
+    changed = images.clone()
+    changed[..., :8, 40:] = 3.0  # the patch in row 0, column 5
+    with torch.no_grad():
+        difference = (model.features(changed) - model.features(images)).norm(dim=1)[0]
+    assert divmod(int(difference.argmax()), 6) == (0, 5)
+
+
+def test_the_tokens_start_as_the_method_says() -> None:
+    """Before training: the base token plus the MLP's, the background's own token first, and the CLS position each."""
+    model = CTI(CLASSES, backbone="vit", pretrained=False, image_size=32, patch_size=8, embed_dim=32, depth=2,
+                num_heads=2, infusion_index=0)  # fmt: skip
+    tokens = model.class_tokens
+    cls, position = model.backbone.initial_cls
+    assert tokens.bg_token is not None
+    torch.testing.assert_close(tokens.cls_token, cls)
+    torch.testing.assert_close(tokens.pos_embed, position.expand(1, 4, 32))
+    hidden = F.linear(cls, tokens.mlp[0].weight, tokens.mlp[0].bias).relu()
+    from_mlp = F.linear(hidden, tokens.mlp[2].weight, tokens.mlp[2].bias).reshape(4, 32)
+    assert tokens.mlp[0].weight.shape == (5 * 32, 32)
+    for index, token in enumerate(tokens()[0]):
+        base = tokens.bg_token if index == 0 else cls
+        torch.testing.assert_close(token, (from_mlp[index] + base + position)[0, 0])
+    assert 0 < tokens.bg_token.std() < 0.04
+
+
+@pytest.mark.parametrize(("infused", "first"), [(3, 1), (4, 0)])
+def test_infusion_averages_and_leaves_the_rest(infused: int, first: int) -> None:
+    model = tiny_model().eval()
+    start = model.first_blocks(torch.randn(2, 3, 32, 32))
+    given = torch.randn(2, infused, 32)
+    mixed = model.infuse(start, given)
+    torch.testing.assert_close(mixed.tokens[:, first:4], (start.tokens[:, first:4] + given) / 2)
+    assert torch.equal(mixed.tokens[:, :first], start.tokens[:, :first])
+    assert torch.equal(mixed.tokens[:, 4:], start.tokens[:, 4:])
+    with pytest.raises(ValueError, match=r"infuse has 2 class tokens; give 3 \(foreground\) or 4 \(all\)"):
+        model.infuse(start, given[:, :2])
+
+
+@pytest.mark.parametrize("infusion_index", [0, 1])
+def test_passes_run_together_are_passes_run_alone(infusion_index: int) -> None:
+    model = tiny_model(infusion_index=infusion_index).double().eval()
+    images = torch.randn(2, 3, 32, 48, dtype=torch.float64)
+    given = torch.randn(2, 4, 32, dtype=torch.float64)
+    with torch.no_grad():
+        start = model.first_blocks(images)
+        together = model.last_blocks([start, model.infuse(start, given)])
+        for out, plain in zip(together, (plain_pass(model, images), plain_pass(model, images, given)), strict=True):
+            for actual, expected in (
+                (out.class_logits, plain.class_logits),
+                (out.patch_logits, plain.patch_logits),
+                (out.patch_maps, plain.patch_maps),
+                (torch.stack(out.class_tokens), torch.stack(plain.class_tokens)),
+                (out.tag_logits, (plain.class_logits + plain.patch_logits) / 2),
+            ):
+                torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_positions_are_stretched_with_the_photo() -> None:
+    model = tiny_model()
+    square = model.backbone.pos_embed.reshape(1, 4, 4, 32).permute(0, 3, 1, 2)
+    expected = F.interpolate(square, size=(2, 8), mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
+    torch.testing.assert_close(model.backbone.positions((2, 8)), expected.reshape(1, 16, 32))
+    assert model.backbone.positions((4, 4)) is model.backbone.pos_embed
+
+
+def test_what_it_refuses() -> None:
+    with pytest.raises(ValueError, match="leaves no block to infuse into: the backbone has 3 blocks, so at most 1"):
+        tiny_model(infusion_index=2)
+    with pytest.raises(ValueError, match="31 x 32 px do not divide into patches of 8 px"):
+        tiny_model()(torch.zeros(1, 3, 31, 32))
+
+
+def test_what_it_says_of_itself() -> None:
+    model = tiny_model(background="cam")
+    assert model.device == torch.device("cpu")
+    assert (model.has_background, tiny_model(background="none").has_background) == (True, False)
+    assert (model.num_class_tokens, model.patch_head.out_channels) == (3, 4)
+    assert (model.all_blocks, model.infused_blocks) == (range(3), range(1, 3))
+    assert not any(parameter.requires_grad for parameter in model.backbone.norm.parameters())

@@ -113,7 +113,12 @@ class DataConfig(Section):
         root: Data folder; the environment variable CTI_DATA when empty.
         format: Reader; `auto` looks at what lies in the folder. `shapes` renders its own photos into `root`.
         classes: Class names to use, in this order; empty: `classes.txt` in the root, else what the tags name.
-        labels: Tags file (`image,tags`) relative to the root; empty: `labels.csv` if it is there.
+        labels: Tags file relative to the root, of any form (CSV, JSON, JSON lines, exports of Label Studio and CVAT);
+            empty: `labels.csv` or another one that is there, else a text file beside each photo, else sub-folders.
+        image_column: Heading of the column of the tags file that names the photos; empty: found.
+        tags_column: Heading of the column of the tags file that holds the tags; empty: found.
+        normal: Tags or sub-folders of own photos that say that none of the classes is there (unless `classes` or
+            `classes.txt` names them).
         images: Folder of photos relative to the root; empty: the reader's own (VOC: JPEGImages).
         masks: Folder of masks relative to the root, for scoring only; empty: the reader's own.
         train: Name of the list of photos to train on (VOC: ImageSets/Segmentation/NAME.txt; COCO: train2014).
@@ -121,7 +126,8 @@ class DataConfig(Section):
         val: List of photos never trained on.
         val_fraction: Without lists, the share of photos held out as `val`, drawn by `split_seed`.
         split_seed: Seed of that draw.
-        empty_tags: What to do with photos without a tag: leave them out or use them as negatives.
+        empty_tags: What to do with photos without a tag of the classes: `skip` leaves them out, `negative` trains on
+            them as photos of none of the classes; `auto` does so where a tags file lists a photo without any tag.
         max_broken: Share of unreadable photos above which training stops.
         max_pixels: Photos with more pixels than this are refused by name (decompression bombs).
     """
@@ -132,6 +138,12 @@ class DataConfig(Section):
     format: Literal["auto", "voc", "coco", "folder", "shapes"] = "auto"
     classes: tuple[str, ...] = ()
     labels: str = ""
+    image_column: str = ""
+    tags_column: str = ""
+    normal: tuple[str, ...] = (
+        "good", "ok", "normal", "free", "none", "clean", "healthy", "negative", "nothing", "background", "no defect",
+        "defect free",
+    )  # fmt: skip
     images: str = ""
     masks: str = ""
     train: str = "train"
@@ -139,7 +151,7 @@ class DataConfig(Section):
     val: str = "val"
     val_fraction: Part = 0.1
     split_seed: int = 0
-    empty_tags: Literal["skip", "negative"] = "skip"
+    empty_tags: Literal["auto", "skip", "negative"] = "auto"
     max_broken: Share = 0.01
     max_pixels: Count = 100_000_000
 

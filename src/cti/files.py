@@ -1,5 +1,6 @@
 """Writing files so that a killed run never leaves half of one behind, and stage manifests."""
 
+import hashlib
 import json
 import os
 import platform
@@ -58,6 +59,12 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); delete it or restore it.") from error
+
+
+def file_digest(path: Path | str) -> str:
+    """SHA-256 (hex) of a file's content."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def to_json(value: Any) -> Any:

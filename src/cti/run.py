@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from cti.config import Config
 from cti.data import Photo, PhotoSet, read_photos
 from cti.data.check import check_data, usable
+from cti.data.check_report import CheckReport
 from cti.data.fingerprint import fingerprint
 from cti.files import MANIFEST, from_json, read_json, read_manifest, write_json, write_manifest, write_text
 from cti.method.weights import named_backbone
@@ -78,18 +79,26 @@ class Run:
     # The photos.
 
     @cached_property
+    def check(self) -> CheckReport:
+        """What the check of the data found: every file was decoded once (the check is cached)."""
+        data = self.config.data
+        return check_data(self._all_photos, max_broken=data.max_broken, max_pixels=data.max_pixels)
+
+    @cached_property
     def photos(self) -> PhotoSet:
-        """The data set without its broken photos; read, and every file decoded, once (the check is cached).
+        """The data set without its broken photos; read and checked once.
 
         Raises:
             ValueError: if more than `data.max_broken` of the photos are broken; the message lists them.
         """
-        photo_set = read_photos(self.config.data)
-        report = check_data(photo_set, max_broken=self.config.data.max_broken, max_pixels=self.config.data.max_pixels)
-        photo_set = usable(photo_set, report)
+        photo_set = usable(self._all_photos, self.check)
         for note in photo_set.notes:
             logger.info("%s", note)
         return photo_set
+
+    @cached_property
+    def _all_photos(self) -> PhotoSet:
+        return read_photos(self.config.data)
 
     def listed(self, names: Iterable[str]) -> list[Photo]:
         """The photos of some lists (`train`, `score`, `val`), each once."""
@@ -155,7 +164,7 @@ class Run:
     def settings(self, stage: str, sections: Sequence[str] = (), **more: Any) -> dict[str, Any]:
         """What a stage's result depends on, as JSON: its sections, its photos, and whatever else is named."""
         chosen = {name: _result_fields(getattr(self.config, name)) for name in sections or _SECTIONS[stage]}
-        return _as_json({**chosen, "photos": fingerprint(self.photos), **more})
+        return _as_json({**chosen, "photos": fingerprint(self.photos, self.check), **more})
 
     @contextmanager
     def stage(self, name: str, sections: Sequence[str] = (), **more: Any) -> Iterator["Stage"]:

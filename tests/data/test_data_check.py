@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from cti.config import DataConfig
 from cti.data import read_photos, save_mask
 from cti.data.check import check_cache, check_data, usable
 from cti.data.check_report import CheckReport, print_report
-from cti.data.fingerprint import fingerprint
+from cti.data.fingerprint import fingerprint, mask_fingerprint
 
 Writer = Callable[..., Path]
 
@@ -42,6 +43,13 @@ def damaged(folder_set: Writer) -> Path:
     return root
 
 
+def _age(root: Path) -> None:
+    """Make files look as if they had been written yesterday."""
+    for path in root.rglob("*.*"):
+        yesterday = path.stat().st_mtime - 86_400
+        os.utime(path, (yesterday, yesterday))
+
+
 def _check(root: Path, **settings: object) -> CheckReport:
     return check_data(DataConfig(root=str(root), **settings), root.parent / "cache.json", progress=False)  # type: ignore[arg-type]
 
@@ -64,6 +72,7 @@ def test_every_kind_of_damage_is_found(damaged: Path) -> None:
     text = " ".join(report.problems)
     assert "3 of 9 photos cannot be read, more than the 1.0%" in text
     assert "No photo to train on has the class dog" in text
+    assert "No photo of val has the class" not in text
     assert "both in train and in val" in text
     assert report.stops_training
     json.dumps(report.to_dict(), allow_nan=False)
@@ -94,7 +103,10 @@ def test_one_broken_photo_of_many_does_not_stop_training(folder_set: Writer) -> 
 
 def test_a_set_without_photos_to_train_on_stops(folder_set: Writer) -> None:
     root = folder_set({"a.jpg": "", "b.jpg": "cat"}, train=["a"], val=["b"])
-    report = _check(root)
+    assert _check(root).errors == (
+        "No photo to train on has a tag; look at data.train, data.classes, data.normal and the tags.",
+    )
+    report = _check(root, empty_tags="skip")
     assert report.stops_training
     assert "There is no photo to train on" in report.errors[0]
 
@@ -102,6 +114,7 @@ def test_a_set_without_photos_to_train_on_stops(folder_set: Writer) -> None:
 def test_found_facts_are_kept_until_a_file_changes(folder_set: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     root = folder_set({"a.png": "cat", "b.png": "cat", "gone.png": "cat"})
     (root / "images" / "gone.png").unlink()
+    _age(root)
     opened: list[str] = []
     import cti.data.check as check
 
@@ -110,10 +123,15 @@ def test_found_facts_are_kept_until_a_file_changes(folder_set: Writer, monkeypat
     first = _check(root, max_broken=0.5)
     assert sorted(opened) == ["a.png", "b.png", "gone.png"]
     assert _check(root, max_broken=0.5) == first
-    assert len(opened) == 3
+    assert sorted(opened[3:]) == ["gone.png"]  # what is not there may come back
     Image.new("RGB", (12, 8)).save(root / "images" / "b.png")
     assert not _check(root, max_broken=0.5).duplicates
-    assert opened[3:] == ["b.png"]
+    assert sorted(opened[4:]) == ["b.png", "gone.png"]
+    _check(root, max_broken=0.5)
+    assert sorted(opened[6:]) == [
+        "b.png",
+        "gone.png",
+    ]  # written just now: it may be written again in the same tick of the clock
     assert "b" in _check(root, max_pixels=90).broken  # a new limit is a new look
     (root.parent / "cache.json").write_text("{ damaged")
     assert _check(root, max_broken=0.5).broken.keys() == {"gone"}
@@ -154,3 +172,65 @@ def test_the_fingerprint_follows_the_data_not_the_place(folder_set: Writer, tmp_
     assert fingerprint(read_photos(DataConfig(root=str(root), classes=("cat",)))) != first
     Image.new("RGB", (3, 3)).save(root / "images" / "a.png")
     assert fingerprint(read_photos(DataConfig(root=str(root)))) != first
+
+
+def test_a_passing_error_is_not_kept(folder_set: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = folder_set({"a.png": "cat", "b.png": "cat"}, train=["a", "b"])
+    _age(root)
+    original = Path.open
+
+    def refuse(path: Path, *arguments: Any, **more: Any) -> Any:
+        if path.name == "a.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert "cannot be read at the moment" in _check(root).broken["a"]
+    monkeypatch.undo()
+    assert not _check(root).broken
+
+
+@pytest.mark.parametrize(
+    "content", ['{"version": 2}', '{"version": 2, "facts": {KEYS}}', "[1]", '{"version": 2, "facts": 3}']
+)
+def test_a_damaged_cache_is_made_anew(folder_set: Writer, content: str) -> None:
+    root = folder_set({"a.png": "cat", "b.png": "cat"}, train=["a", "b"])
+    _age(root)
+    first = _check(root)
+    cache = root.parent / "cache.json"
+    kept = json.loads(cache.read_text())["facts"]
+    assert len(kept) == 2
+    cache.write_text(content.replace("{KEYS}", json.dumps(dict.fromkeys(kept))))
+    assert _check(root) == first
+
+
+def test_replaced_photos_and_masks_of_equal_size_are_noticed(folder_set: Writer) -> None:
+    root = folder_set({"a.bmp": "cat", "b.bmp": "cat"}, masks=("a.bmp",), train=["a", "b"])
+    _age(root)
+    photos, report = read_photos(DataConfig(root=str(root))), _check(root)
+    assert fingerprint(photos, report) == fingerprint(photos)
+    masks = mask_fingerprint(photos, report)
+    path = root / "images" / "a.bmp"
+    size = path.stat().st_size
+    Image.new("RGB", (12, 8), "red").save(path)
+    assert path.stat().st_size == size
+    again = _check(root)
+    assert fingerprint(photos, again) != fingerprint(photos, report)
+    assert mask_fingerprint(photos, again) == masks
+    save_mask(root / "masks" / "a.png", np.full((8, 12), 0, dtype=np.uint8))
+    assert mask_fingerprint(photos, _check(root)) != masks
+
+
+def test_rare_and_misspelt_classes_and_classes_absent_from_val_are_said(folder_set: Writer) -> None:
+    rows = {f"{number}.png": "cat" if number % 2 else "dog" for number in range(12)} | {"slip.png": "cta"}
+    names = [f"{number}" for number in range(10)]
+    root = folder_set(rows, train=[*names, "slip"], val=["11"])
+    report = _check(root)
+    assert report.suggestions == {"cta": "cat"}
+    text = " ".join(report.problems)
+    assert "'cta' may be meant as 'cat'" in text
+    assert "on one or two photos to train on cannot be learnt: cta (1)" in text
+    assert "No photo of val has the class cta, dog" in text
+    assert not report.stops_training
+    assert report.to_dict()["suggestions"] == {"cta": "cat"}
+    assert "digests" not in report.to_dict()

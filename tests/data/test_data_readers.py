@@ -12,7 +12,7 @@ from cti.classes import VOC_CLASSES
 from cti.config import DataConfig
 from cti.data import PhotoSet, read_photos, save_mask
 from cti.data.read import detect_format
-from cti.data.readers.coco import draw_mask
+from cti.data.readers.coco_mask import draw_mask
 from cti.data.splits import split_by_seed
 
 Writer = Callable[..., Path]
@@ -70,7 +70,10 @@ def test_classes_are_chosen_ordered_and_the_rest_is_dropped_and_counted(folder_s
 
 def test_photos_without_a_tag_left_can_be_negatives(folder_set: Writer) -> None:
     root = folder_set({"a.jpg": "cat", "b.jpg": "", "c.jpg": "dog"}, train=["a", "b", "c"])
-    assert set(_tags(_read(root, classes=("cat",)))) == {"a"}
+    assert set(_tags(_read(root, classes=("cat",), empty_tags="skip"))) == {"a"}
+    photos = _read(root, classes=("cat",))
+    assert _tags(photos) == {"a": {"cat"}, "b": set()}  # an empty cell says so, a tag of another class does not
+    assert "1 of 2 photos are negatives: none of the classes is there." in photos.notes
     assert _tags(_read(root, classes=("cat",), empty_tags="negative")) == {"a": {"cat"}, "b": set(), "c": set()}
 
 
@@ -198,14 +201,16 @@ def test_voc_masks_prefer_the_augmented_folder(voc: Path) -> None:
 def test_voc_labels_csv_comes_before_xml_and_a_misspelt_tag_moves_no_mask_value(voc: Path) -> None:
     (voc / "labels.csv").write_text("image,tags\n000001.jpg,sofa\n000002.jpg,dog sofaa\n")
     save_mask(voc / "SegmentationClass" / "000001.png", np.full((8, 12), 18, dtype=np.uint8))
-    photos = _read(voc)
+    with pytest.raises(ValueError, match=r"name 'sofaa' \(perhaps sofa\) beside classes of VOC; correct the tags"):
+        _read(voc)
+    photos = _read(voc, classes=("dog", "sofa"))
     assert _tags(photos) == {"000001": {"sofa"}, "000002": {"dog"}}
-    assert photos.dropped_tags == {"sofaa": 1}
+    assert photos.dropped_tags == {"sofaa": 1}  # as was asked for
     assert photos.lists["val"] == ()
     assert any("1 listed photos have no tags" in note for note in photos.notes)
     mask = photos.lists["train"][0].mask
     assert mask is not None
-    assert (mask.load() == 18).all()
+    assert (mask.load() == 2).all()
 
 
 def test_voc_layout_with_classes_of_its_own(voc: Path) -> None:

@@ -1,51 +1,186 @@
-"""Tags files: every separator, and an error that names file, line and remedy for everything else."""
+"""Tags files of every form, and an error that names file, line and remedy for everything else."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cti.data.tags import read_tags
+from cti.data.photo_folder import PhotoFolder
+from cti.data.source import tags_of_photos
+from cti.data.tags import Hints, read_tags
+from cti.data.tags.cells import split_cells
 
 
-def _csv(folder: Path, text: str) -> Path:
-    path = folder / "labels.csv"
+def _csv(folder: Path, text: str, name: str = "labels.csv") -> Path:
+    path = folder / name
     path.write_bytes(text.encode("utf-8"))
     return path
 
 
+def _tags(path: Path, **hints: Any) -> dict[str, set[str]]:
+    table = read_tags(path, hints=Hints(**hints))
+    return {photo: set(tags) for photo, tags in tags_of_photos(table, PhotoFolder(path.parent)).items()}
+
+
+A_CAT_B_BOTH = {"a.jpg": {"cat"}, "b.jpg": {"cat", "dog"}, "c.jpg": set()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,tags\na.jpg,cat\nb.jpg,cat dog\nc.jpg,\n",
+        "filename,label\na.jpg,cat\nb.jpg,cat;dog\nc.jpg,\n",
+        "image_name,labels\na.jpg,cat\nb.jpg,cat|dog\nc.jpg,\n",
+        "image;tags\na.jpg;cat\nb.jpg;cat,dog\nc.jpg;\n",
+        "image;tags\na.jpg;cat\nb.jpg;cat;dog\nc.jpg;\n",
+        "sep=;\nimage;tags\na.jpg;cat\nb.jpg;cat dog\nc.jpg;\n",
+        "image\ttags\na.jpg\tcat\nb.jpg\tcat, dog\nc.jpg\t\n",
+        "a.jpg,cat\nb.jpg,cat;dog\nc.jpg,\n",
+        "a.jpg;cat\nb.jpg;cat,dog\nc.jpg;\n",
+        "a.jpg,cat\nb.jpg,cat,dog\nc.jpg\n",
+        "image,tags\na.jpg,cat\nb.jpg,cat,dog\nc.jpg,\n",
+        "image,tags\na.jpg,cat\nb.jpg,cat\nb.jpg,dog\nc.jpg,\n",
+        "image,cat,dog\na.jpg,1,0\nb.jpg,1,1\nc.jpg,0,0\n",
+        "Image ID;cat;dog\na.jpg;1.0;0.0\nb.jpg;true;x\nc.jpg;;\n",
+        "id,filename,width,cat,dog\n7,a.jpg,640,1,0\n8,b.jpg,480,1,1\n9,c.jpg,50,0,0\n",
+        "image,tags\na.jpg,\"['cat']\"\nb.jpg,\"['cat', 'dog']\"\nc.jpg,[]\n",
+        "image,tags\na.jpg,['cat']\nb.jpg,['cat', 'dog']\nc.jpg,\n",
+        "image,tags\na.jpg,\"[\"\"cat\"\"]\"\nb.jpg,\"[\"\"cat\"\", \"\"dog\"\"]\"\nc.jpg,\n",
+        "image,tags\na.jpg,cat\nb.jpg,\"[cat, dog]\"\nc.jpg,\n",
+        "image,tags\na.jpg,cat\nd.jpg,dog\nb.jpg,cat/dog\nc.jpg,\n",
+        "image,tag1,tag2\na.jpg,cat,\nb.jpg,cat,dog\nc.jpg,,\n",
+        "width,photo,Schlagwort\n640,a.jpg,cat\n480,b.jpg,cat;dog\n3,c.jpg,\n",
+        "image,id,choice,annotator\na.jpg,1,cat,me\nb.jpg,2,\"{\"\"choices\"\": [\"\"cat\"\", \"\"dog\"\"]}\",me\nc.jpg,3,,me\n",
+    ],
+)  # fmt: skip
+def test_every_form_of_a_table(tmp_path: Path, text: str) -> None:
+    options = {"tags_column": "Schlagwort"} if "Schlagwort" in text else {}
+    tags = _tags(_csv(tmp_path, text), **options)
+    assert tags | {"d.jpg": {"dog"}} == A_CAT_B_BOTH | {"d.jpg": {"dog"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("labels.json", {"a.jpg": "cat", "b.jpg": ["cat", "dog"], "c.jpg": []}),
+        ("labels.json", {"a.jpg": {"cat": 1, "dog": 0}, "b.jpg": {"cat": True, "dog": True}, "c.jpg": None}),
+        ("labels.json", [{"file_name": "a.jpg", "label": "cat"}, {"file_name": "b.jpg", "label": "cat, dog"}, {"file_name": "c.jpg", "label": ""}]),
+        ("labels.json", {"version": 1, "photos": [{"image": "a.jpg", "tags": ["cat"]}, {"image": "b.jpg", "tags": [{"name": "cat"}, {"name": "dog"}]}, {"image": "c.jpg"}]}),
+        ("labels.json", [{"data": {"image": "/data/upload/3/0badcafe-a.jpg"}, "annotations": [{"result": [{"value": {"choices": ["cat"]}}]}]},
+                         {"data": {"image": "/data/local-files/?d=x/b.jpg"}, "annotations": [{"result": [{"value": {"choices": ["cat", "dog"]}}]}]},
+                         {"data": {"image": "s3://bucket/c.jpg"}, "annotations": [{"result": []}]},
+                         {"data": {"image": "never.jpg"}, "annotations": []}]),
+        ("labels.json", [{"image": "/data/upload/3/0badcafe-a.jpg", "id": 1, "choice": "cat"}, {"image": "b.jpg", "id": 2, "choice": {"choices": ["cat", "dog"]}}, {"image": "c.jpg", "id": 3}]),
+    ],
+)  # fmt: skip
+def test_every_form_of_json(tmp_path: Path, name: str, content: Any) -> None:
+    for photo in ("a.jpg", "b.jpg", "c.jpg"):
+        (tmp_path / photo).touch()
+    (tmp_path / name).write_text(json.dumps(content))
+    assert _tags(tmp_path / name) == A_CAT_B_BOTH
+
+
+def test_json_lines_and_text_and_cvat(tmp_path: Path) -> None:
+    lines = ['{"file_name": "a.jpg", "tags": ["cat"]}', "", '{"file_name": "b.jpg", "tags": ["cat", "dog"]}',
+             '{"file_name": "c.jpg", "tags": []}']  # fmt: skip
+    assert _tags(_csv(tmp_path, "\n".join(lines), "metadata.jsonl")) == A_CAT_B_BOTH
+    assert _tags(_csv(tmp_path, "a.jpg cat\nb.jpg cat dog\nc.jpg\n", "tags.txt")) == A_CAT_B_BOTH
+    assert _tags(_csv(tmp_path, "my cat 1.jpg cat\n", "tags.txt")) == {"my cat 1.jpg": {"cat"}}
+    assert _tags(_csv(tmp_path, "2007_000032 aeroplane person\n\n2007_000033\n", "tags.txt")) == {
+        "2007_000032": {"aeroplane", "person"},
+        "2007_000033": set(),
+    }
+    images = '<image id="0" name="a.jpg"><tag label="cat"/></image><image id="1" name="b.jpg"><tag label="cat"/>'
+    images += '<box label="dog" xtl="1"/></image><image id="2" name="c.jpg"></image>'
+    assert _tags(_csv(tmp_path, f"<annotations>{images}</annotations>", "annotations.xml")) == A_CAT_B_BOTH
+
+
+def test_what_was_understood_is_one_line_with_an_example(tmp_path: Path) -> None:
+    table = read_tags(_csv(tmp_path, "filename,label\na.jpg,cat\nb.jpg,cat;dog\n"))
+    assert table.note == "labels.csv: one row per photo, column 'label' split at ';', e.g. b.jpg -> cat, dog."
+    table = read_tags(_csv(tmp_path, "image,cat,dog\na.jpg,1,1\n"))
+    assert table.note == "labels.csv: one column per class (2), e.g. a.jpg -> cat, dog."
+    table = read_tags(_csv(tmp_path, "image,tags\na.jpg,cat\na.jpg,dog\n"))
+    assert table.note.startswith("labels.csv: one row per photo and tag, column 'tags', e.g. a.jpg -> cat")
+
+
 def test_separators_may_mix(tmp_path: Path) -> None:
     text = 'image,tags\na.jpg,cat dog\nb.jpg,cat;dog\nc.jpg,"cat,dog"\nd.jpg,"cat, dog"\ne.jpg, cat ; dog;\nf.jpg,\n'
-    tags = read_tags(_csv(tmp_path, text))
+    tags = _tags(_csv(tmp_path, text))
     assert all(tags[f"{name}.jpg"] == {"cat", "dog"} for name in "abcde")
-    assert tags["f.jpg"] == frozenset()
+    assert tags["f.jpg"] == set()
 
 
 def test_spreadsheet_habits_are_understood(tmp_path: Path) -> None:
-    text = "\ufeffImage,Tags,note\r\nsub\\a.jpg,cat,x\r\n\r\n./b.JPG,dog dog,\r\n,,\r\n"
-    assert read_tags(_csv(tmp_path, text)) == {"sub/a.jpg": {"cat"}, "b.JPG": {"dog"}}
+    text = "\ufeffImage,Tags,note\r\nsub\\a.jpg,cat,x\r\n\r\n./b.JPG,dog dog,\r\n,,\r\nc.jpg,dog,,,\r\n"
+    assert _tags(_csv(tmp_path, text)) == {"sub/a.jpg": {"cat"}, "b.JPG": {"dog"}, "c.jpg": {"dog"}}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_other_encodings_are_read(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "labels.csv").write_bytes("image,tags\nä.jpg,Kätzchen\n".encode(encoding))
+    assert _tags(tmp_path / "labels.csv") == {"ä.jpg": {"Kätzchen"}}
 
 
 def test_names_with_spaces_stay_whole(tmp_path: Path) -> None:
     text = "image,tags\na.jpg,traffic light;cat\nb.jpg,traffic light\nc.jpg,cat traffic light dog\n"
-    tags = read_tags(_csv(tmp_path, text))
+    tags = _tags(_csv(tmp_path, text))
     assert tags["b.jpg"] == {"traffic light"}
     assert tags["c.jpg"] == {"cat", "traffic light", "dog"}
-    assert read_tags(_csv(tmp_path, "image,tags\na.jpg,stop sign\n"), known=("stop sign",)) == {"a.jpg": {"stop sign"}}
+    assert _tags(_csv(tmp_path, "image,tags\na.jpg,stop sign\n"), known=("stop sign",)) == {"a.jpg": {"stop sign"}}
+    one = _tags(_csv(tmp_path, "filename,label\na.jpg,golden retriever\nb.jpg,cat\nc.jpg,dog\nd.jpg,cat dog\n"))
+    assert one["a.jpg"] == {"golden retriever"}  # `label` speaks of one name
+    assert one["d.jpg"] == {"cat", "dog"}  # each is a name elsewhere
+
+
+def test_words_that_are_never_apart_are_doubted() -> None:
+    names, _, problems = split_cells(["golden retriever", "cat golden retriever", "cat dog", "dog"])
+    assert names[0] == ("golden", "retriever")
+    assert len(problems) == 1
+    assert "'golden' and 'retriever' are on the same 2 photos" in problems[0]
+    assert "data.classes" in problems[0]
+
+
+def test_names_in_brackets_are_names() -> None:
+    assert split_cells(["[bold]", "[bold] [/dog]", "(a) b"])[0] == [("[bold]",), ("[bold]", "[/dog]"), ("(a)", "b")]
+
+
+def test_columns_that_are_not_certain_are_asked_for(tmp_path: Path) -> None:
+    path = _csv(tmp_path, "image,colour,shape\na.jpg,red,round\nb.jpg,blue,round\n")
+    with pytest.raises(
+        ValueError, match=r"no column surely holds .* image, colour, shape: set data\.tags_column"
+    ):
+        read_tags(path)
+    assert _tags(path, tags_column="Colour") == {"a.jpg": {"red"}, "b.jpg": {"blue"}}
+    with pytest.raises(
+        ValueError, match=r"no column 'color' \(data\.tags_column\); its columns are image, colour"
+    ):
+        read_tags(path, hints=Hints(tags_column="color"))
+    both = _csv(tmp_path, "image,label,category\na.jpg,red,round\n")
+    with pytest.raises(ValueError, match=r"more than one column may hold the tags; .*data\.tags_column"):
+        read_tags(both)
+    numbered = _csv(tmp_path, "image,label,label_name\na.jpg,0,cat\nb.jpg,1,dog\n")
+    assert _tags(numbered) == {"a.jpg": {"cat"}, "b.jpg": {"dog"}}
+    odd = _csv(tmp_path, "one,two\nx,cat\ny,dog\n")
+    with pytest.raises(
+        ValueError, match=r"none of the columns one, two surely names .*; set data\.image_column"
+    ):
+        read_tags(odd)
+    assert _tags(odd, image_column="one") == {"x": {"cat"}, "y": {"dog"}}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"labels\.csv, line 1: the first line must be image,tags but is nothing"),
-        ("photo,label\na.jpg,cat\n", r"labels\.csv, line 1: .* but is photo,label"),
-        ("image;tags\na.jpg;cat\n", r"labels\.csv, line 1: .* but is image;tags"),
+        ("", r"labels\.csv is empty; write the first line image,tags"),
         ("image,tags\n", r"labels\.csv names no photo; add one line per photo"),
-        ("image,tags\na.jpg,cat\nb.jpg,cat,dog\n", r"labels\.csv, line 3: 3 columns where .* put quotes"),
+        ("image,tags,x\na.jpg,cat,\nb.jpg,cat,dog,5\n", r"labels\.csv, line 3: 4 columns where .* put quotes"),
         ("image,tags\na.jpg\n", r"labels\.csv, line 2: 1 columns"),
         ("image,tags\n,cat\n", r"labels\.csv, line 2: the image column is empty"),
-        ("image,tags\na.jpg,cat\n./a.jpg,dog\n", r"labels\.csv, line 3: 'a\.jpg' was on line 2 already"),
+        ("image,tags\na.jpg,cat\n./a.jpg,\n", r"labels\.csv, line 3: 'a\.jpg' was on .*line 2 already.*keep one"),
         ("image,tags\n../a.jpg,cat\n", r"labels\.csv, line 2: '\.\./a\.jpg' leaves the photo folder"),
         ("image,tags\n/etc/a.jpg,cat\n", r"labels\.csv, line 2: .* leaves the photo folder"),
         ('image,tags\na.jpg,"cat\n', r"labels\.csv, line 2: .*quotes"),
@@ -54,20 +189,31 @@ def test_names_with_spaces_stay_whole(tmp_path: Path) -> None:
 )
 def test_errors_name_file_line_and_remedy(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        read_tags(_csv(tmp_path, text))
+        _tags(_csv(tmp_path, text))
 
 
-def test_other_encodings_and_missing_files_are_named(tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_bytes("image,tags\nä.jpg,cat\n".encode("latin-1"))
+def test_what_is_no_text_or_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(b"image,tags\n\x81\x8d.jpg,cat\n")
     with pytest.raises(ValueError, match=r"labels\.csv is not UTF-8"):
         read_tags(tmp_path / "labels.csv")
     with pytest.raises(FileNotFoundError, match=r"other\.csv; write one with the first line image,tags"):
         read_tags(tmp_path / "other.csv")
 
 
-def test_text_files_hold_one_photo_a_line(tmp_path: Path) -> None:
-    (tmp_path / "tags.txt").write_text("2007_000032 aeroplane person\n\n2007_000033\n", encoding="utf-8")
-    assert read_tags(tmp_path / "tags.txt") == {"2007_000032": {"aeroplane", "person"}, "2007_000033": frozenset()}
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("labels.json", "[1, 2]", "holds no tags in a form that is known"),
+        ("labels.json", "{", r"labels\.json, line 1: not valid JSON"),
+        ("labels.jsonl", '{"image": "a.jpg"}\n[3]\n', r"labels\.jsonl, line 2: not a JSON object"),
+        ("labels.json", '[{"data": {"n": 5}, "annotations": [], "id": 9}]', "task 9: its data name no photo"),
+        ("tags.xml", "<annotations/>", "is not CVAT's"),
+        ("tags.xml", "<annotations><image/></annotations>", "image 1: it has no name"),
+    ],
+)
+def test_foreign_exports_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_tags(_csv(tmp_path, text, name))
 
 
 @given(text=st.text(max_size=60))
@@ -76,7 +222,7 @@ def test_any_text_is_tags_or_a_sentence(tmp_path_factory: pytest.TempPathFactory
     path = tmp_path_factory.mktemp("csv") / "labels.csv"
     path.write_bytes(("image,tags\n" + text).encode("utf-8", "surrogatepass"))
     try:
-        outcome = [str(path) for image in read_tags(path) if image]
+        outcome = [f"{path} is read" for row in read_tags(path).rows if row.image]
     except ValueError as error:
         outcome = [str(error)]
     assert outcome

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cti.config import AffinityConfig, Config, MasksConfig, PamrConfig, RuntimeConfig
 from cti.data import PhotoSet
+from cti.data.check import check_data
 from cti.data.images import MaskFile, load_mask, save_mask
 from cti.masks import stage as masks_stage
 from cti.masks.pamr import pamr_step
@@ -34,6 +35,7 @@ def make_run(drawn, folder: Path, config: MasksConfig = CONFIG, **runtime) -> Ru
     settings = RuntimeConfig(workers=0, **runtime)
     run = Run(Config(out=str(folder), masks=config, runtime=settings))
     run.photos = PhotoSet(CLASSES, {"train": tuple(drawn.photos), "score": (), "val": ()})  # in place of reading them
+    run.check = check_data(run.photos, folder / "check.json", progress=False)
     return run
 
 

@@ -3,27 +3,34 @@
 import hashlib
 import logging
 import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from cti.classes import IGNORE_INDEX
 from cti.config import DataConfig
 from cti.data.check_report import CheckReport
-from cti.data.images import MAX_PIXELS, MaskFile, load_mask, open_image, oriented_size, to_rgb
-from cti.data.photos import Photo, PhotoSet
+from cti.data.images import MAX_PIXELS, MaskFile, is_passing, load_mask, open_image, oriented_size, to_rgb
+from cti.data.mask_tags import MaskView, compare_masks
+from cti.data.names import likely_slips
+from cti.data.photos import MaskSource, Photo, PhotoSet
 from cti.data.read import read_photos
-from cti.data.readers.coco import CocoMask
-from cti.files import read_json, write_json
+from cti.data.readers.coco_mask import CocoMask
+from cti.files import file_digest, read_json, write_json
 
 _log = logging.getLogger(__name__)
-_VERSION = 1  # raise it when the facts kept in the cache change
+_JUST_NOW = 2_000_000_000  # ns; a file changed so lately may change again without another time or size
+_VERSION = 2  # raise it when the facts kept in the cache change
 
 
 def check_data(
@@ -55,12 +62,15 @@ def check_data(
     known = _read_cache(cache)
 
     jobs = _jobs(photos, max_pixels)
-    facts = {key: known[key] for key, (path, _) in jobs.items() if key in known and known[key]["file"] == _stamp(path)}
+    facts = {key: known[key] for key, job in jobs.items() if key in known and known[key]["file"] == _stamp(job.path)}
     todo = [key for key in jobs if key not in facts]
     if todo:
-        facts |= _look(todo, jobs, progress)
+        started = time.time_ns()
+        found = _look(todo, jobs, progress)
+        facts |= found
+        lasting = {key: fact for key, fact in found.items() if _lasts(fact, started)}
         try:
-            write_json(cache, {"version": _VERSION, "facts": known | facts})
+            write_json(cache, {"version": _VERSION, "facts": known | lasting})
         except OSError as error:
             _log.warning("The data check could not be kept in %s (%s); it will run again next time.", cache, error)
     return _report(photo_set, facts, max_broken, max_pixels)
@@ -103,29 +113,44 @@ def _photo_key(photo: Photo, max_pixels: int) -> str:
     return f"photo {max_pixels} {photo.image.absolute()}"
 
 
-def _mask_key(mask: MaskFile) -> str:
-    return f"mask {mask.num_classes} {mask.path.absolute()}"
+def _mask_key(mask: MaskSource) -> str:
+    if isinstance(mask, MaskFile):
+        return f"mask {mask.num_classes} {mask.max_pixels} {mask.path.absolute()}"
+    if isinstance(mask, CocoMask):
+        return f"drawn {mask.image_ids} {mask.size} {mask.max_pixels} {mask.annotations.absolute()}"
+    return ""
 
 
-def _jobs(photos: Iterable[Photo], max_pixels: int) -> dict[str, tuple[Path, Callable[[Path], dict[str, Any]]]]:
-    """Key in the cache -> file, and how to look at it."""
-    jobs: dict[str, tuple[Path, Callable[[Path], dict[str, Any]]]] = {}
+@dataclass(frozen=True)
+class _Job:
+    """A file, and how to look at it."""
+
+    path: Path
+    look: Callable[[], dict[str, Any]]
+
+
+def _jobs(photos: Iterable[Photo], max_pixels: int) -> dict[str, _Job]:
+    """Key in the cache -> what is to be done."""
+    jobs: dict[str, _Job] = {}
     for photo in photos:
-        jobs[_photo_key(photo, max_pixels)] = photo.image, partial(_photo_facts, max_pixels)
+        jobs[_photo_key(photo, max_pixels)] = _Job(photo.image, partial(_photo_facts, max_pixels, photo.image))
         if isinstance(photo.mask, MaskFile):
-            jobs[_mask_key(photo.mask)] = photo.mask.path, partial(_mask_facts, photo.mask.num_classes)
+            jobs[_mask_key(photo.mask)] = _Job(photo.mask.path, partial(_mask_facts, photo.mask))
+        elif isinstance(photo.mask, CocoMask):
+            jobs[_mask_key(photo.mask)] = _Job(photo.mask.annotations, partial(_drawn_facts, photo.mask))
     return jobs
 
 
-def _look(
-    todo: list[str], jobs: dict[str, tuple[Path, Callable[[Path], dict[str, Any]]]], progress: bool
-) -> dict[str, Any]:
+def _look(todo: list[str], jobs: dict[str, _Job], progress: bool) -> dict[str, Any]:
     def look(key: str) -> dict[str, Any]:
-        path, facts = jobs[key]
+        job = jobs[key]
+        stamp = _stamp(job.path)
         try:
-            return {"file": _stamp(path), **facts(path)}
+            return {"file": stamp, **job.look()}
+        except MemoryError:
+            return {"file": stamp, "error": f"{job.path} does not fit into memory; shrink it.", "passing": True}
         except (ValueError, OSError) as error:
-            return {"file": _stamp(path), "error": str(error)}
+            return {"file": stamp, "error": str(error), "passing": is_passing(error)}
 
     # Threads do: Pillow decodes and hashlib hashes without holding Python's lock.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -135,17 +160,31 @@ def _look(
         return dict(zip(todo, shown, strict=True))
 
 
+def _lasts(fact: dict[str, Any], started: int) -> bool:
+    """Whether a fact may be kept: the file was not changed just now, and what was wrong with it lies in it."""
+    return not fact.get("passing") and fact["file"] is not None and abs(started - fact["file"][1]) > _JUST_NOW
+
+
 def _photo_facts(max_pixels: int, path: Path) -> dict[str, Any]:
     with open_image(path, max_pixels) as image:
         size = oriented_size(image)
         to_rgb(image)
-    with path.open("rb") as handle:
-        return {"size": list(size), "hash": hashlib.file_digest(handle, "sha256").hexdigest()}
+    return {"size": list(size), "hash": file_digest(path)}
 
 
-def _mask_facts(num_classes: int, path: Path) -> dict[str, Any]:
-    height, width = load_mask(path, num_classes).shape
-    return {"size": [width, height]}
+def _mask_facts(mask: MaskFile) -> dict[str, Any]:
+    values = load_mask(mask.path, mask.num_classes, mask.max_pixels)
+    return {**_values(values), "hash": file_digest(mask.path)}
+
+
+def _drawn_facts(mask: CocoMask) -> dict[str, Any]:
+    values = mask.draw()
+    return {**_values(values), "hash": hashlib.sha256(values.tobytes()).hexdigest()}
+
+
+def _values(mask: NDArray[np.uint8]) -> dict[str, Any]:
+    height, width = mask.shape
+    return {"size": [width, height], "values": np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()}
 
 
 def _report(photo_set: PhotoSet, facts: dict[str, Any], max_broken: float, max_pixels: int) -> CheckReport:
@@ -153,18 +192,28 @@ def _report(photo_set: PhotoSet, facts: dict[str, Any], max_broken: float, max_p
     broken: dict[str, str] = {}
     bad_masks: dict[str, str] = {}
     same: dict[str, list[str]] = defaultdict(list)
+    views: list[MaskView] = []
+    mask_digests: dict[str, str] = {}
     for photo in photos:
         image = facts[_photo_key(photo, max_pixels)]
         if "error" in image:
             broken[photo.id] = image["error"]
             continue
         same[image["hash"]].append(photo.id)
-        reason = _mask_error(photo, image["size"], facts)
+        mask = facts[_mask_key(photo.mask)] if photo.mask and _mask_key(photo.mask) else None
+        if mask is None:
+            continue
+        reason = _mask_error(photo, image["size"], mask)
         if reason:
             bad_masks[photo.id] = reason
+        else:
+            mask_digests[photo.id] = mask["hash"]
+            views.append(_view(photo, mask["values"]))
+    contradictions, doubts = compare_masks(views, photo_set.classes)
     duplicates = tuple(tuple(ids) for ids in same.values() if len(ids) > 1)
     train, val = ({photo.id for photo in photo_set.lists.get(name, ())} for name in ("train", "val"))
     listed_twice = tuple((photo,) for photo in sorted(train & val))
+    counts = Counter(photo_set.classes[tag] for photo in photos for tag in photo.tags)
     return CheckReport(
         lists={name: len(listed) for name, listed in photo_set.lists.items()},
         classes={name: photo_set.count_tags(name) for name in photo_set.lists},
@@ -179,21 +228,30 @@ def _report(photo_set: PhotoSet, facts: dict[str, Any], max_broken: float, max_p
         num_masks=sum(photo.mask is not None for photo in photos),
         num_trainable=len(train - broken.keys()),
         max_broken=max_broken,
+        num_positive=sum(bool(photo.tags) and photo.id not in broken for photo in photo_set.lists.get("train", ())),
+        contradictions=contradictions,
+        doubts=(*photo_set.problems, *doubts),
+        suggestions=likely_slips({name: counts[name] for name in photo_set.classes}),
+        digests={photo: digest for digest, ids in same.items() for photo in ids},
+        mask_digests=mask_digests,
     )
 
 
-def _mask_error(photo: Photo, size: list[int], facts: dict[str, Any]) -> str:
+def _view(photo: Photo, values: list[int]) -> MaskView:
+    assert isinstance(photo.mask, MaskFile | CocoMask)
+    shown = {photo.mask.table[value] for value in values}
+    classes = frozenset(value - 1 for value in shown - {0, IGNORE_INDEX})
+    return MaskView(photo.id, frozenset(photo.tags), classes, IGNORE_INDEX in shown)
+
+
+def _mask_error(photo: Photo, size: list[int], fact: dict[str, Any]) -> str:
     """Why a photo's mask cannot be used; empty if it can."""
-    if isinstance(photo.mask, MaskFile):
-        fact, name = facts[_mask_key(photo.mask)], str(photo.mask.path)
-    elif isinstance(photo.mask, CocoMask):
-        fact, name = {"size": list(photo.mask.size[::-1])}, f"of {photo.id} in {photo.mask.annotations}"
-    else:
-        return ""
     if "error" in fact:
         return str(fact["error"])
     if fact["size"] == size:
         return ""
+    mask = photo.mask
+    name = f"of {photo.id} in {mask.annotations}" if isinstance(mask, CocoMask) else getattr(mask, "path", photo.id)
     width, height = fact["size"]
     return f"The mask {name} is {width} x {height}, its photo {size[0]} x {size[1]} pixels; make them the same size."
 
@@ -204,8 +262,13 @@ def _read_cache(path: Path) -> dict[str, Any]:
         content = read_json(path)
     except (OSError, ValueError):
         return {}
-    fits = isinstance(content, dict) and content.get("version") == _VERSION
-    return dict(content["facts"]) if fits else {}
+    facts = content.get("facts") if isinstance(content, dict) and content.get("version") == _VERSION else None
+    return {key: fact for key, fact in facts.items() if _is_fact(fact)} if isinstance(facts, dict) else {}
+
+
+def _is_fact(fact: Any) -> bool:
+    whole = isinstance(fact, dict) and isinstance(fact.get("file"), list)
+    return whole and (isinstance(fact.get("error"), str) or (isinstance(fact.get("size"), list) and "hash" in fact))
 
 
 def _stamp(path: Path) -> list[int] | None:

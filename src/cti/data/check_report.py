@@ -1,14 +1,16 @@
 """What a data check found, and how it reads."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cti.data.photos import dropped_sentence
 
+_RARE = 2  # photos
 _SHOWN = 5  # names in a sentence
 
 
@@ -30,6 +32,12 @@ class CheckReport:
         num_masks: Masks looked at.
         num_trainable: Readable photos of `train`.
         max_broken: Share of broken photos, or of masks, above which training stops.
+        num_positive: Readable photos of `train` that have a tag.
+        contradictions: Why the masks cannot mean what they are taken for; training stops.
+        doubts: What else is worth looking at in tags and masks, one sentence each.
+        suggestions: Class that looks misspelt -> class that is probably meant.
+        digests: Photo id -> SHA-256 (hex) of its file, for the readable ones.
+        mask_digests: Photo id -> SHA-256 of its mask, for the sound ones.
     """
 
     lists: dict[str, int]
@@ -45,6 +53,12 @@ class CheckReport:
     num_masks: int
     num_trainable: int
     max_broken: float
+    num_positive: int = 1
+    contradictions: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    suggestions: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    mask_digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -52,11 +66,13 @@ class CheckReport:
         found = []
         if self.num_trainable == 0:
             found.append("There is no photo to train on; look at data.train, data.classes and data.empty_tags.")
+        elif self.num_positive == 0:
+            found.append("No photo to train on has a tag; look at data.train, data.classes, data.normal and the tags.")
         if len(self.broken) > self.max_broken * self.num_photos:
             found.append(_too_many("photos cannot be read", self.broken, self.num_photos, self.max_broken))
         if len(self.bad_masks) > self.max_broken * self.num_masks:
             found.append(_too_many("masks cannot be used", self.bad_masks, self.num_masks, self.max_broken))
-        return tuple(found)
+        return (*found, *self.contradictions)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -71,6 +87,7 @@ class CheckReport:
         absent = [name for name, count in self.classes["train"].items() if count == 0]
         if absent:
             found.append(f"No photo to train on has the class {', '.join(absent)}; its maps will mean nothing.")
+        found += [*self._rare(), *self._unseen_in_val(), *self._misspelt(), *self.doubts]
         if self.dropped_tags:
             found.append(dropped_sentence(self.dropped_tags))
         if self.duplicates:
@@ -81,14 +98,34 @@ class CheckReport:
             found.append(f"{len(same)} photos lie both in train and in val, so val scores flatter: {_named(same)}.")
         return tuple(found)
 
+    def _rare(self) -> list[str]:
+        counts = {name: count for name, count in self.classes["train"].items() if 0 < count <= _RARE}
+        named = _named([f"{name} ({count})" for name, count in counts.items()])
+        return [f"Classes on one or two photos to train on cannot be learnt: {named}; add photos."] if counts else []
+
+    def _unseen_in_val(self) -> list[str]:
+        val = self.classes.get("val", {})
+        absent = [name for name, count in self.classes["train"].items() if count and not val.get(name)]
+        if not self.lists.get("val") or not absent:
+            return []
+        return [f"No photo of val has the class {_named(absent)}; it has no score there. Put photos of it into val."]
+
+    def _misspelt(self) -> list[str]:
+        return [
+            f"The class '{name}' may be meant as '{other}'; correct the tags (`cti data check --fix` writes a table)."
+            for name, other in self.suggestions.items()
+        ]
+
     @property
     def stops_training(self) -> bool:
         """Whether training would refuse this data set."""
         return bool(self.errors)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON."""
-        return {**asdict(self), "problems": self.problems, "stops_training": self.stops_training}
+        """Everything but the digests, ready for JSON."""
+        content = asdict(self)
+        del content["digests"], content["mask_digests"]
+        return {**content, "problems": self.problems, "stops_training": self.stops_training}
 
 
 def print_report(report: CheckReport, console: Console) -> None:
@@ -96,9 +133,9 @@ def print_report(report: CheckReport, console: Console) -> None:
     table = Table(title="Photos per class", title_justify="left")
     table.add_column("class")
     for name, count in report.lists.items():
-        table.add_column(f"{name} ({count})", justify="right")
+        table.add_column(Text(f"{name} ({count})"), justify="right")
     for class_name in report.classes["train"]:
-        table.add_row(class_name, *(str(report.classes[name][class_name]) for name in report.lists))
+        table.add_row(Text(class_name), *(str(report.classes[name][class_name]) for name in report.lists))
     console.print(table)
     spread = ", ".join(f"{tags} tags: {photos}" for tags, photos in sorted(report.tags_per_image.items()))
     console.print(f"Tags per photo: {spread or 'no photos'}", highlight=False)

@@ -1,8 +1,12 @@
 """From the official archives of PASCAL VOC 2012 and COCO 2014 to folders the readers understand."""
 
 import logging
+import lzma
 import shutil
+import tarfile
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +21,10 @@ from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from cti.config import DataConfig
 from cti.data.images import save_mask
-from cti.data.readers.coco import CocoMask, read_coco
-from cti.data.source import read_lines
-from cti.files import write_text
+from cti.data.readers.coco import read_coco
+from cti.data.readers.coco_mask import CocoMask
+from cti.data.text import read_lines
+from cti.files import atomic_path, write_text
 
 _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
@@ -42,6 +47,10 @@ class Archive:
     proof: str
 
 
+# What unpacking raises on archives that are cut, changed or encrypted.
+_DAMAGED = (
+    shutil.ReadError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 _VOC = DATASET_YEAR_DICT["2012"]
 _COCO = "http://images.cocodataset.org"
 ARCHIVES: dict[str, tuple[Archive, ...]] = {
@@ -115,8 +124,8 @@ def add_sbd(voc: Path, sbd: Path) -> Path:
         if target.is_file():
             continue
         if own.is_file():
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(own, target)
+            with atomic_path(target) as unfinished:
+                shutil.copyfile(own, unfinished)
         else:
             outlines = loadmat(sbd / "cls" / f"{photo}.mat")["GTcls"][0]["Segmentation"][0]
             save_mask(target, np.asarray(outlines, dtype=np.uint8))
@@ -159,7 +168,7 @@ def _unpack(archive: Path, target: Path) -> None:
                 shutil.unpack_archive(archive, scratch)
             else:
                 shutil.unpack_archive(archive, scratch, filter="data")
-        except (shutil.ReadError, EOFError, OSError) as error:
+        except _DAMAGED as error:
             raise ValueError(f"{archive} cannot be unpacked ({error}); delete it and run again.") from error
         for item in Path(scratch).iterdir():
             _merge(item, target / item.name)

@@ -1,5 +1,6 @@
 """From a `DataConfig` to a `PhotoSet`: finds the reader, chooses classes, lists and masks."""
 
+import difflib
 import os
 from collections import Counter
 from dataclasses import fields
@@ -9,9 +10,11 @@ import numpy as np
 
 from cti.classes import IGNORE_INDEX, check_classes
 from cti.config import DataConfig
+from cti.data.names import tidy
+from cti.data.photo_folder import photo_id
 from cti.data.photos import Photo, PhotoSet, dropped_sentence
 from cti.data.readers.coco import find_annotations, read_coco
-from cti.data.readers.folder import read_folder
+from cti.data.readers.folder import find_folder, read_folder
 from cti.data.readers.shapes import render_shapes
 from cti.data.readers.voc import find_voc, read_voc
 from cti.data.source import Entry, Source
@@ -25,9 +28,9 @@ SHAPES_ROOT = "data/shapes"
 def read_photos(config: DataConfig) -> PhotoSet:
     """Read a data set.
 
-    Tags of classes that are not chosen are dropped and counted, and their mask pixels become 255. Photos left without
-    a tag are skipped or, with `empty_tags: negative`, kept as negatives. Without lists `train` and `val` are drawn by
-    `split_seed`. No photo is opened here: see `cti.data.check`.
+    Tags of classes that are not chosen are dropped and counted, and their mask pixels become 255. A photo that the tags
+    file lists without a tag is a negative; other photos without a tag are skipped (`empty_tags` says otherwise).
+    Without lists `train` and `val` are drawn by `split_seed`. No photo is opened here: see `cti.data.check`.
 
     Raises:
         FileNotFoundError: if the root, photos or tags are not there.
@@ -42,8 +45,11 @@ def read_photos(config: DataConfig) -> PhotoSet:
     table = _table(source.classes, classes)
     notes = list(source.notes)
 
-    photos = {entry.id: _photo(entry, classes, table) for entry in source.entries.values()}
-    lists = _lists(source, config, photos, notes)
+    photos = {entry.id: _photo(entry, classes, table, config.max_pixels) for entry in source.entries.values()}
+    usable = {
+        name for name, photo in photos.items() if photo.tags or _is_negative(source, source.entries[name], config)
+    }
+    lists = _lists(source, config, usable, notes)
     used = {name for names in lists.values() for name in names} if source.available else set(photos)
     dropped = Counter(tag for name in used for tag in source.entries[name].tags or () if tag not in classes)
     dropped_tags = dict(sorted(dropped.items()))
@@ -53,21 +59,21 @@ def read_photos(config: DataConfig) -> PhotoSet:
     if untagged:
         notes.append(f"{len(untagged)} listed photos have no tags at all, e.g. {untagged[0]}.")
 
-    # Without any tags a photo is of unknown content, which a negative is not.
-    keep_empty = config.empty_tags == "negative"
-    kept = {
-        name: tuple(
-            photos[photo]
-            for photo in members
-            if photos[photo].tags or (keep_empty and source.entries[photo].tags is not None)
-        )
-        for name, members in lists.items()
-    }
-    skipped = used - {photo.id for members in kept.values() for photo in members}
+    kept = {name: tuple(photos[photo] for photo in members if photo in usable) for name, members in lists.items()}
+    members = {photo.id: photo for listed in kept.values() for photo in listed}
+    negatives = sum(not photo.tags for photo in members.values())
+    if negatives:
+        notes.append(f"{negatives} of {len(members)} photos are negatives: none of the classes is there.")
+    skipped = used - members.keys()
     if skipped:
         notes.append(f"{len(skipped)} photos without a tag of the chosen classes were left out (data.empty_tags).")
     has_masks = any(photo.mask is not None for name in ("score", "val") for photo in kept[name])
-    return PhotoSet(classes, kept, tuple(notes), has_masks, dropped_tags)
+    unlabelled = tuple(
+        Photo(photo_id(path.relative_to(source.folder).as_posix()), path, (), max_pixels=config.max_pixels)
+        for path in source.unlabelled
+        if source.folder is not None
+    )
+    return PhotoSet(classes, kept, tuple(notes), has_masks, dropped_tags, unlabelled, source.problems, source.folder)
 
 
 def data_root(config: DataConfig) -> Path:
@@ -96,25 +102,28 @@ def detect_format(root: Path, config: DataConfig) -> str:
     """
     if find_voc(root):
         return "voc"
-    if find_annotations(root):
+    if not config.labels and find_annotations(root):
         return "coco"
-    if (root / (config.labels or "labels.csv")).is_file():
+    if find_folder(root, config):
         return "folder"
     raise ValueError(
-        f"{root} is no data set: it has neither JPEGImages (VOC), nor instances_*.json (COCO), nor labels.csv. For "
-        "photos of your own write labels.csv with the first line image,tags and one line per photo."
+        f"{root} is no data set: it has neither JPEGImages (VOC), nor instances_*.json (COCO), nor labels.csv, nor "
+        "photos in sub-folders. For photos of your own write labels.csv with the first line image,tags and one line "
+        "per photo."
     )
 
 
 def _choose_classes(source: Source, config: DataConfig) -> tuple[str, ...]:
     if not (config.classes or source.chosen):
         raise ValueError("No photo of the data set has a tag; write class names into the tags column.")
-    classes = check_classes(config.classes or source.chosen)
+    classes = check_classes(tuple(map(tidy, config.classes)) or source.chosen)
     unknown = [name for name in classes if name not in source.classes]
     if unknown:
+        close = [match for name in unknown for match in difflib.get_close_matches(name, source.classes, 1)]
+        hint = f" (perhaps {', '.join(close)} is meant)" if close else ""
         raise ValueError(
             f"No photo can have the class {', '.join(unknown)} (data.classes or classes.txt); the data set knows "
-            f"{', '.join(source.classes)}."
+            f"{', '.join(source.classes)}{hint}."
         )
     return classes
 
@@ -129,19 +138,23 @@ def _table(vocabulary: tuple[str, ...], classes: tuple[str, ...]) -> bytes:
     return table.tobytes()
 
 
-def _photo(entry: Entry, classes: tuple[str, ...], table: bytes) -> Photo:
+def _photo(entry: Entry, classes: tuple[str, ...], table: bytes, max_pixels: int) -> Photo:
     tags = tuple(sorted(classes.index(tag) for tag in entry.tags or () if tag in classes))
-    return Photo(entry.id, entry.image, tags, entry.mask(table) if entry.mask else None)
+    return Photo(entry.id, entry.image, tags, entry.mask(table) if entry.mask else None, max_pixels)
 
 
-def _lists(
-    source: Source, config: DataConfig, photos: dict[str, Photo], notes: list[str]
-) -> dict[str, tuple[str, ...]]:
+def _is_negative(source: Source, entry: Entry, config: DataConfig) -> bool:
+    """Whether a photo without a tag of the classes shows none of them; where nobody tagged it, that is unknown."""
+    if config.empty_tags == "negative":
+        return entry.tags is not None
+    return config.empty_tags == "auto" and source.empty_is_negative and entry.tags == frozenset()
+
+
+def _lists(source: Source, config: DataConfig, usable: set[str], notes: list[str]) -> dict[str, tuple[str, ...]]:
     """The ids of `train`, `score` and `val`: from the data set's lists, or from a split drawn by seed."""
     lists = source.lists
     if not source.available:
         # Only photos that can be used are drawn, so that the held-out share is what was asked for.
-        usable = [name for name, photo in photos.items() if photo.tags or config.empty_tags == "negative"]
         train, val = split_by_seed(usable, config.val_fraction, config.split_seed)
         lists = {config.train: train, config.val: val}
         notes.append(

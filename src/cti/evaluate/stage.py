@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from cti.data import Photo, load_mask
+from cti.data.fingerprint import mask_fingerprint
 from cti.data.seed_file import read_seed
 from cti.evaluate import label_pixels, score_masks, score_seeds
 from cti.evaluate.tables import mask_tables, seed_tables, step_table
@@ -33,7 +34,8 @@ def evaluate(run: Run) -> dict[str, Any]:
     made = {name: manifest["finished"] for name, manifest in manifests.items() if manifest}
     if not made:
         raise ValueError(f"{run.folder} has no finished seeds, masks or segment, so there is nothing to score.")
-    with run.stage("evaluate", made=made, variants=run.config.predict.variants) as stage:
+    truth = mask_fingerprint(run.photos, run.check)
+    with run.stage("evaluate", made=made, truth=truth, variants=run.config.predict.variants) as stage:
         return stage.result(dict) if stage.finished else stage.finish(score_run(run, stage.folder))
 
 

@@ -1,73 +1,169 @@
-"""A data set of one's own: a folder of photos and `labels.csv`."""
+"""A data set of one's own: a folder of photos, and tags in any form."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from cti.config import DataConfig
 from cti.data.images import SUFFIXES
-from cti.data.source import Entry, Source, mask_maker, photo_id, read_classes, read_lists
-from cti.data.tags import read_tags
+from cti.data.mask_folder import MaskFolder
+from cti.data.photo_folder import PhotoFolder, photo_id
+from cti.data.source import (
+    Entry,
+    Source,
+    listed_photo,
+    mask_maker,
+    read_classes,
+    read_lists,
+    settle_names,
+    tags_of_photos,
+    unique_ids,
+)
+from cti.data.tags import Hints, TagTable, read_tags
+from cti.data.tags.beside import folder_tag, read_folders, read_sidecars, sidecar
+from cti.data.tags.read import find_tags_file
+
+_PHOTO_FOLDERS = ("images", "photos", "imgs", "JPEGImages")
+_MASK_FOLDERS = ("masks", "ground_truth")
+_NO_PHOTOS = ("lists", "labels", "annotations", "runs")
+
+
+def find_folder(root: Path, config: DataConfig) -> bool:
+    """Whether a folder holds photos with tags that `read_folder` can read."""
+    images, masks = _image_folder(root, config), _mask_folder(root, config)
+    if find_tags_file((root, images), config.labels) is not None:
+        return True
+    nested = [path for path in sorted(root.iterdir()) if path.is_dir() and _is_data_set(path)]
+    if nested:
+        raise ValueError(f"{root} holds data sets, {nested[0].name} for one; set data.root to the one you mean.")
+    photos = PhotoFolder(images, _without(root, masks)).photos
+    return any(folder_tag(photo) or sidecar(images / photo) for photo in photos)
 
 
 def read_folder(root: Path, config: DataConfig) -> Source:
-    """Read a folder of photos with a tags file.
+    """Read a folder of photos with tags.
 
-    Photos lie in `config.images`, else in `images/`, else in the root, sub-folders included; the paths in the tags file
-    are relative to that folder and have an extension. Masks, if any, are `masks/<path without extension>.png`
-    (or in `config.masks`), their values in the order of `classes.txt`, else of the sorted class names.
-    Lists are `lists/NAME.txt`, one photo a line, with or without extension.
+    Photos lie in `config.images`, else in `images/` or `photos/`, else in the root, sub-folders included. Tags come
+    from `config.labels`, else from a tags file of a usual name (`labels.csv`, `metadata.jsonl`, ...) or the only file
+    that can be one, else from a text file beside each photo, else from the sub-folder a photo lies in. Masks, if any,
+    are `masks/<path without suffix>.png` (or in `config.masks`), their values in the order of `classes.txt`, else of
+    the sorted class names. Lists are `lists/NAME.txt`, one photo a line.
 
     Raises:
-        FileNotFoundError: if there is no tags file or a folder named by the configuration.
+        FileNotFoundError: if there are no tags, or no folder that the configuration names.
         ValueError: if tags or lists cannot be read, or two photos share an id; the message names file and line.
     """
     written = read_classes(root)
-    tags = read_tags(root / (config.labels or "labels.csv"), written)
-    images = _subfolder(root, config.images, "images", "data.images") or root
-    masks = None if config.masks == "none" else _subfolder(root, config.masks, "masks", "data.masks")
+    images = _image_folder(root, config)
+    masks = _mask_folder(root, config)
+    photos = PhotoFolder(images, _without(root, masks))
+    table, split = _table(root, config, photos, written)
+    known = (*config.classes, *written)
+    tags, notes = settle_names(tags_of_photos(table, photos), known, config.normal)
+
     named = {name for names in tags.values() for name in names}
+    listed = settle_names({"": frozenset(table.classes)}, known, config.normal)[0][""]
+    named |= listed
     classes = (*written, *sorted(named - set(written))) if written else tuple(sorted(named))
-
-    by_id: dict[str, str] = {}
-    for path in tags:
-        other = by_id.setdefault(photo_id(path), path)
-        if other != path:
-            raise ValueError(
-                f"The photos {other} and {path} would share the id '{photo_id(path)}'; rename one of them."
-            )
+    ids = unique_ids(tags, images)
+    mask_folder = MaskFolder(masks) if masks else None
     entries: dict[str, Entry] = {}
-    for photo, path in by_id.items():
-        mask = masks / Path(path).with_suffix(".png") if masks else None
-        maker = mask_maker(mask, len(written or classes)) if mask is not None and mask.is_file() else None
-        entries[photo] = Entry(photo, images / path, tags[path], maker)
+    used: list[Path] = []
+    for path, name in ids.items():
+        mask = mask_folder.find(path, name) if mask_folder else None
+        used += [mask] if mask else []
+        maker = mask_maker(mask, len(written or classes), config.max_pixels) if mask else None
+        entries[name] = Entry(name, _file(images, path), tags[path], maker)
 
-    listed, available = read_lists(root, (config.train, config.score, config.val))
-    lists = {name: tuple(dict.fromkeys(_list_ids(name, lines, entries))) for name, lines in listed.items()}
-    untagged = sum(1 for path in _photos(images, masks) if path not in tags)
-    note = f"{untagged} photos in {images} have no line in the tags file and are not used."
-    return Source(classes, written or classes, entries, lists, available, (note,) if untagged else ())
+    lists, available = _lists(root, config, entries, photos, split)
+    without = [photo for photo in photos.photos if photo not in tags]
+    note = f"{len(without)} photos in {images} have no line in the tags file and are not used."
+    return Source(
+        classes,
+        written or classes,
+        entries,
+        lists,
+        available,
+        (
+            table.note,
+            *notes,
+            *((note,) if without else ()),
+            *photos.passed_over_note(),
+            *(mask_folder.ownerless_note(used) if mask_folder else ()),
+        ),
+        table.problems,
+        images,
+        tuple(images / photo for photo in without),
+        empty_is_negative=True,
+    )
 
 
-def _subfolder(root: Path, named: str, usual: str, option: str) -> Path | None:
-    folder = root / (named or usual)
-    if folder.is_dir():
-        return folder
-    if named:
-        raise FileNotFoundError(f"There is no folder {folder}; {option} is '{named}'.")
-    return None
+def _table(
+    root: Path, config: DataConfig, photos: PhotoFolder, written: tuple[str, ...]
+) -> tuple[TagTable, dict[str, list[str]]]:
+    """The tags, and lists where sub-folders are lists."""
+    path = find_tags_file((root, photos.root), config.labels)
+    known = (*config.classes, *written)
+    if path is not None:
+        hints = Hints(known, config.image_column, config.tags_column)
+        return read_tags(path, photos.has, hints), {}
+    if any(sidecar(photos.root / photo) for photo in photos.photos):
+        return read_sidecars(photos.root, photos.photos, written or config.classes), {}
+    if any(folder_tag(photo) for photo in photos.photos):
+        return read_folders(photos.root, photos.photos, config.normal)
+    raise FileNotFoundError(
+        f"There are no tags in {root}: no labels.csv, no text file beside a photo, no sub-folders; write labels.csv "
+        'with the first line image,tags and one line per photo (a.jpg,"cat, dog").'
+    )
 
 
-def _list_ids(name: str, lines: list[str], entries: dict[str, Entry]) -> Iterator[str]:
-    for line in lines:
-        plain = line.replace("\\", "/").removeprefix("./")
-        photo = photo_id(plain)
-        if photo not in entries:
-            raise ValueError(f"The list '{name}' names '{line}', which is not in the tags file; add it or take it off.")
-        yield photo
+def _image_folder(root: Path, config: DataConfig) -> Path:
+    if config.images and not (root / config.images).is_dir():
+        raise FileNotFoundError(f"There is no folder {root / config.images}; data.images is '{config.images}'.")
+    names = (config.images,) if config.images else _PHOTO_FOLDERS
+    return next((root / name for name in names if (root / name).is_dir()), root)
 
 
-def _photos(images: Path, masks: Path | None) -> Iterator[str]:
-    """All photos below a folder, relative to it; masks are not photos."""
-    for path in images.rglob("*"):
-        if path.suffix.lower() in SUFFIXES and not (masks and masks in path.parents):
-            yield path.relative_to(images).as_posix()
+def _mask_folder(root: Path, config: DataConfig) -> Path | None:
+    if config.masks == "none":
+        return None
+    if config.masks and not (root / config.masks).is_dir():
+        raise FileNotFoundError(f"There is no folder {root / config.masks}; data.masks is '{config.masks}'.")
+    names = (config.masks,) if config.masks else _MASK_FOLDERS
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _is_data_set(folder: Path) -> bool:
+    parts = ("labels.csv", "images", "JPEGImages", "annotations")
+    return any((folder / part).exists() for part in parts)
+
+
+def _without(root: Path, masks: Path | None) -> tuple[Path, ...]:
+    """Folders whose files are no photos."""
+    return (*(root / name for name in (*_MASK_FOLDERS, *_NO_PHOTOS)), *((masks,) if masks else ()))
+
+
+def _file(images: Path, path: str) -> Path:
+    """The photo's file; one that is not there and has no suffix is asked for as a JPEG."""
+    file = images / path
+    return file if file.suffix.lower() in SUFFIXES else file.with_name(f"{file.name}.jpg")
+
+
+def _lists(
+    root: Path, config: DataConfig, entries: dict[str, Entry], photos: PhotoFolder, split: dict[str, list[str]]
+) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    wanted = (config.train, config.score, config.val)
+    listed, available = read_lists(root, wanted)
+    if not available and split:
+        found = {name: tuple(photo_id(photo) for photo in members) for name, members in split.items()}
+        return {name: found[name] for name in wanted if name in found}, tuple(sorted(found))
+    lists: dict[str, tuple[str, ...]] = {}
+    for name, lines in listed.items():
+        members: list[str] = []
+        for line in lines:
+            photo = listed_photo(line, entries, photos, f"The list '{name}'")
+            if photo not in entries:
+                raise ValueError(
+                    f"The list '{name}' names '{line}', which is not in the tags file; add it or take it off."
+                )
+            members.append(photo)
+        lists[name] = tuple(dict.fromkeys(members))
+    return lists, available

@@ -9,7 +9,8 @@ from PIL import Image
 from cti import pipeline
 from cti.config import Config, DataConfig, ModelConfig, RefineConfig, ScoreConfig, SeedsConfig, SegmentConfig
 from cti.data.readers.shapes import render_scene
-from cti.files import write_manifest
+from cti.evaluate import TagScores
+from cti.files import to_json, write_manifest
 from cti.method import CTI
 from cti.method.checkpoint import save_model
 from cti.segment.checkpoint import save_segmenter
@@ -86,9 +87,10 @@ def make_run(folder: Path, seeds: SeedsConfig | None = None) -> Path:
     run.mkdir()
     (run / "config.yaml").write_text(dump_config(config))
     save_model(run / "train", model, {"tag_thresholds": {"cat": 0.1, "dog": -0.1, "sofa": 0.0}})
-    average = dict.fromkeys(CLASSES, 0.5)
-    tags = {"tags": {"map": 0.5, "average_precision": average, "left_out": []}, "tag_f1": 0.6}
-    write_manifest(run / "train", {"classes": CLASSES, "photos": 4, "notes": [], **tags}, stage="train")
+    by_class = dict.fromkeys(CLASSES, 0.5)
+    tags = TagScores(0.5, 0.5, 0.6, by_class, by_class, by_class, dict.fromkeys(CLASSES, 0.0))
+    result = {"classes": CLASSES, "photos": 4, "notes": [], "tags": to_json(tags)}
+    write_manifest(run / "train", result, stage="train")
     pipeline.seeds(config)
     pipeline.masks(config)
     save_segmenter(run / "segmenter", network, segment, CLASSES)

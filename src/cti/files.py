@@ -9,7 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
 
 MANIFEST = "manifest.json"
 
@@ -56,28 +60,63 @@ def read_json(path: Path | str) -> Any:
         raise ValueError(f"{path} is not valid JSON ({error}); delete it or restore it.") from error
 
 
-def write_manifest(folder: Path | str, result: dict[str, Any], **facts: Any) -> None:
-    """Mark a stage folder as finished: versions, machine and `facts` beside the stage's `result`.
+def to_json(value: Any) -> Any:
+    """A dataclass, or anything made of them, as what JSON can hold; `from_json` makes an equal one of it again."""
+    return TypeAdapter(type(value)).dump_python(value, mode="json")
 
-    A folder without a manifest is an unfinished stage, whatever else lies in it.
+
+def from_json(kind: type[T], value: Any, source: Path | str) -> T:
+    """Make a dataclass of what was read from a JSON file.
+
+    Args:
+        kind: The dataclass.
+        value: What the file held.
+        source: The file, for the error.
+
+    Raises:
+        ValueError: if the value does not fit; the message names the file and the first entry that is wrong.
     """
-    manifest = {
-        "result": result,
-        **facts,
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise ValueError(
+            f"{source} was not written by this version of cti ({place}: {first['msg']}); make it again."
+        ) from error
+
+
+def versions_and_machine() -> dict[str, dict[str, Any]]:
+    """What a result was made with, for its manifest."""
+    return {
         "versions": {name: version(name) for name in ("cti", "torch", "timm", "numpy")},
         "machine": {"python": platform.python_version(), "system": platform.system(), "cpus": os.cpu_count()},
     }
-    write_json(Path(folder) / MANIFEST, manifest)
+
+
+def write_manifest(folder: Path | str, result: Any, **more: Any) -> None:
+    """Mark a folder as finished: the `result`, versions, machine and whatever else is given.
+
+    A folder without a manifest is unfinished, whatever else lies in it.
+    """
+    finished = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    write_json(
+        Path(folder) / MANIFEST, {"result": to_json(result), **more, "finished": finished, **versions_and_machine()}
+    )
 
 
 def read_manifest(folder: Path | str) -> dict[str, Any] | None:
-    """The manifest of a finished stage, or None if the stage has not finished."""
+    """The manifest of a finished folder, or None if it has not finished.
+
+    Raises:
+        ValueError: if the manifest is damaged.
+    """
     path = Path(folder) / MANIFEST
     if not path.is_file():
         return None
     manifest = read_json(path)
-    assert isinstance(manifest, dict)
+    if not isinstance(manifest, dict) or "result" not in manifest:
+        raise ValueError(f"{path} is not a manifest; delete the folder and make it again.")
     return manifest
 
 

@@ -24,7 +24,7 @@ from cti.data.fingerprint import fingerprint
 from cti.device import default_device
 from cti.evaluate import score_tags
 from cti.evaluate.stage import score_run
-from cti.files import read_manifest
+from cti.files import read_manifest, to_json
 from cti.masks.chain import refine_folder
 from cti.masks.crf import load_library, needs_library
 from cti.masks.features import Features
@@ -84,6 +84,8 @@ def train(config: Config) -> Result:
         def validate(epoch: int) -> dict[str, float]:
             scores, labels = tag_logits(model, held_out, size)
             tag_map = score_tags(scores, labels, photo_set.classes).mean_average_precision
+            if tag_map is None:  # no photo held out has a tag
+                return {}
             logger.info("Epoch %d: tag mAP %.3f on %d photos not trained on", epoch, tag_map, len(held_out))
             return {"tag_map": tag_map}
 
@@ -218,7 +220,9 @@ def scores(config: Config) -> Result:
         if (manifest := read_manifest(run / name))
     }
     settings = _settings(config, photo_set, ("data", "score"), made=made)
-    return run_stage(config, "scores", settings, lambda folder: score_run(config, photo_set, folder), repeatable=True)
+    return run_stage(
+        config, "scores", settings, lambda folder: to_json(score_run(config, photo_set, folder)), repeatable=True
+    )
 
 
 def report(config: Config) -> Result:

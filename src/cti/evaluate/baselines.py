@@ -1,4 +1,4 @@
-"""Floors: what tags alone give without looking at a photo. A seed score means something only above them."""
+"""Baselines: what tags alone give without looking at a photo. A seed score means something only above them."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +11,7 @@ BOX_MARGIN = 0.15  # of each side, so that the box covers 70 % of it
 ALL_BACKGROUND, FIRST_TAG, CENTRED_BOX = "all background", "first tag everywhere", "first tag in a centred box"
 
 
-class Floors:
+class Baselines:
     """Confusion matrices of three predictions that need no network.
 
     They are: background everywhere; the photo's first tag (its lowest class index) everywhere; the first tag within a
@@ -52,11 +52,11 @@ class Floors:
         self.matrices[CENTRED_BOX].counts[:, first] += inside
         self.matrices[CENTRED_BOX].counts[:, 0] += everywhere - inside
 
-    def merge(self, other: "Floors") -> None:
+    def merge(self, other: "Baselines") -> None:
         """Add the photos that `other` has counted."""
         for name, matrix in other.matrices.items():
             self.matrices[name] += matrix
 
     def compute(self) -> dict[str, float]:
-        """Mean IoU of each floor, a fraction, by its name."""
+        """Mean IoU of each baseline, a fraction, by its name."""
         return {name: matrix.miou for name, matrix in self.matrices.items()}

@@ -1,22 +1,25 @@
 """Scoring a run: seeds, pseudo-masks and segmentations against true masks, as numbers, tables and a picture."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
 from cti.config import Config
-from cti.data import Photo, PhotoSet, load_image, load_mask
+from cti.data import PhotoSet, load_image, load_mask
 from cti.data.seed_file import read_seed
-from cti.evaluate import label_pixels, score_masks, score_seeds
-from cti.evaluate.tables import mask_tables, seed_tables, step_table
+from cti.evaluate.labels import label_pixels
+from cti.evaluate.list_scores import ResultFolders, score_list
+from cti.evaluate.scores import ListScores, RunScores
+from cti.evaluate.tables import list_tables, tag_table
+from cti.evaluate.tags import TagScores, read_tags
 from cti.files import read_manifest
 from cti.masks.chain import STEPS
 from cti.masks.steps import step_names
+from cti.tables import to_rich
 from cti.visualize import PanelRow, panel_row, save_panels
 
 logger = logging.getLogger(__name__)
@@ -25,75 +28,56 @@ PICTURE = "panels.png"
 NUM_PANELS = 8
 
 
-def score_run(config: Config, photo_set: PhotoSet, folder: Path) -> dict[str, Any]:
+def score_run(config: Config, photo_set: PhotoSet, folder: Path) -> RunScores:
     """Score every finished stage on the lists `score` and `val`, print tables, draw panels.
 
     Args:
         config: The run; its stages lie in `config.out`.
-        photo_set: The photos; only those with a true mask are scored.
+        photo_set: The photos; those with a true mask are scored, and those without a tag.
         folder: Gets the picture.
-
-    Returns:
-        `lists` -> list -> `seeds` (by kind), `seeds_predicted_tags`, `masks`, `steps` (by refinement step),
-        `segmentation` (by variant), each as its `to_dict()`; and `picture`.
     """
     run = Path(config.out)
-    lists: dict[str, Any] = {}
-    if photo_set.has_masks:
-        for name in ("score", "val"):
-            photos = [photo for photo in photo_set.lists[name] if photo.mask is not None]
-            found = _score_list(config, run, name, photos, photo_set.classes) if photos else {}
-            if found:
-                lists[name] = found
-    else:
-        logger.warning("These photos have no masks, so nothing is scored; look at %s instead.", folder / PICTURE)
-    result: dict[str, Any] = {"classes": photo_set.classes, "lists": lists}
+    folders, lists = result_folders(config), dict[str, ListScores]()
+    if not photo_set.has_masks:
+        logger.warning("These photos have no masks, so nothing is scored against them; look at %s.", folder / PICTURE)
+    for name in ("score", "val"):
+        scores = score_list(
+            folders, photo_set.lists[name], photo_set.classes, config.seeds.kinds,
+            threshold=config.score.threshold, bootstrap=config.score.bootstrap,
+        )  # fmt: skip
+        if scores != ListScores():
+            lists[name] = scores
+    print_tables(read_tags(run / "train"), lists)
     rows = _panel_rows(config, run, photo_set)
     if rows:
         save_panels(folder / PICTURE, rows, photo_set.classes)
-        result["picture"] = str(folder / PICTURE)
-    return result
+    return RunScores(photo_set.classes, lists, str(folder / PICTURE) if rows else None)
 
 
-def _score_list(
-    config: Config, run: Path, name: str, photos: Sequence[Photo], classes: Sequence[str]
-) -> dict[str, Any]:
-    """Scores of one list by what was scored; prints their tables."""
-    console, found = Console(stderr=True), dict[str, Any]()
-    bootstrap, threshold = config.score.bootstrap, config.score.threshold
-    for key, folder in (("seeds", run / "seeds"), ("seeds_predicted_tags", run / "seeds" / "predicted")):
-        if read_manifest(run / "seeds") is not None and _covers(folder, photos, "npz"):
-            kinds = [
-                score_seeds(folder, photos, classes, threshold, kind=kind, bootstrap=bootstrap)
-                for kind in config.seeds.kinds
-            ]
-            title = f"Seeds, {name}" + (" (predicted tags)" if key == "seeds_predicted_tags" else "")
-            console.print(seed_tables(kinds, title))
-            found[key] = {scores.kind: scores.to_dict() for scores in kinds}
-    if read_manifest(run / "masks") is not None and _covers(run / "masks", photos, "png"):
-        scores = score_masks(run / "masks", photos, classes, bootstrap=bootstrap)
-        console.print(mask_tables(scores, f"Pseudo-masks, {name}"))
-        found["masks"] = scores.to_dict()
-    steps = {
-        step: score_masks(run / "masks" / STEPS / step, photos, classes, bootstrap=bootstrap)
-        for step in step_names(config.refine)
-        if _covers(run / "masks" / STEPS / step, photos, "png")
-    }
-    if steps and read_manifest(run / "masks") is not None:
-        console.print(step_table(steps, f"Refinement steps, {name}"))
-        found["steps"] = {step: scores.to_dict() for step, scores in steps.items()}
-    if read_manifest(run / "segmenter") is not None:
-        for variant in config.segment.variants:
-            folder = run / "segmenter" / "predictions" / variant
-            if _covers(folder, photos, "png"):
-                scores = score_masks(folder, photos, classes, bootstrap=bootstrap)
-                console.print(mask_tables(scores, f"Segmentation ({variant}), {name}"))
-                found.setdefault("segmentation", {})[variant] = scores.to_dict()
-    return found
+def result_folders(config: Config) -> ResultFolders:
+    """The folders of the stages of a run that have finished."""
+    run = Path(config.out)
+    finished = {stage for stage in ("seeds", "masks", "segmenter") if read_manifest(run / stage) is not None}
+    steps = step_names(config.refine) if "masks" in finished else []
+    variants = config.segment.variants if "segmenter" in finished else ()
+    return ResultFolders(
+        seeds=run / "seeds" if "seeds" in finished else None,
+        predicted_seeds=run / "seeds" / "predicted" if "seeds" in finished else None,
+        masks=run / "masks" if "masks" in finished else None,
+        steps={step: run / "masks" / STEPS / step for step in steps},
+        segment={variant: run / "segmenter" / "predictions" / variant for variant in variants},
+    )
 
 
-def _covers(folder: Path, photos: Sequence[Photo], suffix: str) -> bool:
-    return all((folder / f"{photo.id}.{suffix}").is_file() for photo in photos)
+def print_tables(tags: TagScores | None, lists: Mapping[str, ListScores]) -> None:
+    """Print the scores on the terminal; details too where debug messages are logged (`--verbose`)."""
+    console, details = Console(stderr=True), logger.isEnabledFor(logging.DEBUG)
+    if tags is not None:
+        console.print(to_rich(tag_table(tags)))
+    for name, scores in lists.items():
+        for table in list_tables(scores, name):
+            if details or not table.folded:
+                console.print(to_rich(table))
 
 
 def _panel_rows(config: Config, run: Path, photo_set: PhotoSet) -> list[PanelRow]:

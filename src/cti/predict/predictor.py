@@ -18,10 +18,10 @@ from PIL import Image
 from cti.config import Config, SeedsConfig
 from cti.data.images import MAX_PIXELS, load_image, to_rgb
 from cti.device import default_device
-from cti.files import read_json, read_manifest, write_text
+from cti.files import read_json, read_manifest, to_json, write_text
 from cti.method.checkpoint import CONFIG, load_model
 from cti.predict.backends import Backend, CTIBackend, SegmenterBackend
-from cti.predict.hub import about_run, download, model_card, push_folder
+from cti.predict.hub import About, about_network, download, model_card, push_folder
 from cti.predict.prediction import Analysis, Prediction, Threshold
 from cti.segment.checkpoint import load_segmenter
 from cti.settings import CONFIG_FILE, load_config
@@ -38,16 +38,16 @@ class Predictor:
 
     Args:
         backend: The network and how it is used.
-        about: What a model card says about it (`cti.predict.hub.about_run`).
+        about: What a model card says about it (`cti.predict.hub.about_network`).
 
     Example:
         >>> predictor = Predictor.from_pretrained("runs/animals")  # doctest: +SKIP
         >>> predictor("cat.jpg", tags=["cat"]).overlay()  # doctest: +SKIP
     """
 
-    def __init__(self, backend: Backend, about: dict[str, Any] | None = None) -> None:
+    def __init__(self, backend: Backend, about: About | None = None) -> None:
         self.backend = backend
-        self.about = about or {}
+        self.about = about or About()
         backend.network.eval()
 
     @classmethod
@@ -71,7 +71,7 @@ class Predictor:
         folder = _model_folder(root, use)
         config = _run_config(root, folder)
         facts = read_json(folder / CONFIG)
-        about = facts.get("about") or about_run(folder.parent, folder.name, facts)
+        about = about_network(folder, facts)
         backend: Backend
         if facts.get("type") == "segmenter":
             from cti.pipeline import prediction_config  # slow to import, and CTI does not need it
@@ -173,8 +173,8 @@ class Predictor:
             return push_folder(Path(folder), repo_id, private=private, token=token)
 
     def _save(self, folder: Path, name: str) -> None:
-        self.backend.save(folder, {"about": self.about})
-        write_text(folder / CARD, model_card(read_json(folder / CONFIG), name))
+        self.backend.save(folder, {"about": to_json(self.about)})
+        write_text(folder / CARD, model_card(read_json(folder / CONFIG), self.about, name))
 
 
 def _model_folder(root: Path, use: Use | None) -> Path:

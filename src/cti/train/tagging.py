@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader
 
 from cti.data import Photo
 from cti.data.datasets import TagDataset, multi_hot
-from cti.evaluate import choose_thresholds, f1_scores, score_tags
+from cti.evaluate import score_tags
+from cti.files import to_json
 from cti.method import CTI
 
 
@@ -64,15 +65,10 @@ def tag_facts(model: CTI, photos: Sequence[Photo], image_size: int) -> dict[str,
     """How well tags are predicted on photos not trained on, and the best threshold per class; empty without photos.
 
     Returns:
-        `tags` (average precisions), `tag_f1` (mean over classes, at the thresholds) and `tag_thresholds` (class ->
-        logit). The thresholds are chosen on the same photos' tags; no mask is used.
+        `tags` (`TagScores` as JSON) and `tag_thresholds` (class -> logit).
     """
     if not photos:
         return {}
     scores, labels = tag_logits(model, photos, image_size)
-    thresholds = choose_thresholds(scores, labels)
-    return {
-        "tags": score_tags(scores, labels, model.classes).to_dict(),
-        "tag_f1": float(np.nanmean(f1_scores(scores, labels, thresholds))),
-        "tag_thresholds": dict(zip(model.classes, thresholds.tolist(), strict=True)),
-    }
+    tags = score_tags(scores, labels, model.classes)
+    return {"tags": to_json(tags), "tag_thresholds": tags.thresholds}

@@ -73,7 +73,8 @@ def to_rich(table: Table) -> Group:
     """The table for the terminal; notes of cells are dimmed, shares are not drawn."""
     printed = RichTable(show_header=any(table.header))
     for index, name in enumerate(table.header):
-        printed.add_column(Text(name), justify="left" if index == 0 else "right")
+        longest_word = max(map(len, name.split()), default=0)
+        printed.add_column(Text(name), justify="left" if index == 0 else "right", min_width=longest_word)
     for index, (name, cells) in enumerate(table.rows):
         if 0 < index == len(table.rows) - table.footer:
             printed.add_section()

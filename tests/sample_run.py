@@ -18,6 +18,7 @@ from cti.config import (
     SegmentConfig,
 )
 from cti.data.readers.shapes import render_scene
+from cti.evaluate.tags import TagScores
 from cti.method import CTI
 from cti.method.checkpoint import save_model
 from cti.run import Run
@@ -26,7 +27,6 @@ from cti.segment.networks import Segmenter, build_segmenter, describe
 from cti.segment.stage import SegmentResult
 from cti.train.fit import FitResult
 from cti.train.stage import TrainResult
-from cti.train.tagging import TagQuality
 
 CLASSES = ("cat", "dog", "sofa")  # of VOC, so that a submission can be made
 SIZES = ((40, 64), (64, 40), (48, 48), (33, 57), (64, 64), (57, 40))
@@ -101,7 +101,8 @@ def make_run(folder: Path, seeds: SeedsConfig | None = None) -> Path:
     )
     run = Run(config)
     save_model(run.stage_folder("train"), model, {"tag_thresholds": {"cat": 0.1, "dog": -0.1, "sofa": 0.0}})
-    tags = TagQuality(0.5, dict.fromkeys(CLASSES, 0.5), 0.6, dict.fromkeys(CLASSES, 0.0))
+    half = dict.fromkeys(CLASSES, 0.5)
+    tags = TagScores(0.5, 0.5, 0.6, half, half, half, dict.fromkeys(CLASSES, 0.0))
     cost = FitResult(1, 1.0, 1.0, 0.0, 1.0, {})
     with run.stage("train") as stage:
         stage.finish(TrainResult(CLASSES, 4, (), tags, cost))

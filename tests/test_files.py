@@ -3,11 +3,22 @@
 import json
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from cti.files import MANIFEST, atomic_path, read_json, read_manifest, write_json, write_manifest, write_text
+from cti.files import (
+    MANIFEST,
+    atomic_path,
+    from_json,
+    read_json,
+    read_manifest,
+    to_json,
+    write_json,
+    write_manifest,
+    write_text,
+)
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -71,3 +82,34 @@ def test_a_manifest_says_what_made_the_result(tmp_path: Path) -> None:
     assert (manifest["stage"], manifest["seed"]) == ("seeds", 3)
     assert {"cti", "torch", "timm", "numpy"} <= manifest["versions"].keys()
     assert json.loads((tmp_path / MANIFEST).read_text()) == manifest
+
+
+@dataclass(frozen=True)
+class Inner:
+    thresholds: tuple[float, ...]
+    by_count: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Outer:
+    score: float | None
+    inner: dict[str, Inner]
+
+
+def test_a_dataclass_comes_back_equal_through_a_json_file(tmp_path: Path) -> None:
+    value = Outer(None, {"a": Inner((0.1, 1 / 3), {2: "two"})})
+    write_json(tmp_path / "value.json", to_json(value))
+    assert read_json(tmp_path / "value.json") == {
+        "score": None,
+        "inner": {"a": {"thresholds": [0.1, 1 / 3], "by_count": {"2": "two"}}},
+    }
+    assert from_json(Outer, read_json(tmp_path / "value.json"), tmp_path / "value.json") == value
+
+
+@pytest.mark.parametrize(
+    ("value", "entry"), [({"score": "high", "inner": {}}, "score"), ({"score": 1, "inner": {"a": {}}}, "inner.a.thres")]
+)
+def test_json_of_another_shape_is_named_in_one_sentence(value: object, entry: str) -> None:
+    with pytest.raises(ValueError, match=rf"^value\.json was not written by this version of cti \({entry}") as error:
+        from_json(Outer, value, "value.json")
+    assert "\n" not in str(error.value)

@@ -1,7 +1,6 @@
 """All stages on a tiny rendered set: what they leave, that they are not done twice, and life without masks."""
 
 import csv
-import json
 import shutil
 import sys
 from dataclasses import replace
@@ -143,17 +142,17 @@ def test_pseudo_masks_show_tagged_classes_only(config: Config, results: dict[str
 
 
 def test_scores_of_everything(config: Config, results: dict[str, Any]) -> None:
-    lists = results["evaluate"]["lists"]
+    lists = results["evaluate"].lists
     assert lists.keys() == {"score", "val"}
     for name, scores in lists.items():
-        assert scores["seeds"].keys() == {"refined", "fused", "patch"}
-        for kind in scores["seeds"].values():
-            assert 0 <= kind["fixed"]["miou"] <= kind["best"]["miou"] <= 1
-            assert kind["baselines"]
-        assert 0 <= scores["segment"]["single"]["unsure_as_background"]["miou"] <= 1
-        assert ("masks" in scores) == (name == "score")  # pseudo-masks are made of photos to train on
-    assert "seeds_predicted_tags" in lists["val"]
-    with Image.open(results["evaluate"]["picture"]) as picture:
+        assert scores.seeds.keys() == {"refined", "fused", "patch"}
+        for kind in scores.seeds.values():
+            assert 0 <= kind.fixed.miou <= kind.best.miou <= 1
+            assert kind.baselines
+        assert 0 <= scores.segment["single"].as_background.miou <= 1
+        assert (scores.masks is not None) == (name == "score")  # pseudo-masks are made of photos to train on
+    assert lists["val"].seeds_predicted_tags
+    with Image.open(results["evaluate"].picture) as picture:
         assert min(picture.size) > 100
 
 
@@ -174,9 +173,9 @@ def test_a_second_call_does_nothing(
 
 def test_scores_are_taken_again_when_asked_otherwise(photos: Path, config: Config, results: dict[str, Any]) -> None:
     higher = tiny_config(photos, Path(config.out), seeds__predicted_tags="[val]", evaluate__threshold="0.9")
-    fixed = pipeline.evaluate(Run(higher))["lists"]["val"]["seeds"]["refined"]["fixed"]
-    assert fixed["threshold"] == pytest.approx(0.9)
-    assert pipeline.evaluate(Run(config))["lists"] == json.loads(json.dumps(results["evaluate"]["lists"]))
+    seeds = pipeline.evaluate(Run(higher)).lists["val"].seeds["refined"]
+    assert seeds.threshold == pytest.approx(0.9)
+    assert pipeline.evaluate(Run(config)) == results["evaluate"]
 
 
 def test_another_learning_rate_in_the_same_folder_is_refused(
@@ -217,10 +216,10 @@ def test_photos_of_ones_own_without_masks(
     monkeypatch.setenv("CTI_DATA", str(mine))
     config = tiny_config(Path(), tmp_path / "run", data__root="", data__val_fraction="0.25")
     results = pipeline.run(config)
-    assert results["evaluate"]["lists"] == {}
+    assert results["evaluate"].lists == {}
     assert "have no masks, so nothing is scored" in caplog.text
-    assert Path(results["evaluate"]["picture"]).is_file()
-    assert results["train"].tags.map is not None
+    assert Path(results["evaluate"].picture).is_file()
+    assert results["train"].tags.mean_average_precision is not None
     predictions = (tmp_path / "run" / "segment" / "predictions" / "single").glob("*.png")
     assert {path.stem for path in predictions} == {f"garden party__IMG {number}" for number in range(12)}
     held_out = (tmp_path / "run" / "train" / "lists" / "val.txt").read_text().splitlines()
@@ -259,10 +258,10 @@ def test_smoke_run_on_a_few_real_photos(animals_root: Path, distilled_weights: P
     config = tiny_config(root, tmp_path / "run", "voc12-animals", **networks, **size, **more)
     scores = pipeline.run(config)["evaluate"]
     for name in ("score", "val"):
-        assert 0 < scores["lists"][name]["seeds"]["refined"]["best"]["miou"] <= 1
-    assert "masks" in scores["lists"]["score"]
-    assert "segment" in scores["lists"]["val"]
-    assert Path(scores["picture"]).is_file()
+        assert 0 < scores.lists[name].seeds["refined"].best.miou <= 1
+    assert scores.lists["score"].masks is not None
+    assert scores.lists["val"].segment
+    assert Path(scores.picture).is_file()
 
 
 def _list(config: Config, name: str) -> list[str]:

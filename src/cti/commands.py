@@ -17,8 +17,9 @@ def quickstart(arguments: list[str]) -> Answer:
     parser.add_argument("--seed", type=int, default=0, help="seed of training (default: %(default)s)")
     given = parser.parse_args(arguments)
     from cti.apps.quickstart import quickstart as run
+    from cti.files import to_json
 
-    return 0, run(Path(given.out), given.seed)
+    return 0, to_json(run(Path(given.out), given.seed))
 
 
 def data(arguments: list[str]) -> Answer:

@@ -23,18 +23,18 @@ def test_quickstart_sums_up_every_stage(
     monkeypatch.setattr(quickstart, "load_config", small)
     assert main(["quickstart", "--out", str(tmp_path / "run"), "--seed", "3", "--json"]) == 0
     out, err = capsys.readouterr()
-    found = json.loads(out)
+    summary = json.loads(out)
     recipe, overrides = asked[0]
     assert recipe == "shapes"
     assert overrides[overrides.index("--train.seed") + 1] == "3"
     assert overrides[overrides.index("--out") + 1] == str(tmp_path / "run")
     scores = json.loads((tmp_path / "run" / "evaluate" / "manifest.json").read_text())["result"]["lists"]
-    assert found["seed_miou"] == scores["val"]["seeds"]["refined"]["fixed"]["miou"]
-    assert found["baseline_miou"] == max(scores["val"]["seeds"]["refined"]["baselines"].values())
-    assert found["mask_miou"] == scores["score"]["masks"]["unsure_as_background"]["miou"]
-    assert found["segmentation_miou"] == scores["val"]["segment"]["single"]["unsure_as_background"]["miou"]
-    assert found["seconds"] > 0
-    assert Path(found["picture"]).is_file()
+    assert summary["seed_miou"] == scores["val"]["seeds"]["refined"]["fixed"]["miou"]
+    assert summary["baseline_miou"] == max(scores["val"]["seeds"]["refined"]["baselines"].values())
+    assert summary["mask_miou"] == scores["score"]["masks"]["as_background"]["miou"]
+    assert summary["segmentation_miou"] == scores["val"]["segment"]["single"]["as_background"]["miou"]
+    assert summary["seconds"] > 0
+    assert Path(summary["picture"]).is_file()
     assert "minutes" in err  # the predicted time, before anything starts
     for text in ("seeds: mIoU", "masks: mIoU", "segmenter: mIoU", "mAP of tags"):
         assert text in err

@@ -150,14 +150,10 @@ def test_names_in_brackets_are_names() -> None:
 
 def test_columns_that_are_not_certain_are_asked_for(tmp_path: Path) -> None:
     path = _csv(tmp_path, "image,colour,shape\na.jpg,red,round\nb.jpg,blue,round\n")
-    with pytest.raises(
-        ValueError, match=r"no column surely holds .* image, colour, shape: set data\.tags_column"
-    ):
+    with pytest.raises(ValueError, match=r"no column surely holds .* image, colour, shape: set data\.tags_column"):
         read_tags(path)
     assert _tags(path, tags_column="Colour") == {"a.jpg": {"red"}, "b.jpg": {"blue"}}
-    with pytest.raises(
-        ValueError, match=r"no column 'color' \(data\.tags_column\); its columns are image, colour"
-    ):
+    with pytest.raises(ValueError, match=r"no column 'color' \(data\.tags_column\); its columns are image, colour"):
         read_tags(path, hints=Hints(tags_column="color"))
     both = _csv(tmp_path, "image,label,category\na.jpg,red,round\n")
     with pytest.raises(ValueError, match=r"more than one column may hold the tags; .*data\.tags_column"):
@@ -165,9 +161,7 @@ def test_columns_that_are_not_certain_are_asked_for(tmp_path: Path) -> None:
     numbered = _csv(tmp_path, "image,label,label_name\na.jpg,0,cat\nb.jpg,1,dog\n")
     assert _tags(numbered) == {"a.jpg": {"cat"}, "b.jpg": {"dog"}}
     odd = _csv(tmp_path, "one,two\nx,cat\ny,dog\n")
-    with pytest.raises(
-        ValueError, match=r"none of the columns one, two surely names .*; set data\.image_column"
-    ):
+    with pytest.raises(ValueError, match=r"none of the columns one, two surely names .*; set data\.image_column"):
         read_tags(odd)
     assert _tags(odd, image_column="one") == {"x": {"cat"}, "y": {"dog"}}
 

@@ -7,7 +7,7 @@ from cti.evaluate import Baselines, ConfusionMatrix
 from cti.evaluate.baselines import ALL_BACKGROUND, CENTRED_BOX, FIRST_TAG
 
 
-def test_floors_equal_the_scores_of_their_predictions():
+def test_baselines_equal_the_scores_of_their_predictions():
     rng = np.random.default_rng(0)
     baselines = Baselines(3)
     matrices = {name: ConfusionMatrix(4) for name in (ALL_BACKGROUND, FIRST_TAG, CENTRED_BOX)}
@@ -25,7 +25,7 @@ def test_floors_equal_the_scores_of_their_predictions():
         assert baselines.compute()[name] == matrix.miou
 
 
-def test_floors_of_parts_add_up():
+def test_baselines_of_parts_add_up():
     mask = np.array([[0, 1], [2, 2]], np.uint8)
     whole, one, other = Baselines(2), Baselines(2), Baselines(2)
     for baselines, tags in ((whole, (0,)), (one, (0,)), (whole, (1,)), (other, (1,))):
@@ -45,7 +45,7 @@ def test_mask_value_beyond_the_classes_is_named():
     [("score", {ALL_BACKGROUND: 7.9, FIRST_TAG: 15.4, CENTRED_BOX: 26.4}),
      ("val", {ALL_BACKGROUND: 7.9, FIRST_TAG: 15.1, CENTRED_BOX: 26.3})],
 )  # fmt: skip
-def test_floors_of_the_real_photos(animals_root, name, expected):
+def test_baselines_of_the_real_photos(animals_root, name, expected):
     photo_set = read_photos(DataConfig(root=str(animals_root)))
     baselines = Baselines(len(photo_set.classes))
     for photo in photo_set.lists[name]:

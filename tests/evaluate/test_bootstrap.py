@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cti.evaluate import ConfusionMatrix, class_areas, miou_interval, paired_difference, unpaired_difference
+from cti.evaluate import ConfusionMatrix, class_areas, miou_interval, paired_difference
 from cti.evaluate import bootstrap as module
 
 
@@ -28,7 +28,7 @@ def test_equals_a_loop_over_resamples():
     assert interval.value == ConfusionMatrix(3, counts.sum(axis=0)).miou
     np.testing.assert_allclose([interval.low, interval.high], np.percentile(mious, [5, 95]))
     assert interval.low < interval.value < interval.high
-    assert interval.to_dict()["resamples"] == resamples
+    assert (interval.level, interval.resamples) == (0.9, resamples)
 
 
 def test_equal_photos_leave_no_doubt():
@@ -37,16 +37,16 @@ def test_equal_photos_leave_no_doubt():
     assert interval.high == pytest.approx(interval.value)
 
 
-def test_pairing_finds_a_small_difference_that_independent_draws_miss():
+def test_pairing_finds_a_difference_smaller_than_either_interval():
     worse = some_photos(1)
     better = worse.copy()
     better[:, 0, 0] += 1
     better[:, 0, 1] = np.maximum(better[:, 0, 1] - 1, 0)
     better, worse = class_areas(better), class_areas(worse)
-    paired, unpaired = paired_difference(better, worse), unpaired_difference(better, worse)
-    assert paired.value == pytest.approx(unpaired.value)
+    paired, alone = paired_difference(better, worse), miou_interval(worse)
+    assert paired.value == pytest.approx(miou_interval(better).value - alone.value)
     assert paired.low > 0
-    assert unpaired.low < 0
+    assert alone.high - alone.low > 2 * paired.high
     same = paired_difference(worse, worse)
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
@@ -57,6 +57,17 @@ def test_a_class_on_one_photo_leaves_the_mean_of_resamples_without_it(recwarn):
     interval = miou_interval(class_areas(counts), 200)
     assert np.isfinite([interval.low, interval.high]).all()
     assert interval.high == 1  # both draws took photo 0, on which class 1 does not occur
+    assert not recwarn.list
+
+
+def test_photos_without_a_labelled_pixel_have_no_interval(recwarn):
+    empty = np.zeros((3, 3, 2), np.int64)
+    assert miou_interval(empty) is None
+    assert paired_difference(empty, empty) is None
+    labelled = empty.copy()
+    labelled[0] = 5
+    assert miou_interval(labelled).value == 1
+    assert paired_difference(labelled, empty) is None
     assert not recwarn.list
 
 

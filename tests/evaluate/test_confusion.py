@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -95,12 +93,3 @@ def test_wrong_input_is_named(prediction, target, message):
 def test_the_areas_of_a_matrix_give_its_iou():
     matrix = counted(np.array([0, 0, 1, 3]), np.array([0, 1, 1, 0]))
     np.testing.assert_array_equal(iou_from_areas(class_areas(matrix.counts)), matrix.iou)
-
-
-def test_dict_is_json_with_null_for_undefined():
-    result = json.loads(
-        json.dumps(counted(np.array([0]), np.array([0]), 2).to_dict(["background", "cat"]), allow_nan=False)
-    )
-    assert result["iou"] == {"background": 1.0, "cat": None}
-    assert result["classes_in_mean"] == ["background"]
-    assert result["confusion"] == [[1, 0], [0, 0]]

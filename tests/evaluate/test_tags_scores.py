@@ -5,7 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cti.evaluate import choose_thresholds, f1_scores, score_tags
+from cti.evaluate import TagScores, choose_thresholds, f1_scores, score_tags
+from cti.evaluate.tables import tag_table
+from cti.evaluate.tags import read_tags
+from cti.files import to_json, write_manifest
 
 SCORES = hnp.arrays(np.int64, (12, 2), elements=st.integers(0, 5)).map(lambda values: values / 2)
 LABELS = hnp.arrays(bool, (12, 2))
@@ -22,27 +25,55 @@ def test_average_precision_equals_the_definition(scores, labels):
             expected += (recall - recalled) * (taken & truth).sum() / taken.sum()
             recalled = recall
         if truth.any():
-            assert result.average_precision[index] == pytest.approx(expected)
+            assert list(result.average_precision.values())[index] == pytest.approx(expected)
         else:
-            assert np.isnan(result.average_precision[index])
+            assert list(result.average_precision.values())[index] is None
 
 
-def test_average_precision_equals_scikit_learn():
+def test_average_precision_and_auroc_equal_scikit_learn():
     metrics = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)
     labels = rng.random((200, 3)) < 0.2
     scores = np.round(rng.standard_normal((200, 3)) + labels, 1)
     expected = metrics.average_precision_score(labels, scores, average=None)
     result = score_tags(scores, labels, ("cat", "dog", "cow"))
-    np.testing.assert_allclose(result.average_precision, expected)
+    np.testing.assert_allclose(list(result.average_precision.values()), expected)
     assert result.mean_average_precision == pytest.approx(expected.mean())
+    expected = metrics.roc_auc_score(labels, scores, average=None)
+    np.testing.assert_allclose(list(result.auroc.values()), expected)
+    assert result.mean_auroc == pytest.approx(expected.mean())
+
+
+@given(SCORES, LABELS)
+def test_auroc_is_how_often_a_photo_with_the_class_is_above_one_without(scores, labels):
+    result = score_tags(scores, labels, ("cat", "dog"))
+    for index, name in enumerate(("cat", "dog")):
+        positive, negative = scores[labels[:, index], index], scores[~labels[:, index], index]
+        if positive.size and negative.size:
+            wins = (positive[:, None] > negative).mean() + (positive[:, None] == negative).mean() / 2
+            assert result.auroc[name] == pytest.approx(wins)
+        else:
+            assert result.auroc[name] is None
 
 
 def test_a_class_without_a_positive_leaves_the_mean_and_is_named():
-    result = score_tags([[0.9, 0.1], [0.2, 0.3]], [[1, 0], [0, 0]], ("cat", "dog"))
-    assert result.mean_average_precision == 1
+    result = score_tags([[0.9, 0.1], [0.2, -0.3]], [[1, 0], [0, 0]], ("cat", "dog"))
+    assert result == TagScores(
+        mean_average_precision=1, mean_auroc=1, mean_f1=0.5,
+        average_precision={"cat": 1, "dog": None}, auroc={"cat": 1, "dog": None}, f1={"cat": 1, "dog": 0},
+        thresholds={"cat": pytest.approx(0.55), "dog": 0},
+    )  # fmt: skip
     assert result.left_out == ("dog",)
-    assert result.to_dict() == {"map": 1.0, "average_precision": {"cat": 1.0, "dog": None}, "left_out": ["dog"]}
+    assert "No photo has the class dog." in tag_table(result).note
+
+
+def test_without_any_positive_every_score_is_undefined_and_is_still_json(tmp_path):
+    scores = score_tags([[-0.9], [-0.2]], [[0], [0]], ("cat",))
+    assert (scores.mean_average_precision, scores.mean_auroc, scores.mean_f1) == (None, None, None)
+    assert read_tags(tmp_path) is None
+    write_manifest(tmp_path, {"tags": to_json(scores)})
+    assert read_tags(tmp_path) == scores
+    assert [cell.text for cell in tag_table(scores).rows[-1][1]] == ["-", "-", "-", ""]
 
 
 @given(SCORES, LABELS)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cti import Predictor
 from cti.config import SegmentConfig
 from cti.data import Photo, load_mask
-from cti.evaluate import score_masks, score_seeds
+from cti.evaluate import ListScores, RunScores, count_masks, count_seeds
 from cti.files import write_manifest
 from cti.predict import hub
 from cti.predict.hub import about_run, model_card
@@ -30,18 +30,18 @@ class MaskOfFile:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with scores, in the very form of the stage `evaluate`."""
+    """A run with scores, in the very form of the stage `scores`."""
     run = make_run(tmp_path_factory.mktemp("hub"))
     predictions = run / "segment" / "predictions" / "single"
     photos = [
         Photo(name, run.parent / "photos" / "images" / f"{name}.jpg", (0, 1), MaskOfFile(predictions / f"{name}.png"))
         for name in ("p4", "p5")
     ]
-    val = {
-        "seeds": {"refined": score_seeds(run / "seeds", photos, CLASSES).to_dict()},
-        "segment": {"single": score_masks(predictions, photos, CLASSES).to_dict()},
-    }
-    write_manifest(run / "evaluate", {"classes": CLASSES, "lists": {"val": val}})
+    val = ListScores(
+        seeds={"refined": count_seeds(run / "seeds", photos, CLASSES).scores()},
+        segment={"single": count_masks(predictions, photos, CLASSES).scores()},
+    )
+    write_manifest(run / "evaluate", RunScores(CLASSES, {"val": val}))
     return run
 
 
@@ -133,10 +133,11 @@ def test_the_card_of_a_segmenter_gives_its_own_scores(run: Path, tmp_path: Path)
 )
 def test_where_the_backbone_comes_from(settings: dict[str, str], weights: str, said: str, tmp_path: Path) -> None:
     key = "segment" if "network" in settings else "model"
-    facts: dict[str, Any] = {"type": "segmenter" if key == "segment" else "cti", "classes": CLASSES, key: settings}
-    about = about_run(tmp_path, "train", facts)
-    assert about["weights"] == weights
-    card = model_card(facts | {"about": about})
+    kind = "segmenter" if key == "segment" else "cti"
+    description: dict[str, Any] = {"type": kind, "classes": CLASSES, key: settings}
+    about = about_run(tmp_path, "train", description)
+    assert about.weights == weights
+    card = model_card(description, about)
     assert said in card
     assert "/home" not in card
     assert "Not recorded." in card  # photos
@@ -144,17 +145,17 @@ def test_where_the_backbone_comes_from(settings: dict[str, str], weights: str, s
 
 
 def test_the_licence_of_timm_weights_is_timms(tmp_path: Path) -> None:
-    facts = {"classes": CLASSES, "model": {"backbone": "deit_small_patch16_224", "weights": "timm"}}
-    about = about_run(tmp_path, "train", facts)
-    assert about["licence"] == "apache-2.0"
-    assert ModelCard(model_card(facts | {"about": about})).data.license == "apache-2.0"
+    description = {"classes": CLASSES, "model": {"backbone": "deit_small_patch16_224", "weights": "timm"}}
+    about = about_run(tmp_path, "train", description)
+    assert about.licence == "apache-2.0"
+    assert ModelCard(model_card(description, about)).data.license == "apache-2.0"
 
 
 def test_a_card_says_when_pixel_labels_were_used(tmp_path: Path) -> None:
     config = SegmentConfig(weights="none", masks="real")
-    facts: dict[str, Any] = {"type": "segmenter", "classes": CLASSES, "segment": vars(config)}
-    write_manifest(tmp_path / "segment", {"photos": 7})
-    card = model_card(facts | {"about": about_run(tmp_path, "segment", facts)})
+    description: dict[str, Any] = {"type": "segmenter", "classes": CLASSES, "segment": vars(config)}
+    write_manifest(tmp_path / "segmenter", {"photos": 7})
+    card = model_card(description, about_run(tmp_path, "segmenter", description))
     assert "trained on pixel labels" in card
     assert "7 photos with pixel labels." in card
     assert "Infusion made" not in card

@@ -2,64 +2,108 @@
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from cti import pipeline
 from cti.data.readers.shapes import SHAPES_CLASSES
+from cti.evaluate.scores import RunScores
+from cti.evaluate.tags import TagScores
 from cti.settings import load_config
+from cti.tables import MISSING, Table, row, to_rich
 
 SECONDS_ON_TWO_CORES = 540
-ROWS = {
-    "tag_map": "train: mAP of tags on photos not trained on",
-    "baseline_miou": "mIoU of a guess that looks at no photo",
-    "seed_miou": "seeds: mIoU on photos not trained on, fixed threshold",
-    "seed_miou_threshold_free": "seeds: mIoU on photos not trained on, no threshold",
-    "mask_miou": "masks: mIoU on the photos trained on, tags known",
-    "segmentation_miou": "segmenter: mIoU on photos not trained on, no tags given",
-}
 
 
-def quickstart(out: Path, seed: int = 0) -> dict[str, Any]:
+@dataclass(frozen=True)
+class QuickstartResult:
+    """What the quickstart came to; scores are fractions, on photos not trained on but for the masks.
+
+    Args:
+        tag_map: Mean average precision of the tags.
+        baseline_miou: mIoU of the best guess that looks at no photo.
+        seed_miou: mIoU of the seeds at the fixed threshold.
+        seed_miou_threshold_free: mIoU of the seeds without a threshold.
+        mask_miou: mIoU of the pseudo-masks, on the photos trained on.
+        segmentation_miou: mIoU of the segmentation.
+        seconds: Time it took.
+        picture: Path of the picture of some photos with all their results.
+    """
+
+    tag_map: float | None
+    baseline_miou: float | None
+    seed_miou: float | None
+    seed_miou_threshold_free: float | None
+    mask_miou: float | None
+    segmentation_miou: float | None
+    seconds: float
+    picture: str | None
+
+
+def quickstart(out: Path, seed: int = 0) -> QuickstartResult:
     """Run the `shapes` recipe and sum it up.
 
     Args:
         out: Folder of the run; finished stages in it are skipped.
-        seed: Of training.
-
-    Returns:
-        Fractions `seed_miou` (fixed threshold), `seed_miou_threshold_free`, `segmentation_miou`, `tag_map` and
-        `baseline_miou` (best floor), on photos not trained on; `mask_miou`, on photos trained on; `seconds`; `picture`.
+        seed: Seed of training.
     """
     started = time.perf_counter()
     console = Console(stderr=True)
     config = load_config("shapes", ["--out", str(out), "--data.root", str(out / "shapes"), "--train.seed", str(seed)])
     cores = min(os.cpu_count() or 1, 2)
     console.print(
-        f"Learning {len(SHAPES_CLASSES)} shapes from tags alone: train, seeds, masks, segmenter, scores. About "
+        f"Learning {len(SHAPES_CLASSES)} shapes from tags alone: train, seeds, masks, segment, evaluate. About "
         f"{SECONDS_ON_TWO_CORES / 60 * 2 / cores:.0f} minutes on {cores} {'cores' if cores > 1 else 'core'}. "
         f"Results go to {out}."
     )
     results = pipeline.run(config)
-    learned, held_out = results["evaluate"]["lists"]["score"], results["evaluate"]["lists"]["val"]
-    seeds = held_out["seeds"][config.seeds.kinds[0]]
-    segmentation = held_out["segment"][config.predict.variants[0]]
-    summary = {
-        "tag_map": results["train"].tags.map,
-        "baseline_miou": max(seeds["baselines"].values()),
-        "seed_miou": seeds["fixed"]["miou"],
-        "seed_miou_threshold_free": seeds["threshold_free"]["miou"],
-        "mask_miou": learned["masks"]["unsure_as_background"]["miou"],
-        "segmentation_miou": segmentation["unsure_as_background"]["miou"],
-        "seconds": round(time.perf_counter() - started, 1),
-        "picture": results["evaluate"]["picture"],
-    }
-    table = Table(title="Learned from tags, no pixel label used", title_justify="left", show_header=False)
-    for name, text in ROWS.items():
-        table.add_row(text, f"{summary[name]:.3f}")
-    console.print(table)
-    console.print(f"Look at {summary['picture']}", highlight=False, soft_wrap=True)
-    return summary
+    result = summary(
+        results["train"].tags, results["evaluate"], config.predict.variants[0], round(time.perf_counter() - started, 1)
+    )
+    console.print(to_rich(summary_table(result)))
+    console.print(f"Look at {result.picture}", highlight=False, soft_wrap=True)
+    return result
+
+
+def summary(tags: TagScores, scores: RunScores, variant: str, seconds: float) -> QuickstartResult:
+    """The few numbers that say how well it went.
+
+    Args:
+        tags: Scores of the tags.
+        scores: Scores of the run on its lists `score` and `val`.
+        variant: Variant of the segmenter's predictions.
+        seconds: Time that the run took.
+    """
+    learned, held_out = scores.lists["score"], scores.lists["val"]
+    seeds, masks = held_out.first_seeds, learned.masks
+    assert seeds is not None, "the recipe makes seeds of val"
+    assert masks is not None, "the recipe makes masks of the photos trained on"
+    return QuickstartResult(
+        tag_map=tags.mean_average_precision,
+        baseline_miou=seeds.best_baseline,
+        seed_miou=seeds.fixed.miou,
+        seed_miou_threshold_free=None if seeds.threshold_free is None else seeds.threshold_free.miou,
+        mask_miou=masks.as_background.miou,
+        segmentation_miou=held_out.segment[variant].as_background.miou,
+        seconds=seconds,
+        picture=scores.picture,
+    )
+
+
+def summary_table(result: QuickstartResult) -> Table:
+    """The numbers in words."""
+    rows = (
+        ("train: mAP of tags on photos not trained on", result.tag_map),
+        ("mIoU of a guess that looks at no photo", result.baseline_miou),
+        ("seeds: mIoU on photos not trained on, fixed threshold", result.seed_miou),
+        ("seeds: mIoU on photos not trained on, no threshold", result.seed_miou_threshold_free),
+        ("masks: mIoU on the photos trained on, tags known", result.mask_miou),
+        ("segmenter: mIoU on photos not trained on, no tags given", result.segmentation_miou),
+    )
+    return Table(
+        "Learned from tags, no pixel label used",
+        ("", ""),
+        tuple(row(name, MISSING if score is None else f"{score:.3f}") for name, score in rows),
+    )

@@ -5,10 +5,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from cti.data.photos import dropped_sentence
+from cti.tables import Table, row, to_rich
 
 _RARE = 2  # photos
 _SHOWN = 5  # names in a sentence
@@ -130,13 +129,11 @@ class CheckReport:
 
 def print_report(report: CheckReport, console: Console) -> None:
     """Write a report for people: counts per class and list, tags per photo, notes, problems."""
-    table = Table(title="Photos per class", title_justify="left")
-    table.add_column("class")
-    for name, count in report.lists.items():
-        table.add_column(Text(f"{name} ({count})"), justify="right")
-    for class_name in report.classes["train"]:
-        table.add_row(Text(class_name), *(str(report.classes[name][class_name]) for name in report.lists))
-    console.print(table)
+    header = ("class", *(f"{name} ({count})" for name, count in report.lists.items()))
+    rows = (
+        row(label, *(str(report.classes[name][label]) for name in report.lists)) for label in report.classes["train"]
+    )
+    console.print(to_rich(Table("Photos per class", header, tuple(rows))))
     spread = ", ".join(f"{tags} tags: {photos}" for tags, photos in sorted(report.tags_per_image.items()))
     console.print(f"Tags per photo: {spread or 'no photos'}", highlight=False)
     for note in report.notes:

@@ -58,5 +58,5 @@ class Baselines:
             self.matrices[name] += matrix
 
     def compute(self) -> dict[str, float]:
-        """Mean IoU of each floor, a fraction, by its name."""
+        """Mean IoU of each baseline, a fraction, by its name."""
         return {name: matrix.miou for name, matrix in self.matrices.items()}

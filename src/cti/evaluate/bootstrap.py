@@ -6,7 +6,6 @@ on few photos makes the interval as wide as it is. A class that a resample lacks
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -33,19 +32,9 @@ class Interval:
     level: float
     resamples: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {
-            "value": self.value,
-            "low": self.low,
-            "high": self.high,
-            "level": self.level,
-            "resamples": self.resamples,
-        }
 
-
-def miou_interval(areas: Counts, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Interval:
-    """Interval of the mIoU.
+def miou_interval(areas: Counts, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Interval | None:
+    """Interval of the mIoU; None where it is undefined, because no pixel is labelled.
 
     Args:
         areas: (n, 3, K) of n photos: `class_areas` of each photo's confusion matrix.
@@ -61,8 +50,10 @@ def miou_interval(areas: Counts, resamples: int = 1000, level: float = 0.95, see
 
 def paired_difference(
     areas: Counts, baseline: Counts, resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> Interval:
+) -> Interval | None:
     """Interval of mIoU(areas) - mIoU(baseline) of two methods on the same photos, drawn together.
+
+    None where a mIoU is undefined.
 
     Args:
         areas: (n, 3, K) of the photos under the one method.
@@ -81,19 +72,9 @@ def paired_difference(
     return _interval([areas, baseline], lambda mious: mious[0] - mious[1], resamples, level, seed)
 
 
-def unpaired_difference(
-    areas: Counts, baseline: Counts, resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> Interval:
-    """As `paired_difference`, for two different sets of photos, drawn independently; much wider."""
-    one, other = np.random.SeedSequence(seed).spawn(2)
-    mious = _resampled([areas], resamples, one)[0], _resampled([baseline], resamples, other)[0]
-    value = float(mean(iou_from_areas(areas.sum(axis=0)))) - float(mean(iou_from_areas(baseline.sum(axis=0))))
-    return _percentiles(value, mious[0] - mious[1], level)
-
-
 def _interval(
     methods: list[Counts], statistic: Callable[[list[Scores]], Scores], resamples: int, level: float, seed: int
-) -> Interval:
+) -> Interval | None:
     value = statistic([mean(iou_from_areas(areas.sum(axis=0))) for areas in methods])
     return _percentiles(float(value), statistic(_resampled(methods, resamples, np.random.SeedSequence(seed))), level)
 
@@ -116,8 +97,10 @@ def _resampled(methods: list[Counts], resamples: int, seed: np.random.SeedSequen
     return [np.concatenate(scores) for scores in mious]
 
 
-def _percentiles(value: float, resampled: Scores, level: float) -> Interval:
+def _percentiles(value: float, resampled: Scores, level: float) -> Interval | None:
     if not 0 < level < 1:
         raise ValueError(f"The level is {level}; give a share between 0 and 1, such as 0.95.")
+    if np.isnan(value) or np.isnan(resampled).all():
+        return None
     low, high = np.nanpercentile(resampled, [50 * (1 - level), 50 * (1 + level)])
     return Interval(value, float(low), float(high), level, resampled.size)

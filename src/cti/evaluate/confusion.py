@@ -184,27 +184,6 @@ class ConfusionMatrix:
         """Mask values of the classes that the mean runs over: those that are true or predicted somewhere."""
         return tuple(int(value) for value in np.flatnonzero(~np.isnan(self.iou)))
 
-    def to_dict(self, names: Sequence[str]) -> dict[str, Any]:
-        """All scores as JSON-able fractions; undefined ones are None.
-
-        Args:
-            names: K class names, background first.
-        """
-        if len(names) != self.num_classes:
-            raise ValueError(f"{len(names)} names were given for {self.num_classes} classes (background included).")
-        return {
-            "miou": number(self.miou),
-            "mean_precision": number(mean(self.precision)),
-            "mean_recall": number(mean(self.recall)),
-            "accuracy": number(self.accuracy),
-            "classes_in_mean": [names[value] for value in self.classes_in_mean],
-            "iou": by_name(names, self.iou),
-            "precision": by_name(names, self.precision),
-            "recall": by_name(names, self.recall),
-            "false_positive_rate": by_name(names, self.false_positive_rate),
-            "confusion": self.counts.tolist(),
-        }
-
 
 def number(value: float | Scores) -> float | None:
     """A float for JSON: None where the value is NaN, which JSON does not have."""

@@ -30,14 +30,14 @@ def check_cams(
 
 
 def strongest(maps: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """The highest CAM of each pixel and its place in the stack, (n, H, W) -> (H*W,) twice; ties go to the first."""
+    """The highest CAM of each pixel and its position in the stack, (n, H, W) -> (H*W,) twice; ties go to the first."""
     num_maps, height, width = maps.shape
     flat = maps.reshape(num_maps, height * width)
     best = flat[0] if num_maps else np.zeros(height * width, np.float32)
     winner = np.zeros(height * width, np.uint8)
-    for place in range(1, num_maps):
-        np.copyto(winner, np.uint8(place), where=flat[place] > best)
-        best = np.maximum(best, flat[place])
+    for index in range(1, num_maps):
+        np.copyto(winner, np.uint8(index), where=flat[index] > best)
+        best = np.maximum(best, flat[index])
     return best, winner
 
 

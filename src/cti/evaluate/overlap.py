@@ -22,7 +22,7 @@ def cam_overlap(cams: ArrayLike | Tensor) -> float:
     if maps.shape[0] < 2:
         return float("nan")
     pairs = []
-    for one, other in combinations(maps.reshape(maps.shape[0], -1), 2):
-        union = float(np.maximum(one, other).sum(dtype=np.float64))
-        pairs.append(float(np.minimum(one, other).sum(dtype=np.float64)) / union if union else 0.0)
+    for first, second in combinations(maps.reshape(maps.shape[0], -1), 2):
+        union = float(np.maximum(first, second).sum(dtype=np.float64))
+        pairs.append(float(np.minimum(first, second).sum(dtype=np.float64)) / union if union else 0.0)
     return float(np.mean(pairs))

@@ -32,9 +32,9 @@ def sweep_by_loop(
         labelled = mask != IGNORE_INDEX
         true = mask[labelled].astype(np.int64)
         stack = np.concatenate([np.empty((1, *mask.shape), np.float32), cams])
-        for place, threshold in enumerate(limits):
+        for index, threshold in enumerate(limits):
             stack[0] = threshold
             predicted = values[stack.argmax(axis=0)][labelled]
             pairs = np.bincount(true * num_values + predicted, minlength=num_values**2)
-            counts[place] += pairs.reshape(num_values, num_values)
+            counts[index] += pairs.reshape(num_values, num_values)
     return counts

@@ -1,21 +1,24 @@
 """The stage `evaluate`: seeds, pseudo-masks and segmentations against true masks, as numbers, tables and a picture."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from cti.data import Photo, load_mask
+from cti.data import load_mask
 from cti.data.fingerprint import mask_fingerprint
 from cti.data.seed_file import read_seed
-from cti.evaluate import label_pixels, score_masks, score_seeds
-from cti.evaluate.tables import mask_tables, seed_tables, step_table
+from cti.evaluate.labels import label_pixels
+from cti.evaluate.list_scores import ResultFolders, score_list
+from cti.evaluate.scores import ListScores, RunScores
+from cti.evaluate.tables import list_tables, tag_table
+from cti.evaluate.tags import TagScores, read_tags
 from cti.files import read_manifest
 from cti.masks.steps import step_names
 from cti.run import Run, split_by_file
+from cti.tables import to_rich
 from cti.visualize import PanelRow, panel_row, save_panels
 
 logger = logging.getLogger(__name__)
@@ -24,7 +27,7 @@ PICTURE = "panels.png"
 NUM_PANELS = 8
 
 
-def evaluate(run: Run) -> dict[str, Any]:
+def evaluate(run: Run) -> RunScores:
     """Score whatever the run has made, where the photos have masks: evaluate/, with numbers, tables and panels.
 
     Raises:
@@ -36,74 +39,54 @@ def evaluate(run: Run) -> dict[str, Any]:
         raise ValueError(f"{run.folder} has no finished seeds, masks or segment, so there is nothing to score.")
     truth = mask_fingerprint(run.photos, run.check)
     with run.stage("evaluate", made=made, truth=truth, variants=run.config.predict.variants) as stage:
-        return stage.result(dict) if stage.finished else stage.finish(score_run(run, stage.folder))
+        return stage.result(RunScores) if stage.finished else stage.finish(score_run(run, stage.folder))
 
 
-def score_run(run: Run, folder: Path) -> dict[str, Any]:
+def score_run(run: Run, folder: Path) -> RunScores:
     """Score every finished stage on the lists `score` and `val`, print tables, draw panels.
 
     Args:
-        run: The run; only photos with a true mask are scored.
+        run: The run; photos with a true mask are scored, and those without a tag.
         folder: Gets the picture.
-
-    Returns:
-        `lists` -> list -> `seeds` (by kind), `seeds_predicted_tags`, `masks`, `steps` (by refinement step),
-        `segment` (by variant), each as its `to_dict()`; and `picture`.
     """
-    lists: dict[str, Any] = {}
-    if run.photos.has_masks:
-        for name in ("score", "val"):
-            photos = [photo for photo in run.photos.lists[name] if photo.mask is not None]
-            scores = score_list(run, name, photos) if photos else {}
-            if scores:
-                lists[name] = scores
-    else:
-        logger.warning("These photos have no masks, so nothing is scored; look at %s instead.", folder / PICTURE)
-    result: dict[str, Any] = {"classes": run.photos.classes, "lists": lists}
+    folders, lists = result_folders(run), dict[str, ListScores]()
+    if not run.photos.has_masks:
+        logger.warning("These photos have no masks, so nothing is scored against them; look at %s.", folder / PICTURE)
+    for name in ("score", "val"):
+        scores = score_list(
+            folders, run.photos.lists[name], run.photos.classes, run.config.seeds.kinds,
+            threshold=run.config.evaluate.threshold, bootstrap=run.config.evaluate.bootstrap,
+        )  # fmt: skip
+        if scores != ListScores():
+            lists[name] = scores
+    print_tables(read_tags(run.stage_folder("train")), lists)
     rows = panel_rows(run)
     if rows:
         save_panels(folder / PICTURE, rows, run.photos.classes)
-        result["picture"] = str(folder / PICTURE)
-    return result
+    return RunScores(run.photos.classes, lists, str(folder / PICTURE) if rows else None)
 
 
-def score_list(run: Run, name: str, photos: Sequence[Photo]) -> dict[str, Any]:
-    """Scores of one list by what was scored; prints their tables."""
-    console, scores = Console(stderr=True), dict[str, Any]()
-    classes = run.photos.classes
-    bootstrap, threshold = run.config.evaluate.bootstrap, run.config.evaluate.threshold
-    for key, folder in (("seeds", run.stage_folder("seeds")), ("seeds_predicted_tags", run.predicted_seeds)):
-        if run.finished("seeds") and covers(folder, photos, "npz"):
-            kinds = [
-                score_seeds(folder, photos, classes, threshold, kind=kind, bootstrap=bootstrap)
-                for kind in run.config.seeds.kinds
-            ]
-            title = f"Seeds, {name}" + (" (predicted tags)" if key == "seeds_predicted_tags" else "")
-            console.print(seed_tables(kinds, title))
-            scores[key] = {kind.kind: kind.to_dict() for kind in kinds}
-    if run.finished("masks") and covers(run.stage_folder("masks"), photos, "png"):
-        masks = score_masks(run.stage_folder("masks"), photos, classes, bootstrap=bootstrap)
-        console.print(mask_tables(masks, f"Pseudo-masks, {name}"))
-        scores["masks"] = masks.to_dict()
-        steps = {
-            step: score_masks(run.step_masks(step), photos, classes, bootstrap=bootstrap)
-            for step in step_names(run.config.masks)
-            if covers(run.step_masks(step), photos, "png")
-        }
-        if steps:
-            console.print(step_table(steps, f"Refinement steps, {name}"))
-            scores["steps"] = {step: masks.to_dict() for step, masks in steps.items()}
-    for variant in run.config.predict.variants:
-        if run.finished("segment") and covers(run.predictions(variant), photos, "png"):
-            masks = score_masks(run.predictions(variant), photos, classes, bootstrap=bootstrap)
-            console.print(mask_tables(masks, f"Segmentation ({variant}), {name}"))
-            scores.setdefault("segment", {})[variant] = masks.to_dict()
-    return scores
+def result_folders(run: Run) -> ResultFolders:
+    """The folders of the stages of a run that have finished."""
+    seeds, masks, segment = (run.finished(stage) for stage in ("seeds", "masks", "segment"))
+    return ResultFolders(
+        seeds=run.stage_folder("seeds") if seeds else None,
+        predicted_seeds=run.predicted_seeds if seeds else None,
+        masks=run.stage_folder("masks") if masks else None,
+        steps={step: run.step_masks(step) for step in step_names(run.config.masks)} if masks else {},
+        segment={variant: run.predictions(variant) for variant in run.config.predict.variants} if segment else {},
+    )
 
 
-def covers(folder: Path, photos: Sequence[Photo], suffix: str) -> bool:
-    """Whether a folder has the file of every photo."""
-    return all((folder / f"{photo.id}.{suffix}").is_file() for photo in photos)
+def print_tables(tags: TagScores | None, lists: Mapping[str, ListScores]) -> None:
+    """Print the scores on the terminal; details too where debug messages are logged (`--verbose`)."""
+    console, details = Console(stderr=True), logger.isEnabledFor(logging.DEBUG)
+    if tags is not None:
+        console.print(to_rich(tag_table(tags)))
+    for name, scores in lists.items():
+        for table in list_tables(scores, name):
+            if details or not table.folded:
+                console.print(to_rich(table))
 
 
 def panel_rows(run: Run) -> list[PanelRow]:

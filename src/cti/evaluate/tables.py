@@ -1,119 +1,198 @@
-"""Scores as tables for the terminal, in percent (files and JSON hold fractions)."""
+"""Scores as tables in percent (files and JSON hold fractions), the same on the terminal and in the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-import numpy as np
-from rich.console import Group
-from rich.table import Table
-
-from cti.classes import BACKGROUND
 from cti.evaluate.bootstrap import Interval
-from cti.evaluate.confusion import ConfusionMatrix, mean
-from cti.evaluate.masks import MaskScores
-from cti.evaluate.seeds import SeedScores
+from cti.evaluate.scores import ClassScores, ListScores, MaskScores, SeedScores, mean_defined
+from cti.evaluate.tags import TagScores
+from cti.tables import MISSING, Cell, NamedCells, Table, bar, percent, row
+
+SWEPT = "swept, uses pixel labels"
+SWEPT_NOTE = "Swept: at the best threshold, which was found with true masks; the other numbers need none."
+BASELINE_NOTE = "Baselines are what the tags alone give, without a look at the photo."
+NUM_NAMES = 5  # in a sentence about photos
 
 
-def seed_tables(kinds: Sequence[SeedScores], title: str = "Seeds") -> Group:
-    """Kinds of seeds of the same photos side by side above their baselines, and the first kind class by class.
+def list_tables(scores: ListScores, list_name: str) -> list[Table]:
+    """Everything about the scores of one list, the summaries first, details folded."""
+    columns = scores.by_name
+    tables = [
+        seed_table(scores, list_name),
+        mask_table(scores, list_name),
+        step_table(scores.steps, list_name),
+        normal_table(scores, list_name),
+        class_table(columns, list_name),
+        *(detail_table(name, column, list_name) for name, column in columns.items()),
+    ]
+    return [table for table in tables if table is not None]
 
-    Args:
-        kinds: Scores, the kind that later stages use first.
-        title: What was scored, e.g. the list of photos.
-    """
+
+def measures(scores: ListScores) -> dict[str, float | None]:
+    """mIoU by what is compared, in the order of the pipeline, the best baseline first."""
+    mious: dict[str, float | None] = {}
+    if (seeds := scores.first_seeds) is not None:
+        mious = {"best baseline": seeds.best_baseline, f"seed, {SWEPT}": seeds.best.miou}
+    return mious | {name: column.miou for name, column in scores.by_name.items()}
+
+
+def seed_table(scores: ListScores, list_name: str) -> Table | None:
+    """Kinds of seeds above what tags alone give."""
+    kinds = [*scores.seeds.values(), *scores.seeds_predicted_tags.values()]
+    if not kinds:
+        return None
     first = kinds[0]
-    table = Table(title=f"{title}: mIoU in % over {first.num_photos} photos", title_justify="left")
-    table.add_column("")
-    table.add_column("swept, uses pixel labels", justify="right")
-    table.add_column(f"fixed at {first.threshold:g}", justify="right")
-    table.add_column("threshold-free", justify="right")
-    table.add_column("CAM overlap", justify="right")
-    for scores in kinds:
-        free = scores.threshold_free
-        table.add_row(
-            scores.kind or "seed",
-            f"{percent(scores.best.miou)} at {scores.best.threshold:.2f}",
-            percent(scores.fixed.miou) + _range(scores.fixed_interval),
-            "" if free is None else percent(free.miou) + _range(scores.free_interval),
-            percent(scores.overlap),
+    baselines = [row(f"baseline: {name}", *[percent(score)] * 3, "") for name, score in first.baselines.items()]
+    rows = [
+        *(_seed_row(seeds, "") for seeds in scores.seeds.values()),
+        *(_seed_row(seeds, ", predicted tags") for seeds in scores.seeds_predicted_tags.values()),
+        *baselines,
+    ]
+    return Table(
+        f"Seeds, list {list_name}: mIoU in % over {first.num_photos} photos",
+        ("seeds", SWEPT, f"fixed at {first.threshold:g}", "threshold-free", "CAM overlap"),
+        tuple(rows),
+        footer=len(baselines),
+        note=_sentences(SWEPT_NOTE, BASELINE_NOTE, _left_out(first.missing)),
+    )
+
+
+def mask_table(scores: ListScores, list_name: str) -> Table | None:
+    """Pseudo-masks and segmentations, with their ignored pixels counted both ways."""
+    masks = scores.masks_by_name
+    if not masks:
+        return None
+    rows = [
+        row(
+            name,
+            Cell(percent(scored.as_background.miou), note=interval_text(scored.as_background.interval)),
+            percent(scored.confident.miou),
+            percent(scored.coverage),
         )
-    table.add_section()
-    for name, floor in first.baselines.items():
-        table.add_row(f"floor: {name}", percent(floor), percent(floor), percent(floor), style="dim")
-    notes = [_classes_note(first.fixed.confusion, first.classes)]
-    if first.missing:
-        notes.append(f"{len(first.missing)} photos without a seed were left out: {_few(first.missing)}.")
-    free = first.threshold_free
-    columns = {"IoU swept": first.best.confusion, "IoU fixed": first.fixed.confusion}
-    if free is not None:
-        columns["IoU threshold-free"] = free.confusion
-    return Group(table, *notes, _class_table(first.classes, columns, first.fixed.confusion, "at the fixed threshold"))
+        for name, scored in masks.items()
+    ]
+    num_photos = max(scored.num_photos for scored in masks.values())
+    missing = (photo for scored in masks.values() for photo in scored.missing)
+    return Table(
+        f"Pseudo-masks and segmentation, list {list_name}: % over {num_photos} photos",
+        ("masks", "mIoU", "confident pixels only", "pixels confident"),
+        tuple(rows),
+        note=_sentences("mIoU counts ignored pixels as background.", _left_out(missing)),
+    )
 
 
-def mask_tables(scores: MaskScores, title: str = "Masks") -> Group:
-    """Masks, with their unsure pixels counted both ways, and class by class."""
-    table = Table(title=f"{title}: mIoU in % over {scores.num_photos} photos", title_justify="left")
-    table.add_column("")
-    table.add_column("mIoU", justify="right")
-    table.add_column("pixels decided", justify="right")
-    resolved = percent(scores.resolved.miou) + _range(scores.interval)
-    if scores.coverage == 1:
-        table.add_row("every pixel decided", resolved, percent(1))
-    else:
-        table.add_row("unsure pixels as background", resolved, percent(1))
-        table.add_row("unsure pixels ignored", percent(scores.decided.miou), percent(scores.coverage))
-    notes = [_classes_note(scores.resolved, scores.classes)]
-    if scores.missing:
-        notes.append(f"{len(scores.missing)} photos without a mask were left out: {_few(scores.missing)}.")
-    return Group(table, *notes, _class_table(scores.classes, {"IoU": scores.resolved}, scores.resolved, ""))
-
-
-def step_table(steps: Mapping[str, MaskScores], title: str) -> Table:
-    """What each refinement step makes of the seeds, every pixel decided by argmax.
+def step_table(steps: Mapping[str, MaskScores], list_name: str) -> Table | None:
+    """What each refinement step makes of the seeds, by the argmax of every pixel.
 
     Args:
         steps: Names of the steps so far (`seed`, `pamr`, `pamr+affinity`) -> scores, in the order of the chain.
-        title: What was scored.
+        list_name: The list of photos.
     """
-    table = Table(title=f"{title}: mIoU in %, every pixel decided", title_justify="left")
-    for name in ("after", "mIoU", "gain over the seed"):
-        table.add_column(name, justify="left" if name == "after" else "right")
-    start = next(iter(steps.values())).resolved.miou
-    for name, scores in steps.items():
-        table.add_row(name, percent(scores.resolved.miou), f"{100 * (scores.resolved.miou - start):+.1f}")
-    return table
+    if not steps:
+        return None
+    mious = {name: masks.as_background.miou for name, masks in steps.items()}
+    start = next(iter(mious.values()))
+    rows = [row(name, percent(miou), _gain(miou, start)) for name, miou in mious.items()]
+    header = ("after", "mIoU", "gain over the seed")
+    return Table(f"Refinement steps, list {list_name}: mIoU in % of the argmax of every pixel", header, tuple(rows))
 
 
-def percent(fraction: float) -> str:
-    """A fraction as percent with one decimal; a dash where it is undefined."""
-    return "-" if np.isnan(fraction) else f"{100 * fraction:.1f}"
+def normal_table(scores: ListScores, list_name: str) -> Table | None:
+    """How much is called foreground on photos that show none of the classes."""
+    if not scores.normal:
+        return None
+    num_photos = max(shares.num_photos for shares in scores.normal.values())
+    rows = [row(name, percent(shares.photos), percent(shares.pixels, 2)) for name, shares in scores.normal.items()]
+    return Table(
+        f"Foreground on normal photos, list {list_name}: % over {num_photos} photos without tags",
+        ("", "photos with any", "pixels"),
+        tuple(rows),
+        note="No mask is needed for these; 0 is right.",
+    )
 
 
-def _class_table(
-    classes: tuple[str, ...], ious: dict[str, ConfusionMatrix], detail: ConfusionMatrix, where: str
-) -> Table:
-    table = Table(title=f"Per class in %{where and f'; precision, recall and false positives {where}'}")
-    table.title_justify = "left"
-    table.add_column("class")
-    for name in (*ious, "precision", "recall", "false-positive rate"):
-        table.add_column(name, justify="right")
-    columns = [*(matrix.iou for matrix in ious.values()), detail.precision, detail.recall, detail.false_positive_rate]
-    for value, name in enumerate([BACKGROUND, *classes]):
-        table.add_row(name, *(percent(column[value]) for column in columns))
-    table.add_section()
-    table.add_row("mean", *(percent(float(mean(column))) for column in columns))
-    return table
+def class_table(columns: Mapping[str, ClassScores], list_name: str) -> Table | None:
+    """IoU per class, a column for each thing that is scored."""
+    if not columns:
+        return None
+    names = next(iter(columns.values())).iou
+    rows = [row(name, *(bar(column.iou.get(name)) for column in columns.values())) for name in names]
+    rows.append(row("mean", *(bar(column.miou) for column in columns.values())))
+    caption = f"IoU per class, list {list_name}, %"
+    return Table(caption, ("class", *columns), tuple(rows), style="bars", footer=1, note=_absent_note(columns))
 
 
-def _classes_note(matrix: ConfusionMatrix, classes: tuple[str, ...]) -> str:
-    names = [BACKGROUND, *classes]
-    absent = [name for value, name in enumerate(names) if value not in matrix.classes_in_mean]
-    mean_over = f"The mean runs over {len(matrix.classes_in_mean)} of {len(names)} classes (background included)"
+def detail_table(name: str, scores: ClassScores, list_name: str) -> Table:
+    """Precision, recall and false-positive rate per class."""
+    columns = (scores.precision, scores.recall, scores.false_positive_rate)
+    rows = [row(label, *(bar(column[label]) for column in columns)) for label in scores.iou]
+    rows.append(row("mean", *(bar(mean_defined(column.values())) for column in columns)))
+    header = ("class", "precision", "recall", "false-positive rate")
+    caption = f"Precision and recall of {name}, list {list_name}, %"
+    return Table(caption, header, tuple(rows), style="bars", footer=1, folded=True)
+
+
+def tag_table(tags: TagScores) -> Table:
+    """How well tags are predicted, class by class; needs no mask."""
+    rows = [
+        row(
+            name,
+            bar(precision),
+            bar(tags.auroc.get(name)),
+            bar(tags.f1.get(name)),
+            f"{tags.thresholds[name]:.2f}" if name in tags.thresholds else MISSING,
+        )
+        for name, precision in tags.average_precision.items()
+    ]
+    rows.append(row("mean", bar(tags.mean_average_precision), bar(tags.mean_auroc), bar(tags.mean_f1), ""))
+    header = ("class", "average precision", "AUROC", "F1", "threshold (logit)")
+    note = "F1 at the thresholds, which were chosen on the tags of the same photos."
+    if tags.left_out:
+        note += f" No photo has the class {', '.join(tags.left_out)}."
+    caption = "Tags of photos not trained on, %"
+    return Table(caption, header, tuple(rows), style="bars", footer=1, note=note, folded=True)
+
+
+def interval_text(interval: Interval | None) -> str:
+    """The ends of an interval in percent; empty without one."""
+    return "" if interval is None else f"{percent(interval.low)} to {percent(interval.high)}"
+
+
+def _seed_row(seeds: SeedScores, suffix: str) -> NamedCells:
+    free = seeds.threshold_free
+    return row(
+        f"{seeds.kind or 'seed'}{suffix}",
+        Cell(percent(seeds.best.miou), note=f"at {seeds.best_threshold:.2f}"),
+        Cell(percent(seeds.fixed.miou), note=interval_text(seeds.fixed.interval)),
+        MISSING if free is None else Cell(percent(free.miou), note=interval_text(free.interval)),
+        percent(seeds.cam_overlap),
+    )
+
+
+def _gain(value: float | None, start: float | None) -> str:
+    return MISSING if value is None or start is None else f"{100 * (value - start):+.1f}"
+
+
+def _absent_note(columns: Mapping[str, ClassScores]) -> str:
+    """Over how many classes the means run; column by column where they differ."""
+    sentences = {name: _absent_sentence(column) for name, column in columns.items()}
+    if len(set(sentences.values())) == 1:
+        return next(iter(sentences.values()))
+    return " ".join(f"{name}: {sentence}" for name, sentence in sentences.items())
+
+
+def _absent_sentence(scores: ClassScores) -> str:
+    num_classes, absent = len(scores.iou), scores.absent
+    mean_over = f"The mean runs over {num_classes - len(absent)} of {num_classes} classes (background included)"
     return f"{mean_over}; neither true nor predicted: {', '.join(absent)}." if absent else f"{mean_over}."
 
 
-def _range(interval: Interval | None) -> str:
-    return "" if interval is None else f" ({percent(interval.low)} to {percent(interval.high)})"
+def _left_out(missing: Iterable[str]) -> str:
+    ids = list(dict.fromkeys(missing))
+    if not ids:
+        return ""
+    named = ", ".join(ids[:NUM_NAMES]) + (", ..." if len(ids) > NUM_NAMES else "")
+    return f"{len(ids)} photos without a result were left out: {named}."
 
 
-def _few(ids: tuple[str, ...]) -> str:
-    return ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+def _sentences(*sentences: str) -> str:
+    return " ".join(sentence for sentence in sentences if sentence)

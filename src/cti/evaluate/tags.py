@@ -1,49 +1,48 @@
-"""Scores of image-level predictions: average precision, and thresholds that turn scores into tags."""
+"""Scores of image-level predictions, and thresholds that turn them into tags."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from cti.evaluate.confusion import Scores, by_name, mean, number, ratio, to_numpy
+from cti.files import MANIFEST, from_json, read_manifest
 
 
 @dataclass(frozen=True)
 class TagScores:
-    """How well tags are ranked over a set of photos.
+    """How well tags are predicted, which no mask is needed for; fractions, None where a score is undefined.
 
     Args:
-        classes: The C foreground classes.
-        average_precision: (C,) non-interpolated average precision; NaN for a class without a positive photo.
+        mean_average_precision: Mean of `average_precision`.
+        mean_auroc: Mean of `auroc`.
+        mean_f1: Mean of `f1`.
+        average_precision: Class -> non-interpolated average precision; None without a photo that has the class.
+        auroc: Class -> area under the ROC curve: how often a photo with the class is above one without it; None unless
+            there are both.
+        f1: Class -> F1 at its threshold; None for a class that is neither true nor predicted.
+        thresholds: Class -> score above which its tag is predicted, chosen for the best F1 on these very photos.
     """
 
-    classes: tuple[str, ...]
-    average_precision: Scores
-
-    @property
-    def mean_average_precision(self) -> float:
-        """Mean over the classes with a positive photo."""
-        return float(mean(self.average_precision))
+    mean_average_precision: float | None
+    mean_auroc: float | None
+    mean_f1: float | None
+    average_precision: dict[str, float | None]
+    auroc: dict[str, float | None]
+    f1: dict[str, float | None]
+    thresholds: dict[str, float]
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Classes without a positive photo, which the mean leaves out."""
-        return tuple(name for name, score in zip(self.classes, self.average_precision, strict=True) if np.isnan(score))
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able fractions; undefined ones are None."""
-        return {
-            "map": number(self.mean_average_precision),
-            "average_precision": by_name(self.classes, self.average_precision),
-            "left_out": list(self.left_out),
-        }
+        """Classes without a positive photo, which the mean average precision leaves out."""
+        return tuple(name for name, score in self.average_precision.items() if score is None)
 
 
 def score_tags(scores: ArrayLike | Tensor, labels: ArrayLike | Tensor, classes: Sequence[str]) -> TagScores:
-    """Average precision per class.
+    """Score image-level predictions, and choose a threshold per class.
 
     AP = sum over the ranks where recall rises of (rise in recall) * precision; photos of equal score share a rank.
 
@@ -56,8 +55,31 @@ def score_tags(scores: ArrayLike | Tensor, labels: ArrayLike | Tensor, classes: 
         ValueError: if the shapes differ or a score is NaN.
     """
     values, truth = _check(scores, labels, len(classes))
-    precisions = [_average_precision(values[:, index], truth[:, index]) for index in range(len(classes))]
-    return TagScores(tuple(classes), np.array(precisions))
+    columns = [(values[:, index], truth[:, index]) for index in range(len(classes))]
+    precision = np.array([_average_precision(*column) for column in columns])
+    auroc = np.array([_auroc(*column) for column in columns])
+    thresholds = choose_thresholds(values, truth)
+    f1 = f1_scores(values, truth, thresholds)
+    return TagScores(
+        mean_average_precision=number(mean(precision)),
+        mean_auroc=number(mean(auroc)),
+        mean_f1=number(mean(f1)),
+        average_precision=by_name(classes, precision),
+        auroc=by_name(classes, auroc),
+        f1=by_name(classes, f1),
+        thresholds=dict(zip(classes, thresholds.tolist(), strict=True)),
+    )
+
+
+def read_tags(folder: Path) -> TagScores | None:
+    """Read the tag scores in the manifest of a finished stage; None if it has not finished or has none.
+
+    Raises:
+        ValueError: if they were written by another version.
+    """
+    manifest = read_manifest(folder)
+    tags = manifest["result"].get("tags") if manifest else None
+    return None if tags is None else from_json(TagScores, tags, folder / MANIFEST)
 
 
 def f1_scores(scores: ArrayLike | Tensor, labels: ArrayLike | Tensor, thresholds: ArrayLike | Tensor) -> Scores:
@@ -98,6 +120,16 @@ def _average_precision(scores: Scores, truth: NDArray[np.bool_]) -> float:
         return float("nan")
     hits, taken, _ = _cumulated(scores, truth)
     return float(np.sum(np.diff(hits, prepend=0) / hits[-1] * (hits / taken)))
+
+
+def _auroc(scores: Scores, truth: NDArray[np.bool_]) -> float:
+    """Trapezoids below the curve of hits over false alarms, so that equal scores count half."""
+    hits, taken, _ = _cumulated(scores, truth)
+    false_alarms = taken - hits
+    if not (hits[-1] and false_alarms[-1]):
+        return float("nan")
+    heights = hits - np.diff(hits, prepend=0) / 2
+    return float(np.sum(np.diff(false_alarms, prepend=0) * heights) / (hits[-1] * false_alarms[-1]))
 
 
 def _cumulated(scores: Scores, truth: NDArray[np.bool_]) -> tuple[Scores, Scores, Scores]:

@@ -1,21 +1,20 @@
 """Scores of seeds at every background threshold, from one pass over the pixels.
 
-A seed is scored by argmax over [t, CAMs]. Only two facts of a pixel matter for every t: its highest CAM and whose it
-is; it is foreground at exactly those thresholds that lie below that value. So pixels are counted once, by (class,
-place of the value among the thresholds, true class), and cumulated at the end. The counts equal those of the loop
+A seed is scored by argmax over [t, CAMs]. Only two things about a pixel matter for every t: its highest CAM and whose
+it is; it is foreground at exactly those thresholds that lie below that value. So pixels are counted once, by (class,
+rank of the value among the thresholds, true class), and cumulated at the end. The counts equal those of the loop
 over thresholds (`cti.evaluate.reference`) bit for bit. Source: docs/method.md, "Seeds".
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from cti.classes import BACKGROUND, check_classes
+from cti.classes import check_classes
 from cti.evaluate import confusion
 from cti.evaluate.confusion import ConfusionMatrix, Counts, Scores, to_mask, to_numpy
 from cti.evaluate.labels import check_cams, strongest
@@ -41,14 +40,6 @@ class ThresholdScore:
     def miou(self) -> float:
         """Mean IoU, a fraction."""
         return self.confusion.miou
-
-    def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
-        """JSON-able; `classes` are the foreground classes."""
-        return {
-            "threshold": self.threshold,
-            "uses_pixel_labels": self.uses_pixel_labels,
-            **self.confusion.to_dict([BACKGROUND, *classes]),
-        }
 
 
 @dataclass(frozen=True)
@@ -100,13 +91,13 @@ class SweepResult:
         Raises:
             ValueError: if `threshold` is not one of the sweep's.
         """
-        place = int(np.argmin(np.abs(self.thresholds - threshold)))
-        if not np.isclose(self.thresholds[place], threshold, rtol=0, atol=1e-9):
+        nearest = int(np.argmin(np.abs(self.thresholds - threshold)))
+        if not np.isclose(self.thresholds[nearest], threshold, rtol=0, atol=1e-9):
             raise ValueError(
-                f"Threshold {threshold} was not swept; the nearest is {self.thresholds[place]:.6g}. "
+                f"Threshold {threshold} was not swept; the nearest is {self.thresholds[nearest]:.6g}. "
                 "Give a swept one or pass it to ThresholdSweep(thresholds=...)."
             )
-        return self._score(place, uses_pixel_labels=False)
+        return self._score(nearest, uses_pixel_labels=False)
 
     @property
     def threshold_free(self) -> ThresholdScore | None:
@@ -115,9 +106,9 @@ class SweepResult:
             return None
         return ThresholdScore(None, False, ConfusionMatrix(len(self.classes) + 1, self.free_counts))
 
-    def _score(self, place: int, uses_pixel_labels: bool) -> ThresholdScore:
-        matrix = ConfusionMatrix(len(self.classes) + 1, self.counts[place])
-        return ThresholdScore(float(self.thresholds[place]), uses_pixel_labels, matrix)
+    def _score(self, index: int, uses_pixel_labels: bool) -> ThresholdScore:
+        matrix = ConfusionMatrix(len(self.classes) + 1, self.counts[index])
+        return ThresholdScore(float(self.thresholds[index]), uses_pixel_labels, matrix)
 
 
 class ThresholdSweep:
@@ -139,18 +130,18 @@ class ThresholdSweep:
                 f"Thresholds run from {self.thresholds[0]} to {self.thresholds[-1]}; CAMs lie in [0, 1], so must they."
             )
         # [0, 1] is cut into cells no wider than the smallest gap, so that a cell holds one threshold at most: the cell
-        # of a value and one comparison give its exact place. A power of two makes the product with it exact.
+        # of a value and one comparison give its exact rank. A power of two makes the product with it exact.
         limits = self.thresholds.astype(np.float32)
         self._cells = 1 << int(np.ceil(-np.log2(gaps.min(initial=1.0) / 2)))
         cell_of_limit = (limits * np.float32(self._cells)).astype(np.intp)
         assert np.unique(cell_of_limit).size == limits.size
         self._limit_of_cell = np.full(self._cells + 1, np.inf, np.float32)
         self._limit_of_cell[cell_of_limit] = limits
-        # Place of a value: how many thresholds lie below it. Entry 2c: values of cell c up to its limit; 2c+1: beyond.
+        # Rank of a value: how many thresholds lie below it. Entry 2c: values of cell c up to its limit; 2c+1: beyond.
         below = np.searchsorted(cell_of_limit, np.arange(self._cells + 1))
-        self._place = np.stack([below, below + np.isfinite(self._limit_of_cell)], axis=1).ravel()
+        self._rank = np.stack([below, below + np.isfinite(self._limit_of_cell)], axis=1).ravel()
         num_values = len(self.classes) + 1
-        self._foreground: Counts = np.zeros((len(self.classes), self._place.size, num_values), np.int64)
+        self._foreground: Counts = np.zeros((len(self.classes), self._rank.size, num_values), np.int64)
         self._true: Counts = np.zeros(num_values, np.int64)
         self._free: Counts | None = None
         self.num_photos = 0
@@ -193,14 +184,14 @@ class ThresholdSweep:
         index *= 2
         index += above
         if len(indices) > 1:
-            index += winner * np.int32(self._place.size)
+            index += winner * np.int32(self._rank.size)
         if background is not None:
             free = _check_background(background, maps.shape[1:])
             index *= 2
             index += best > free
         index *= num_values + 1
         index += true
-        shape = (max(len(indices), 1), self._place.size, 1 if background is None else 2, num_values + 1)
+        shape = (max(len(indices), 1), self._rank.size, 1 if background is None else 2, num_values + 1)
         counts = np.bincount(index, minlength=int(np.prod(shape))).reshape(shape)[..., 1:]
 
         self._true += counts.sum(axis=(0, 1, 2))
@@ -228,11 +219,11 @@ class ThresholdSweep:
     def compute(self) -> SweepResult:
         """The scores of all photos counted so far."""
         num_thresholds, num_values = self.thresholds.size, len(self.classes) + 1
-        by_place: Counts = np.zeros((num_thresholds + 1, num_values, len(self.classes)), np.int64)
-        np.add.at(by_place, self._place, self._foreground.transpose(1, 2, 0))
+        by_rank: Counts = np.zeros((num_thresholds + 1, num_values, len(self.classes)), np.int64)
+        np.add.at(by_rank, self._rank, self._foreground.transpose(1, 2, 0))
         counts: Counts = np.empty((num_thresholds, num_values, num_values), np.int64)
-        # A pixel in place p is foreground at thresholds 0..p-1: sum the places beyond each threshold.
-        counts[:, :, 1:] = by_place[::-1].cumsum(axis=0)[::-1][1:]
+        # A pixel of rank r is foreground at thresholds 0..r-1: sum the ranks beyond each threshold.
+        counts[:, :, 1:] = by_rank[::-1].cumsum(axis=0)[::-1][1:]
         counts[:, :, 0] = self._true - counts[:, :, 1:].sum(axis=2)
         free = None if self._free is None else self._free.copy()
         return SweepResult(self.classes, self.thresholds.copy(), counts, free, self.num_photos)

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cti.evaluate.confusion import number
 from cti.evaluate.tags import score_tags
 
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)
@@ -106,8 +105,8 @@ def choose_head(
     scores = {
         penalty: score_tags(predicted, labels, classes).mean_average_precision for penalty, predicted in logits.items()
     }
-    best = max(PENALTIES, key=lambda penalty: np.nan_to_num(scores[penalty], nan=-1.0))
-    choice = HeadChoice(best, {f"{penalty:g}": number(score) for penalty, score in scores.items()})
+    best = max(PENALTIES, key=lambda penalty: scores[penalty] or 0.0)
+    choice = HeadChoice(best, {f"{penalty:g}": score for penalty, score in scores.items()})
     return fit_head(pooled, labels, best, positive_weight), choice, logits[best]
 
 

@@ -19,6 +19,7 @@ from cti.data.batches import load_batches, size_batches
 from cti.data.datasets import multi_hot
 from cti.data.seed_file import Seed, write_seed
 from cti.device import default_device
+from cti.evaluate.tags import TagScores, score_tags
 from cti.first_look.features import PatchFeatures, extract_features
 from cti.first_look.head import HeadChoice, LinearHead, choose_head, fit_background
 from cti.method import CTI
@@ -26,7 +27,7 @@ from cti.method.attention import max_norm
 from cti.method.checkpoint import save_model
 from cti.run import Run
 from cti.seeds.maps import batch_maps
-from cti.train.tagging import TagQuality, positive_weights, quality_of
+from cti.train.tagging import positive_weights
 from cti.visualize import PanelRow, panel_row, save_panels
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class FirstLook:
     classes: tuple[str, ...]
     photos: int
     tag_map: float | None
-    tags: TagQuality
+    tags: TagScores
     choice: HeadChoice
     remarks: tuple[str, ...]
     picture: str
@@ -98,9 +99,9 @@ def first_look(run: Run) -> FirstLook | None:
         head, choice, across_folds = choose_head(features.pooled(), labels, classes, weights)
         if held_out:
             truth = torch.stack([multi_hot(photo.tags, len(classes)) for photo in held_out])
-            quality = quality_of(head(others.pooled()).numpy(), truth.numpy(), classes)
+            quality = score_tags(head(others.pooled()).numpy(), truth.numpy(), classes)
         else:
-            quality = quality_of(across_folds.numpy(), labels.numpy(), classes)
+            quality = score_tags(across_folds.numpy(), labels.numpy(), classes)
         start_from_head(model, head, fit_background_of(features, learned, head))
         save_model(stage.folder, model, {"tag_thresholds": quality.thresholds})
 
@@ -114,9 +115,15 @@ def first_look(run: Run) -> FirstLook | None:
         if rows:
             save_panels(picture, rows, classes)
         remarks = remarks_on(quality, {name: float(labels[:, i].sum()) for i, name in enumerate(classes)}, len(learned))
-        seconds = round(time.perf_counter() - started, 1)
         look = FirstLook(
-            classes, len(learned), quality.map, quality, choice, remarks, str(picture) if rows else "", seconds
+            classes=classes,
+            photos=len(learned),
+            tag_map=quality.mean_average_precision,
+            tags=quality,
+            choice=choice,
+            remarks=remarks,
+            picture=str(picture) if rows else "",
+            seconds=round(time.perf_counter() - started, 1),
         )
         _say(look)
         return stage.finish(look)
@@ -167,7 +174,7 @@ def first_seeds(model: CTI, photos: Sequence[Photo], run: Run) -> list[tuple[Pho
     return seeds
 
 
-def remarks_on(quality: TagQuality, photos: dict[str, float], total: int) -> tuple[str, ...]:
+def remarks_on(quality: TagScores, photos: dict[str, float], total: int) -> tuple[str, ...]:
     """A sentence about each class that is not learned, and one if none is.
 
     Args:

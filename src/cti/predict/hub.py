@@ -1,12 +1,17 @@
 """Sharing a network the Hugging Face way: what its model card says, and the way to and from the hub."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import timm
 from huggingface_hub import HfApi, ModelCard, ModelCardData, snapshot_download
 
-from cti.files import read_manifest
+from cti.evaluate.scores import ClassScores, ListScores, RunScores
+from cti.evaluate.tags import read_tags
+from cti.files import MANIFEST, from_json, read_manifest
+from cti.method.checkpoint import CONFIG
+from cti.tables import Table, row, to_markdown
 
 PAPER = "Yoon, Kwon, Kim, Yoon: Class Tokens Infusion for Weakly Supervised Semantic Segmentation, CVPR 2024"
 _FILES = ["config.json", "model.safetensors", "README.md"]
@@ -48,66 +53,117 @@ def push_folder(folder: Path, repo_id: str, *, private: bool = False, token: str
     return str(address)
 
 
-def about_run(run: Path, stage: str, facts: dict[str, Any]) -> dict[str, Any]:
-    """What a model card says about a network, gathered while its run is at hand.
+@dataclass(frozen=True)
+class ScoreLine:
+    """A score in a model card.
+
+    Args:
+        what: What was scored: `seed` or `segmentation`.
+        photos: The list of photos.
+        protocol: How the score was taken.
+        miou: Mean IoU, a fraction.
+    """
+
+    what: str
+    photos: str
+    protocol: str
+    miou: float
+
+
+@dataclass(frozen=True)
+class About:
+    """What a model card says about a network, gathered while its run is at hand; empty or None where nobody knows.
+
+    Args:
+        backbone: Name of the backbone.
+        weights: What the backbone started from: `timm`, `smp`, `none` or the name of a file.
+        licence: Licence of the backbone's weights.
+        photos: Photos it was trained on.
+        real_masks: Whether it was trained on pixel labels.
+        tag_map: Mean average precision of its tags on photos not trained on.
+        tag_f1: Mean F1 of its tags at thresholds chosen on the same photos.
+        scores: Scores of what it makes.
+    """
+
+    backbone: str = ""
+    weights: str = ""
+    licence: str = ""
+    photos: int | None = None
+    real_masks: bool = False
+    tag_map: float | None = None
+    tag_f1: float | None = None
+    scores: tuple[ScoreLine, ...] = ()
+
+
+def about_network(folder: Path, description: dict[str, Any]) -> About:
+    """What a model card says about a network: what it carries with it, or else what its run knows.
+
+    Args:
+        folder: Folder of the network; a stage's, or one that `save_pretrained` wrote.
+        description: The network's `config.json`.
+
+    Raises:
+        ValueError: if it was written by another version.
+    """
+    if "about" in description:
+        return from_json(About, description["about"], folder / CONFIG)
+    return about_run(folder.parent, folder.name, description)
+
+
+def about_run(run: Path, stage: str, description: dict[str, Any]) -> About:
+    """Gather what a model card says about a network from its run.
 
     Args:
         run: The run folder.
         stage: `train` (CTI) or `segment`.
-        facts: The network's `config.json`.
+        description: The network's `config.json`.
 
-    Returns:
-        JSON: `backbone`, `weights`, `licence`, and, as far as the run knows, `photos`, `tags` and `scores` (a list of
-        `what`, `list`, `protocol`, `miou`).
+    Raises:
+        ValueError: if the scores were written by another version.
     """
-    settings = facts.get("model") or facts.get("segment") or {}
+    settings = description.get("model") or description.get("segment") or {}
     network = str(settings.get("network", ""))
     smp = network.startswith("smp:")
     backbone = network.split(":")[2] if smp else settings.get("backbone", "")
     weights = str(settings.get("weights", ""))
-    trained = _result(run, stage)
-    about: dict[str, Any] = {
-        "backbone": backbone,
+    training = read_manifest(run / stage)
+    evaluation = read_manifest(run / "evaluate")
+    lists = {}
+    if evaluation is not None:
+        lists = from_json(RunScores, evaluation["result"], run / "evaluate" / MANIFEST).lists
+    tags = read_tags(run / stage)
+    return About(
+        backbone=backbone,
         # No paths of this machine; for `smp:` "timm" stands for that library's own ImageNet weights.
-        "weights": {"timm": "smp"}.get(weights, weights) if smp and not Path(weights).suffix else Path(weights).name,
-        "licence": _licence(backbone) if weights == "timm" and not smp else "",
-        "photos": trained.get("photos"),
-        "real_masks": settings.get("masks") == "real",
-    }
-    if trained.get("tags"):
-        about["tags"] = {"map": trained["tags"]["map"], "f1": trained["tags"]["f1"]}
-    about["scores"] = [
-        row
-        for name, found in _result(run, "evaluate").get("lists", {}).items()
-        for row in _score_rows(found, stage, name)
-    ]
-    return about
+        weights={"timm": "smp"}.get(weights, weights) if smp and not Path(weights).suffix else Path(weights).name,
+        licence=_licence(backbone) if weights == "timm" and not smp else "",
+        photos=training["result"].get("photos") if training else None,
+        real_masks=settings.get("masks") == "real",
+        tag_map=None if tags is None else tags.mean_average_precision,
+        tag_f1=None if tags is None else tags.mean_f1,
+        scores=tuple(line for name, scores in lists.items() for line in _score_lines(scores, stage, name)),
+    )
 
 
-def model_card(facts: dict[str, Any], name: str = "FOLDER") -> str:
+def model_card(description: dict[str, Any], about: About, name: str = "FOLDER") -> str:
     """The `README.md` of a network, with the metadata the hub reads.
 
     Args:
-        facts: Its `config.json`, with the entry `about`.
+        description: Its `config.json`.
+        about: What else is known about it.
         name: What to give to `from_pretrained`.
     """
-    about = facts.get("about", {})
-    classes = facts["classes"]
-    segmenter = facts.get("type") == "segmenter"
-    licence = about.get("licence", "")
+    classes = description["classes"]
+    segmenter = description.get("type") == "segmenter"
     metadata = ModelCardData(
         library_name="cti",
         pipeline_tag="image-segmentation",
-        license=licence or None,
+        license=about.licence or None,
         tags=["weakly-supervised-semantic-segmentation", "class-token-infusion"],
     )
     what = (
         "A segmentation network, trained on "
-        + (
-            "pixel labels."
-            if about.get("real_masks")
-            else "masks that Class Token Infusion made from image-level tags."
-        )
+        + ("pixel labels." if about.real_masks else "masks that Class Token Infusion made from image-level tags.")
         if segmenter
         else "A Class Token Infusion (CTI) network: a vision transformer, trained on image-level tags, whose class "
         "tokens say where each class is."
@@ -139,29 +195,27 @@ def model_card(facts: dict[str, Any], name: str = "FOLDER") -> str:
     return str(ModelCard("\n\n".join(sections) + "\n"))
 
 
-def _data_text(about: dict[str, Any]) -> str:
-    if not about.get("photos"):
+def _data_text(about: About) -> str:
+    if not about.photos:
         return "Not recorded."
-    kind = "with pixel labels" if about.get("real_masks") else "with image-level tags; no pixel label was used"
-    return f"{about['photos']} photos {kind}."
+    kind = "with pixel labels" if about.real_masks else "with image-level tags; no pixel label was used"
+    return f"{about.photos} photos {kind}."
 
 
-def _scores_text(about: dict[str, Any]) -> str:
-    rows = about.get("scores") or []
-    tags = about.get("tags")
+def _scores_text(about: About) -> str:
     parts = []
-    if tags and tags.get("map") is not None:
-        f1 = "" if tags.get("f1") is None else f", F1 {tags['f1']:.3f} at thresholds chosen on the same photos"
-        parts.append(f"Tags of photos not trained on: mAP {tags['map']:.3f}{f1}.")
-    if rows:
-        table = ["| what | photos | protocol | mIoU |", "|---|---|---|---|"]
-        table += [f"| {row['what']} | {row['list']} | {row['protocol']} | {row['miou']:.3f} |" for row in rows]
-        parts += ["\n".join(table), "mIoU is a fraction over the background and all classes, of the whole list."]
+    if about.tag_map is not None:
+        f1 = "" if about.tag_f1 is None else f", F1 {about.tag_f1:.3f} at thresholds chosen on the same photos"
+        parts.append(f"Tags of photos not trained on: mAP {about.tag_map:.3f}{f1}.")
+    if about.scores:
+        rows = (row(line.what, line.photos, line.protocol, f"{line.miou:.3f}") for line in about.scores)
+        note = "mIoU is a fraction over the background and all classes, of the whole list."
+        parts.append(to_markdown(Table("", ("what", "photos", "protocol", "mIoU"), tuple(rows), note=note)))
     return "\n\n".join(parts) or "None were taken."
 
 
-def _licence_text(about: dict[str, Any]) -> str:
-    backbone, weights, licence = about.get("backbone", ""), about.get("weights", ""), about.get("licence", "")
+def _licence_text(about: About) -> str:
+    backbone, weights, licence = about.backbone, about.weights, about.licence
     if weights == "none":
         return "The backbone was trained from scratch; there are no pre-trained weights."
     if weights == "timm":
@@ -174,34 +228,25 @@ def _licence_text(about: dict[str, Any]) -> str:
 
 
 def _licence(backbone: str) -> str:
-    facts = timm.get_pretrained_cfg(backbone) if timm.is_model(backbone) else None
-    return str(getattr(facts, "license", "") or "")
+    metadata = timm.get_pretrained_cfg(backbone) if timm.is_model(backbone) else None
+    return str(getattr(metadata, "license", "") or "")
 
 
-def _result(run: Path, stage: str) -> dict[str, Any]:
-    manifest = read_manifest(run / stage)
-    return manifest["result"] if manifest else {}
-
-
-def _score_rows(found: dict[str, Any], stage: str, name: str) -> list[dict[str, Any]]:
+def _score_lines(scores: ListScores, stage: str, name: str) -> list[ScoreLine]:
     """Scores of one list, each with how it was taken."""
-    rows: list[tuple[str, str, Any]] = []
+    lines: list[tuple[str, str, ClassScores]] = []
     if stage == "segment":
-        for variant, scores in found.get("segment", {}).items():
-            rows.append(("segmentation", f"no tags given; {_variant(variant)}", scores["unsure_as_background"]))
+        for variant, masks in scores.segment.items():
+            lines.append(("segmentation", f"no tags given; {_variant(variant)}", masks.as_background))
     else:
-        for key, tags in (("seeds", "true tags given"), ("seeds_predicted_tags", "predicted tags")):
-            for scores in list(found.get(key, {}).values())[:1]:
-                fixed, best, free = scores["fixed"], scores["best"], scores["threshold_free"]
-                rows.append(("seed", f"{tags}; fixed threshold {fixed['threshold']:.2f}", fixed))
-                rows.append(("seed", f"{tags}; threshold {best['threshold']:.2f}, chosen on these masks", best))
-                if free is not None:
-                    rows.append(("seed", f"{tags}; background CAM, no threshold", free))
-    return [
-        {"what": what, "list": name, "protocol": protocol, "miou": scores["miou"]}
-        for what, protocol, scores in rows
-        if scores["miou"] is not None
-    ]
+        for kinds, tags in ((scores.seeds, "true tags given"), (scores.seeds_predicted_tags, "predicted tags")):
+            for seeds in list(kinds.values())[:1]:
+                lines.append(("seed", f"{tags}; fixed threshold {seeds.threshold:.2f}", seeds.fixed))
+                chosen = f"{tags}; threshold {seeds.best_threshold:.2f}, chosen on these masks"
+                lines.append(("seed", chosen, seeds.best))
+                if seeds.threshold_free is not None:
+                    lines.append(("seed", f"{tags}; background CAM, no threshold", seeds.threshold_free))
+    return [ScoreLine(what, name, protocol, line.miou) for what, protocol, line in lines if line.miou is not None]
 
 
 def _variant(variant: str) -> str:

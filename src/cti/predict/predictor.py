@@ -18,11 +18,11 @@ from PIL import Image
 from cti.config import Config, SeedsConfig
 from cti.data.images import MAX_PIXELS, load_image, to_rgb
 from cti.device import default_device
-from cti.files import read_json, read_manifest, write_text
+from cti.files import read_json, read_manifest, to_json, write_text
 from cti.method.checkpoint import CONFIG, load_model
 from cti.predict.analyser import Analyser
 from cti.predict.cti import CTIAnalyser
-from cti.predict.hub import about_run, download, model_card, push_folder
+from cti.predict.hub import About, about_network, download, model_card, push_folder
 from cti.predict.prediction import Analysis, Prediction, Threshold
 from cti.predict.segmenter import SegmenterAnalyser
 from cti.segment.checkpoint import load_segmenter
@@ -40,16 +40,16 @@ class Predictor:
 
     Args:
         analyser: The network and how it is used.
-        about: What a model card says about it (`cti.predict.hub.about_run`).
+        about: What a model card says about it (`cti.predict.hub.about_network`).
 
     Example:
         >>> predictor = Predictor.from_pretrained("runs/animals")  # doctest: +SKIP
         >>> predictor("cat.jpg", tags=["cat"]).overlay()  # doctest: +SKIP
     """
 
-    def __init__(self, analyser: Analyser, about: dict[str, Any] | None = None) -> None:
+    def __init__(self, analyser: Analyser, about: About | None = None) -> None:
         self.analyser = analyser
-        self.about = about or {}
+        self.about = about or About()
         analyser.network.eval()
 
     @classmethod
@@ -73,7 +73,7 @@ class Predictor:
         folder = _model_folder(root, use)
         config = _run_config(root, folder)
         facts = read_json(folder / CONFIG)
-        about = facts.get("about") or about_run(folder.parent, folder.name, facts)
+        about = about_network(folder, facts)
         analyser: Analyser
         if facts.get("type") == "segmenter":
             analyser = SegmenterAnalyser(load_segmenter(folder))
@@ -172,8 +172,8 @@ class Predictor:
             return push_folder(Path(folder), repo_id, private=private, token=token)
 
     def _save(self, folder: Path, name: str) -> None:
-        self.analyser.save(folder, {"about": self.about})
-        write_text(folder / CARD, model_card(read_json(folder / CONFIG), name))
+        self.analyser.save(folder, {"about": to_json(self.about)})
+        write_text(folder / CARD, model_card(read_json(folder / CONFIG), self.about, name))
 
 
 def _model_folder(root: Path, use: Use | None) -> Path:

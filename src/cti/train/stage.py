@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from cti.data.datasets import TwoViewDataset
-from cti.evaluate.tags import score_tags
+from cti.evaluate.tags import TagScores, score_tags
 from cti.first_look.stage import first_look
 from cti.method import CTI
 from cti.method.checkpoint import load_model, save_model
@@ -14,7 +14,7 @@ from cti.method.step import CTIStep
 from cti.run import Run
 from cti.train.fit import FitResult, fit
 from cti.train.optimiser import parameter_groups
-from cti.train.tagging import TagQuality, positive_weights, tag_logits, tag_quality
+from cti.train.tagging import positive_weights, score_held_out, tag_logits
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class TrainResult:
     classes: tuple[str, ...]
     photos: int
     notes: tuple[str, ...]
-    tags: TagQuality | None
+    tags: TagScores | None
     fit: FitResult
 
 
@@ -68,10 +68,12 @@ def train(run: Run) -> TrainResult:
         def validate(epoch: int) -> dict[str, float]:
             scores, labels = tag_logits(model, held_out, size)
             tag_map = score_tags(scores, labels, photo_set.classes).mean_average_precision
+            if tag_map is None:  # no photo held out has a tag
+                return {}
             logger.info("Epoch %d: tag mAP %.3f on %d photos not trained on", epoch, tag_map, len(held_out))
             return {"tag_map": tag_map}
 
         fitted = fit(step, dataset, config.train, stage.folder, groups, config.runtime, validate if held_out else None)
-        tags = tag_quality(model, held_out, size)
+        tags = score_held_out(model, held_out, size)
         save_model(stage.folder, model, {"tag_thresholds": tags.thresholds if tags else {}})
         return stage.finish(TrainResult(photo_set.classes, len(photos), photo_set.notes, tags, fitted))

@@ -1,7 +1,7 @@
 """Image-level tags: how often they occur, how well a network predicts them, from which score on they are predicted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,8 +11,7 @@ from torch.utils.data import DataLoader
 
 from cti.data import Photo
 from cti.data.datasets import TagDataset, multi_hot
-from cti.evaluate.confusion import by_name, number
-from cti.evaluate.tags import choose_thresholds, f1_scores, score_tags
+from cti.evaluate.tags import TagScores, score_tags
 from cti.method import CTI
 
 
@@ -60,39 +59,8 @@ def with_predicted_tags(model: CTI, photos: Sequence[Photo], thresholds: Mapping
     ]
 
 
-@dataclass(frozen=True)
-class TagQuality:
-    """How well tags are predicted on photos not trained on.
-
-    Args:
-        map: Mean average precision over the classes that occur; None if none does.
-        average_precision: Class -> average precision; None for a class without a tagged photo.
-        f1: Mean F1 over the classes at `thresholds`; None if it is undefined.
-        thresholds: Class -> logit from which its tag is predicted. Chosen on the same photos' tags; no mask is used.
-    """
-
-    map: float | None
-    average_precision: dict[str, float | None]
-    f1: float | None
-    thresholds: dict[str, float]
-
-
-def tag_quality(model: CTI, photos: Sequence[Photo], image_size: int) -> TagQuality | None:
+def score_held_out(model: CTI, photos: Sequence[Photo], image_size: int) -> TagScores | None:
     """Score the tags of photos not trained on, and choose the best threshold per class; None without photos."""
     if not photos:
         return None
-    scores, labels = tag_logits(model, photos, image_size)
-    return quality_of(scores, labels, model.classes)
-
-
-def quality_of(scores: NDArray[np.float32], labels: NDArray[np.float32], classes: Sequence[str]) -> TagQuality:
-    """Score logits (n, C) of photos against their tags (n, C) multi-hot, and choose the best threshold per class."""
-    thresholds = choose_thresholds(scores, labels)
-    tags = score_tags(scores, labels, classes)
-    f1 = f1_scores(scores, labels, thresholds)
-    return TagQuality(
-        number(tags.mean_average_precision),
-        by_name(classes, tags.average_precision),
-        number(float(np.nanmean(f1))) if np.isfinite(f1).any() else None,
-        dict(zip(classes, thresholds.tolist(), strict=True)),
-    )
+    return score_tags(*tag_logits(model, photos, image_size), model.classes)

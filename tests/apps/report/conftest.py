@@ -13,13 +13,10 @@ from builders import CLASSES, tiny_model
 from cti.config import Config, DataConfig
 from cti.data import PhotoSet, read_photos, save_mask
 from cti.data.seed_file import Seed, write_seed
-from cti.evaluate import score_masks, score_seeds
-from cti.files import write_manifest
+from cti.evaluate import ListScores, RunScores, TagScores, count_masks, count_seeds
+from cti.files import to_json, write_manifest
 from cti.method.checkpoint import save_model
 from cti.settings import dump_config
-from cti.train.fit import FitResult
-from cti.train.stage import TrainResult
-from cti.train.tagging import TagQuality
 
 SIZE = (40, 48)
 NUM_PHOTOS = 9
@@ -89,9 +86,10 @@ def _train(run: Path) -> None:
     lines.append({"step": 20, "epoch": 1, "tag_map": 0.5})
     (run / "train" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 2')
     average = {"disc": 0.9, "ring": 0.5, "star": None}
-    tags = TagQuality(0.7, average, None, {})
-    fit = FitResult(20, 3.0, 12.5, 0.1, 1.25, {"tag_map": 0.5})
-    result = TrainResult(CLASSES, 6, ("2 photos <were> odd.",), tags, fit)
+    tags = TagScores(0.7, 0.8, 0.6, average, average, average, dict.fromkeys(CLASSES, 0.25))
+    result = {"classes": CLASSES, "photos": 6, "notes": ["2 photos <were> odd."], "steps": 20, "seconds": 3.0,
+              "images_per_second": 12.5, "waited": 0.1, "peak_memory_gb": 1.25,
+              "tags": to_json(tags)}  # fmt: skip
     write_manifest(run / "train", result, stage="train", seed=0, seconds=75.0)
 
 
@@ -116,11 +114,11 @@ def _score(run: Path, photo_set: PhotoSet) -> None:
     lists = {}
     for name in ("score", "val"):
         photos, classes = photo_set.lists[name], photo_set.classes
-        kinds = [score_seeds(run / "seeds", photos, classes, kind=kind, bootstrap=20) for kind in ("refined", "fused")]
-        variant = score_masks(run / "segment" / "predictions" / "single", photos, classes)
-        lists[name] = {
-            "seeds": {scores.kind: scores.to_dict() for scores in kinds},
-            "masks": score_masks(run / "masks", photos, classes, bootstrap=20).to_dict(),
-            "segmentation": {"single": variant.to_dict()},
+        kinds = {
+            kind: count_seeds(run / "seeds", photos, classes, kind=kind, keep_areas=True).scores(20)
+            for kind in ("refined", "fused")
         }
-    write_manifest(run / "evaluate", {"classes": photo_set.classes, "lists": lists}, stage="scores", seconds=1.0)
+        variant = count_masks(run / "segment" / "predictions" / "single", photos, classes).scores()
+        masks = count_masks(run / "masks", photos, classes).scores(20)
+        lists[name] = ListScores(seeds=kinds, masks=masks, segment={"single": variant})
+    write_manifest(run / "evaluate", RunScores(photo_set.classes, lists), stage="scores", seconds=1.0)

@@ -55,7 +55,7 @@ def test_photos_trained_on_give_way_and_none_is_drawn_twice() -> None:
     assert len({photo.id for _, photo in chosen}) == 4
 
 
-def test_score_of_a_photo_counts_unsure_as_background_and_leaves_unlabelled_out() -> None:
+def test_score_of_a_photo_counts_ignored_as_background_and_leaves_unlabelled_out() -> None:
     truth = np.array([[1, 1, 0, 255]], np.uint8)
     assert photo_score(np.array([[1, 255, 0, 1]], np.uint8), truth, 3) == pytest.approx((1 / 2 + 1 / 2) / 2)
 

@@ -77,7 +77,7 @@ def test_a_finished_run_has_every_part(write_run: Callable[..., Path]) -> None:
     page = Page(path)
     check_self_contained(page)
     assert page.sections == ["summary", "scores-score", "scores-val", "panels", *ALWAYS]
-    words = ("swept, uses pixel labels", "fixed at 0.25", "threshold-free", "floor: all background",
+    words = ("swept, uses pixel labels", "fixed at 0.25", "threshold-free", "baseline: all background",
              "average precision", "false-positive rate", "learning rate", "silhouette",
              "Similarity of the class tokens", "2 photos <were> odd.", "1 min 15 s", "1 min 30 s", "12.5", "1.2 GB",
              "infusion_index: 3", "not finished: segment")  # fmt: skip
@@ -90,20 +90,21 @@ def test_the_tables_say_what_the_scores_say(write_run: Callable[..., Path]) -> N
     scores = read_run(run).scores["val"]
     page = Page(write_report(run))
     text = re.sub(r"\s+", " ", page.text)
-    refined = scores["seeds"]["refined"]
-    best, fixed, free = refined["best"], refined["fixed"], refined["threshold_free"]
-    interval = refined["intervals"]["fixed"]
+    refined = scores.seeds["refined"]
+    best, fixed, free = refined.best.miou, refined.fixed.miou, refined.threshold_free.miou
+    interval = refined.fixed.interval
     expected = (
-        f"refined {100 * best['miou']:.1f} at {best['threshold']:.2f} {100 * fixed['miou']:.1f} "
-        f"{100 * interval['low']:.1f} to {100 * interval['high']:.1f} {100 * free['miou']:.1f}"
+        f"refined {100 * best:.1f} at {refined.best_threshold:.2f} {100 * fixed:.1f} "
+        f"{100 * interval.low:.1f} to {100 * interval.high:.1f} {100 * free:.1f}"
     )
     assert expected in text
-    floor = 100 * max(refined["baselines"].values())
-    assert f"val {floor:.1f} {100 * best['miou']:.1f} {100 * fixed['miou']:.1f} {100 * free['miou']:.1f}" in text
+    baseline = 100 * max(refined.baselines.values())
+    assert f"val {baseline:.1f} {100 * best:.1f} {100 * fixed:.1f} {100 * free:.1f}" in text
     for row in ("disc 2 2 1", "ring 3 3 1", "star 2 2 1", "all photos 6 6 3"):  # train, score, val
         assert row in text
-    masks = scores["masks"]
-    assert f"{100 * masks['unsure_ignored']['miou']:.1f} {100 * masks['coverage']:.1f}" in text
+    masks = scores.masks
+    assert f"{100 * masks.confident.miou:.1f} {100 * masks.coverage:.1f}" in text
+    assert "disc 90.0 90.0 90.0 0.25 ring 50.0 50.0 50.0 0.25 star - - - 0.25 mean 70.0 80.0 60.0" in text
 
 
 def test_panels_show_each_photo_with_its_classes_and_scores(write_run: Callable[..., Path]) -> None:
@@ -188,6 +189,16 @@ def test_without_the_extra_a_run_ends_well_and_the_command_says_what_to_do(
         write_report(run)
 
 
+def test_scores_of_another_version_are_said_and_left_out(write_run: Callable[..., Path]) -> None:
+    run = write_run()
+    manifest = json.loads((run / "evaluate" / "manifest.json").read_text())
+    manifest["result"]["lists"]["val"]["masks"] = {"unsure_ignored": {}}
+    (run / "evaluate" / "manifest.json").write_text(json.dumps(manifest))
+    page = Page(write_report(run))
+    assert "scores-val" not in page.sections
+    assert re.search(r"The scores are not ones of this version.*manifest\.json.*lists\.val\.masks", page.text)
+
+
 def test_no_run_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no run folder"):
         write_report(tmp_path)
@@ -212,10 +223,10 @@ def test_comparison(write_run: Callable[..., Path], tmp_path: Path) -> None:
     )
     assert own["seed, cti - baseline"] == pytest.approx(own["seed, cti"] - own["seed, baseline"])
     assert f"cti: mIoU seed {100 * own['seed, cti']:.0f}, mask" in text
-    before, after = (read_run(run).scores["val"]["seeds"]["refined"]["fixed"]["miou"] for run in runs)
+    before, after = (read_run(run).scores["val"].seeds["refined"].fixed.miou for run in runs)
     difference = re.search(r"seed, fixed ([\d.]+) ([\d.]+) \+([\d.]+) \+([\d.]+) to \+([\d.]+)", text)
     assert difference is not None
-    scores = read_run(runs[0]).scores["score"]["seeds"]["refined"]["fixed"]["miou"]
+    scores = read_run(runs[0]).scores["score"].seeds["refined"].fixed.miou
     assert difference[1] == f"{100 * scores:.1f}"
     low, value, high = (float(difference[place]) for place in (4, 3, 5))
     assert 0 < low < value < high

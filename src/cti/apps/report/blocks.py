@@ -3,46 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
-MISSING = "-"  # in a table, where there is no value
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of a table.
-
-    Args:
-        text: What it says.
-        share: 0 to 1, drawn as a bar or as a shade, in `heat` tables also -1 to 0 in another colour; None: nothing.
-        note: Small print behind the text.
-    """
-
-    text: str
-    share: float | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with a caption.
-
-    Args:
-        caption: What it shows.
-        header: Column heads, the first for the row names.
-        rows: Name of the row and its cells.
-        style: `plain`; `bars` = shares as bars; `heat` = shares as shades of small cells.
-        footer: How many of the last rows are set apart: sums, baselines.
-        folded: Shown only when its caption is opened.
-        note: A sentence below.
-    """
-
-    kind: ClassVar[str] = "table"
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
-    style: str = "plain"
-    footer: int = 0
-    folded: bool = False
-    note: str = ""
+from cti.tables import Table
 
 
 @dataclass(frozen=True)
@@ -95,7 +56,7 @@ class Panel:
     """A photo with everything that is known about it.
 
     Args:
-        name: Of the photo.
+        name: Name of the photo.
         list_name: The list it is from.
         tags: Names of its classes.
         scores: mIoU of this one photo by what was scored, and differences between runs: what to sort by.

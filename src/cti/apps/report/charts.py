@@ -29,10 +29,10 @@ class Series:
     """A line of a chart.
 
     Args:
-        name: For the legend.
+        name: Name for the legend.
         x: (n,) rising.
         y: (n,) NaN where undefined.
-        colour: Place in the page's palette; odd ones are also dashed, so that lines can be told apart without colours.
+        colour: Index into the page's palette; odd ones are also dashed, to be told apart without colours.
     """
 
     name: str
@@ -60,41 +60,41 @@ def line_chart(
         x_label: With unit.
         y_label: With unit.
         logarithmic: Scale of y, if every value is above 0.
-        verticals: Places on x to mark, with words.
-        horizontals: Places on y to mark, with words.
+        verticals: Values of x to mark, with words.
+        horizontals: Values of y to mark, with words.
         note: A sentence below.
     """
     figure, axes = _canvas()
-    for one in series:
-        x, y = thinned(np.asarray(one.x, float), np.asarray(one.y, float))
-        style = "--" if one.colour % 2 else "-"
+    for line in series:
+        x, y = thinned(np.asarray(line.x, float), np.asarray(line.y, float))
+        style = "--" if line.colour % 2 else "-"
         marker = "o" if x.size < 2 else None
-        axes.plot(x, y, style, color=_series_colour(one.colour), linewidth=1.6, marker=marker, markersize=4)
-    if logarithmic and all(np.nanmin(one.y) > 0 for one in series):
+        axes.plot(x, y, style, color=_series_colour(line.colour), linewidth=1.6, marker=marker, markersize=4)
+    if logarithmic and all(np.nanmin(line.y) > 0 for line in series):
         axes.set_yscale("log")
     else:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.6g}")
-    for place, words in verticals:
-        axes.axvline(place, color=_LINES, linewidth=1, linestyle=":")
-        axes.annotate(words, (place, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=FONT, color=_INK)
-    for place, words in horizontals:
-        axes.axhline(place, color=_LINES, linewidth=1, linestyle=":")
+    for x_mark, words in verticals:
+        axes.axvline(x_mark, color=_LINES, linewidth=1, linestyle=":")
+        axes.annotate(words, (x_mark, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=FONT, color=_INK)
+    for y_mark, words in horizontals:
+        axes.axhline(y_mark, color=_LINES, linewidth=1, linestyle=":")
         axes.annotate(
             words,
-            (0.995, place),
+            (0.995, y_mark),
             xycoords=("axes fraction", "data"),
             ha="right",
             va="bottom",
             fontsize=FONT,
             color=_INK,
         )
-    if all((np.mod(one.x, 1) == 0).all() for one in series):
+    if all((np.mod(line.x, 1) == 0).all() for line in series):
         axes.locator_params(axis="x", nbins=6, integer=True)  # there is no step 2.5
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(color=_LINES, alpha=0.35, linewidth=0.6)
-    ends = "; ".join(_described(one) for one in series)
-    legend = tuple((one.name, f"var(--s{one.colour % SERIES})", one.colour % 2 == 1) for one in series if one.name)
+    ends = "; ".join(_described(line) for line in series)
+    legend = tuple((line.name, f"var(--s{line.colour % SERIES})", line.colour % 2 == 1) for line in series if line.name)
     return Chart(caption, _svg(figure, f"{caption}. {ends}"), legend if len(legend) > 1 else (), note)
 
 
@@ -107,14 +107,16 @@ def scatter_chart(
         caption: What the chart shows.
         points: (n, 2).
         groups: (n,) 0-based.
-        names: Of the groups.
-        colours: Of the groups, as #rrggbb.
+        names: Names of the groups.
+        colours: Colours of the groups, as #rrggbb.
     """
     figure, axes = _canvas()
     for group in np.unique(groups):
-        mine = points[groups == group]
-        axes.scatter(mine[:, 0], mine[:, 1], s=14, color=colours[group], alpha=0.85, linewidths=0)
-        axes.annotate(names[group], tuple(np.median(mine, axis=0)), ha="center", va="center", fontsize=FONT, color=_INK)
+        members = points[groups == group]
+        axes.scatter(members[:, 0], members[:, 1], s=14, color=colours[group], alpha=0.85, linewidths=0)
+        axes.annotate(
+            names[group], tuple(np.median(members, axis=0)), ha="center", va="center", fontsize=FONT, color=_INK
+        )
     axes.spines[:].set_visible(True)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -171,8 +173,8 @@ def _svg(figure: "Figure", words: str) -> str:
     )
 
 
-def _series_colour(place: int) -> str:
-    return f"#fe01{place % SERIES:02d}"
+def _series_colour(index: int) -> str:
+    return f"#fe01{index % SERIES:02d}"
 
 
 def _described(series: Series) -> str:

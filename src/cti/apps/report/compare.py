@@ -6,22 +6,29 @@ from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
-from cti.apps.report.blocks import MISSING, Block, Cell, Row, Section, Table, Words
+import numpy as np
+
+from cti.apps.report.blocks import Block, Row, Section, Words
 from cti.apps.report.page import check_extra, write_page
 from cti.apps.report.panels import build_panels
 from cti.apps.report.run_folder import RunFolder, read_run
 from cti.apps.report.run_tables import cost_table, loss_comparison, settings_table
-from cti.apps.report.score_tables import SWEPT_NOTE, Scores, class_table, confusions, curve_chart, measures, percent
+from cti.apps.report.score_tables import curve_chart
 from cti.apps.report.tokens import run_tokens, tsne_charts
 from cti.data import Photo
-from cti.evaluate import Interval, paired_difference, score_masks, score_seeds
+from cti.evaluate.bootstrap import Interval, paired_difference
 from cti.evaluate.confusion import Counts
+from cti.evaluate.list_scores import covers
+from cti.evaluate.masks import count_masks
+from cti.evaluate.scores import PSEUDO_MASKS, SEED_FIXED, SEED_FREE, ListScores, segmentation_name
+from cti.evaluate.seeds import count_seeds
+from cti.evaluate.tables import SWEPT_NOTE, class_table, measures
+from cti.tables import MISSING, Cell, Table, percent, row
 
 logger = logging.getLogger(__name__)
 
 NUM_PANELS = 36
 RESAMPLES = 1000
-SEED_FIXED, SEED_FREE = "seed, fixed", "seed, threshold-free"
 
 
 def compare_runs(runs: list[Path], out: Path) -> Path:
@@ -70,71 +77,70 @@ def compare_runs(runs: list[Path], out: Path) -> Path:
 def paired_areas(
     folder: RunFolder, list_name: str, photos: Sequence[Photo], classes: Sequence[str]
 ) -> dict[str, Counts]:
-    """Per-photo areas (n, 3, K) of whatever the run has for all of the photos, by the names of `confusions`."""
-    found: dict[str, Counts] = {}
+    """Per-photo areas (n, 3, K) of whatever the run has for all of the photos, by the names of `ListScores.by_name`."""
+    areas: dict[str, Counts] = {}
     if folder.config is None:
-        return found
-    seeds = folder.path / "seeds"
-    kind = next(iter(folder.scores[list_name].get("seeds", {}).values()), None)
-    if kind is not None and _covers(seeds, photos, "npz"):
-        scores = score_seeds(seeds, photos, classes, kind["fixed"]["threshold"], bootstrap=1)
-        assert scores.fixed_areas is not None
-        found[SEED_FIXED] = scores.fixed_areas
-        if scores.free_areas is not None:
-            found[SEED_FREE] = scores.free_areas
-    masks = {"pseudo-masks": folder.path / "masks"}
+        return areas
+    seeds = folder.scores[list_name].first_seeds
+    if seeds is not None and covers(folder.path / "seeds", photos, ".npz"):
+        counts = count_seeds(folder.path / "seeds", photos, classes, seeds.threshold, keep_areas=True)
+        areas[SEED_FIXED] = np.stack(counts.fixed_areas)
+        if counts.free_areas:
+            areas[SEED_FREE] = np.stack(counts.free_areas)
+    masks = {PSEUDO_MASKS: folder.path / "masks"}
     for variant in folder.config.predict.variants:
-        masks[f"segmentation, {variant}"] = folder.path / "segment" / "predictions" / variant
-    for name, path in masks.items():
-        if _covers(path, photos, "png"):
-            areas = score_masks(path, photos, classes, bootstrap=1).areas
-            assert areas is not None
-            found[name] = areas
-    return found
+        masks[segmentation_name(variant)] = folder.path / "segment" / "predictions" / variant
+    areas |= {
+        name: count_masks(path, photos, classes).areas for name, path in masks.items() if covers(path, photos, ".png")
+    }
+    return areas
 
 
-def differences(folders: Sequence[RunFolder], list_name: str) -> list[dict[str, Interval]]:
+def differences(folders: Sequence[RunFolder], list_name: str) -> list[dict[str, Interval | None]]:
     """Paired bootstrap of each further run against the first, by what both have; empty without photos or masks."""
     photo_set = folders[0].photo_set
     photos = [] if photo_set is None else [photo for photo in photo_set.lists[list_name] if photo.mask is not None]
     if photo_set is None or not photos:
         return [{} for _ in folders[1:]]
     try:
-        areas = [paired_areas(folder, list_name, photos, photo_set.classes) for folder in folders]
+        base, *others = [paired_areas(folder, list_name, photos, photo_set.classes) for folder in folders]
     except (OSError, ValueError) as error:
         logger.warning("The differences have no intervals: %s", error)
         return [{} for _ in folders[1:]]
     return [
-        {name: paired_difference(own[name], areas[0][name], RESAMPLES) for name in own if name in areas[0]}
-        for own in areas[1:]
+        {name: paired_difference(areas[name], base[name], RESAMPLES) for name in areas if name in base}
+        for areas in others
     ]
 
 
 def _score_blocks(folders: Sequence[RunFolder], list_name: str) -> list[Block]:
     scores = {folder.name: folder.scores[list_name] for folder in folders}
-    blocks: list[Block | None] = [_summary(scores, differences(folders, list_name), list_name)]
-    kinds = {name: next(iter(one["seeds"].values())) for name, one in scores.items() if one.get("seeds")}
-    blocks.append(curve_chart(kinds, f"mIoU of the seeds against the threshold, list {list_name}"))
-    matrices = {name: confusions(one) for name, one in scores.items()}
-    for measure in next(iter(matrices.values())):
-        columns = {name: own[measure] for name, own in matrices.items() if measure in own}
+    blocks: list[Block] = [_summary(scores, differences(folders, list_name), list_name)]
+    kinds = {run: seeds for run, run_scores in scores.items() if (seeds := run_scores.first_seeds) is not None}
+    if kinds:
+        blocks.append(curve_chart(kinds, f"mIoU of the seeds against the threshold, list {list_name}"))
+    by_run = {run: run_scores.by_name for run, run_scores in scores.items()}
+    for measure in next(iter(by_run.values())):
+        columns = {run: products[measure] for run, products in by_run.items() if measure in products}
         table = class_table(columns, list_name)
         if table is not None and len(columns) > 1:
-            folded = measure == SEED_FREE
-            blocks.append(replace(table, caption=f"{measure}: {table.caption}", folded=folded))
-    return [block for block in blocks if block is not None]
+            blocks.append(replace(table, caption=f"{measure}: {table.caption}", folded=measure == SEED_FREE))
+    return blocks
 
 
-def _summary(scores: Mapping[str, Scores], intervals: Sequence[Mapping[str, Interval]], list_name: str) -> Table:
-    values = {name: measures(one) for name, one in scores.items()}
-    base, *others = values
+def _summary(
+    scores: Mapping[str, ListScores], intervals: Sequence[Mapping[str, Interval | None]], list_name: str
+) -> Table:
+    by_run = {run: measures(run_scores) for run, run_scores in scores.items()}
+    base, *others = by_run
     rows = []
-    for measure in dict.fromkeys(measure for own in values.values() for measure in own):
-        cells = [Cell(percent(own.get(measure))) for own in values.values()]
-        for other, paired in zip(others, intervals, strict=True):
-            cells.append(_difference(values[other].get(measure), values[base].get(measure), paired.get(measure)))
-        rows.append((measure, tuple(cells)))
-    header = ("mIoU, %", *values, *(f"{other} - {base}" for other in others))
+    for measure in dict.fromkeys(measure for mious in by_run.values() for measure in mious):
+        mious = [mious.get(measure) for mious in by_run.values()]
+        gains = [
+            _difference(miou, mious[0], paired.get(measure)) for miou, paired in zip(mious[1:], intervals, strict=True)
+        ]
+        rows.append(row(measure, *map(percent, mious), *gains))
+    header = ("mIoU, %", *by_run, *(f"{other} - {base}" for other in others))
     note = SWEPT_NOTE
     if any(intervals):
         note += f" Differences in points, with the 95 % interval of {RESAMPLES} paired resamples of the photos."
@@ -178,10 +184,6 @@ def _settings(folders: Sequence[RunFolder]) -> list[Block]:
 def _costs(folders: Sequence[RunFolder]) -> list[Block]:
     tables = ((folder, cost_table(folder)) for folder in folders)
     return [replace(table, caption=f"{folder.name}: cost of each stage") for folder, table in tables if table]
-
-
-def _covers(folder: Path, photos: Sequence[Photo], suffix: str) -> bool:
-    return all((folder / f"{photo.id}.{suffix}").is_file() for photo in photos)
 
 
 def _named(folders: list[RunFolder]) -> list[RunFolder]:

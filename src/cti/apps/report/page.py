@@ -33,7 +33,7 @@ def write_page(path: Path, title: str, subtitle: str, sections: Sequence[Section
 
     Args:
         path: The HTML file.
-        title: Of the page.
+        title: Title of the page.
         subtitle: A line below it.
         sections: Those without blocks are left out.
     """

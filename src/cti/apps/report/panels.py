@@ -76,8 +76,8 @@ def choose_photos(candidates: Mapping[str, Sequence[Photo]], num_classes: int, c
     if len(lists) > 1:
         lists.pop("train", None)
     chosen: dict[str, tuple[str, Photo]] = {}
-    for place, (name, photos) in enumerate(lists.items()):
-        goal = count * (place + 1) // len(lists)
+    for index, (name, photos) in enumerate(lists.items()):
+        goal = count * (index + 1) // len(lists)
         fresh = [photo for photo in photos if photo.id not in chosen]
         random.Random(0).shuffle(fresh)
         # A photo's turn: how many photos of its first class come before it; classes then take turns.
@@ -102,7 +102,7 @@ def thumbnail(image: Image.Image) -> str:
 
 
 def photo_score(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], num_classes: int) -> float:
-    """mIoU of one photo over the classes that are true or predicted in it, unsure pixels as background."""
+    """mIoU of one photo over the classes that are true or predicted in it, ignored pixels as background."""
     matrix = ConfusionMatrix(num_classes + 1)
     matrix.update(np.where(prediction == IGNORE_INDEX, np.uint8(0), prediction), truth)
     return matrix.miou
@@ -135,14 +135,14 @@ def _panel(
             name: Picture(cell.caption, f"{cell.caption}{suffix}, {photo.id}", thumbnail(cell.image))
             for name, cell in row.cells.items()
         }
-        own = {} if truth is None else _scores(masks, truth, len(photo_set.classes))
-        scores |= {f"{name}{suffix}": score for name, score in own.items()}
+        run_scores = {} if truth is None else _scores(masks, truth, len(photo_set.classes))
+        scores |= {f"{name}{suffix}": score for name, score in run_scores.items()}
         if len(runs) == 1:
             strips.append(("", tuple(pictures.values())))
             continue
         if not strips:
             strips.append(("", tuple(pictures[name] for name in ("photo", "truth") if name in pictures)))
-        title = ", ".join(f"{name} {100 * score:.0f}" for name, score in own.items())
+        title = ", ".join(f"{name} {100 * score:.0f}" for name, score in run_scores.items())
         rest = tuple(picture for name, picture in pictures.items() if name not in ("photo", "truth"))
         strips.append((f"{run.name}: mIoU {title}" if title else run.name, rest))
     scores |= _gains(scores, [run.name for run in runs])
@@ -151,8 +151,8 @@ def _panel(
 
 
 def _scores(masks: Mapping[str, NDArray[np.uint8]], truth: NDArray[np.uint8], num_classes: int) -> dict[str, float]:
-    found = {name: photo_score(mask, truth, num_classes) for name, mask in masks.items()}
-    return {name: score for name, score in found.items() if not np.isnan(score)}
+    scores = {name: photo_score(mask, truth, num_classes) for name, mask in masks.items()}
+    return {name: score for name, score in scores.items() if not np.isnan(score)}
 
 
 def _gains(scores: Mapping[str, float], runs: Sequence[str]) -> dict[str, float]:
@@ -187,7 +187,7 @@ def _row(
 
 
 def _colours(classes: Sequence[str], values: set[int]) -> dict[str, str]:
-    names = {IGNORE_INDEX: "unsure or unlabelled", **dict(enumerate(classes, 1))}
+    names = {IGNORE_INDEX: "ignored or unlabelled", **dict(enumerate(classes, 1))}
     return {names[value]: hex_colour(value) for value in sorted(values) if value in names}
 
 

@@ -7,8 +7,9 @@ from cti.apps.report.page import check_extra, write_page
 from cti.apps.report.panels import build_panels
 from cti.apps.report.run_folder import RunFolder, read_run
 from cti.apps.report.run_tables import cost_table, data_table, machine_table, metric_charts
-from cti.apps.report.score_tables import list_blocks, summary_table, tag_table
+from cti.apps.report.score_tables import list_blocks, summary_table
 from cti.apps.report.tokens import token_blocks
+from cti.evaluate.tables import tag_table
 
 REPORT = "report.html"
 NUM_PANELS = 48
@@ -59,7 +60,7 @@ def write_report(run: Path, out: Path | None = None, num_panels: int = NUM_PANEL
 def _training(folder: RunFolder) -> list[Block]:
     titles = {"train": "CTI", "segment": "Segmentation network"}
     charts = [chart for stage, lines in folder.metrics.items() for chart in metric_charts(lines, titles[stage])]
-    return [*charts, *_present(tag_table(folder.result("train")))]
+    return [*charts, *([] if folder.tags is None else [tag_table(folder.tags)])]
 
 
 def _subtitle(folder: RunFolder) -> str:
@@ -77,8 +78,8 @@ def _subtitle(folder: RunFolder) -> str:
 
 
 def _list_words(folder: RunFolder, name: str) -> str:
-    own = "" if folder.config is None else getattr(folder.config.data, name, "")
-    return f"list {name}" if own in ("", name) else f"list {name} ({own})"
+    file_name = "" if folder.config is None else getattr(folder.config.data, name, "")
+    return f"list {name}" if file_name in ("", name) else f"list {name} ({file_name})"
 
 
 def _present(*blocks: Block | None) -> list[Block]:

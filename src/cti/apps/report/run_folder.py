@@ -2,14 +2,16 @@
 
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cti.config import Config
 from cti.data import PhotoSet, read_photos
 from cti.data.check import check_data, usable
-from cti.files import read_manifest
+from cti.evaluate.scores import ListScores, RunScores
+from cti.evaluate.tags import TagScores, read_tags
+from cti.files import MANIFEST, from_json, read_manifest
 from cti.method.checkpoint import CONFIG, WEIGHTS
 from cti.settings import CONFIG_FILE, load_config
 from cti.train.fit import METRICS
@@ -20,17 +22,71 @@ STAGES = ("train", "seeds", "masks", "segment", "evaluate")
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What a stage's work took, as far as it says so.
+
+    Args:
+        images_per_second: Photos a second, measured by the stage itself.
+        peak_memory_gb: Most memory at a time, in GB.
+        waited: Share of the time that was spent on waiting for photos.
+        written: Photos that seeds were made of.
+        made: Photos that masks were made of.
+    """
+
+    images_per_second: float | None = None
+    peak_memory_gb: float | None = None
+    waited: float | None = None
+    written: int | None = None
+    made: int | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished stage left.
+
+    Args:
+        result: The stage's result as JSON.
+        seconds: Time it took.
+        finished: Date and time, ISO 8601.
+        versions: Library -> its version.
+        machine: What it ran on.
+    """
+
+    result: dict[str, Any]
+    seconds: float | None = None
+    finished: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, str | int | None] = field(default_factory=dict)
+
+    @property
+    def costs(self) -> Costs:
+        """What its work took."""
+        return from_json(Costs, self.result | (self.result.get("fit") or {}), MANIFEST)
+
+    @property
+    def photos_per_second(self) -> float | None:
+        """Speed: measured by the stage itself, or else over all of its time."""
+        costs = self.costs
+        photos = costs.written if costs.written is not None else costs.made
+        if costs.images_per_second is not None or not photos or not self.seconds:
+            return costs.images_per_second
+        return photos / self.seconds
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """What is known about a run; parts that are absent are empty or None.
 
     Args:
         path: The folder.
-        name: What to call it.
+        name: What to call the run.
         config_text: `config.yaml` as it is.
         config: The same, checked; None if it is absent or of another version.
         manifests: Manifests of the finished stages by name.
+        scores: List -> its scores.
+        tags: Scores of the tags on photos not trained on.
         unfinished: Stages that were begun and not finished.
-        metrics: Logged lines of `train` and `segmenter`.
+        metrics: Logged lines of `train` and `segment`.
         photo_set: The photos, without broken ones, if they are still where they were.
         notes: Sentences about the data: what was left out, what looks wrong, what could not be read.
     """
@@ -39,7 +95,9 @@ class RunFolder:
     name: str
     config_text: str
     config: Config | None
-    manifests: dict[str, dict[str, Any]]
+    manifests: dict[str, Manifest]
+    scores: dict[str, ListScores]
+    tags: TagScores | None
     unfinished: tuple[str, ...]
     metrics: dict[str, tuple[dict[str, float], ...]]
     photo_set: PhotoSet | None
@@ -50,14 +108,8 @@ class RunFolder:
         """Foreground classes, from the photos or whichever stage names them; empty if nobody does."""
         if self.photo_set is not None:
             return self.photo_set.classes
-        named = (self.result(stage).get("classes") for stage in self.manifests)
+        named = (manifest.result.get("classes") for manifest in self.manifests.values())
         return tuple(next((classes for classes in named if classes), ()))
-
-    @property
-    def scores(self) -> dict[str, dict[str, Any]]:
-        """List -> `seeds`, `seeds_predicted_tags`, `masks`, `segmentation` -> what the stage `scores` wrote."""
-        lists = self.result("evaluate").get("lists", {})
-        return {name: scores for name, scores in lists.items() if scores}
 
     @property
     def has_model(self) -> bool:
@@ -70,12 +122,7 @@ class RunFolder:
         variant = self.config.predict.variants[0] if self.config is not None else "single"
         return self.path / "segment" / "predictions" / variant
 
-    def result(self, stage: str) -> dict[str, Any]:
-        """A stage's result; empty if it has not finished."""
-        result: dict[str, Any] = self.manifests.get(stage, {}).get("result", {})
-        return result
-
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """The configuration as one flat dict, `train.lr` -> 0.0001; empty if it could not be read."""
         return {} if self.config is None else _flat(asdict(self.config))
 
@@ -91,8 +138,13 @@ def read_run(path: Path | str) -> RunFolder:
     config_path = folder / CONFIG_FILE
     if not begun and not config_path.is_file():
         raise ValueError(f"{folder} is no run folder: it has neither {CONFIG_FILE} nor any of {', '.join(STAGES)}.")
-    manifests = {stage: manifest for stage in begun if (manifest := read_manifest(folder / stage)) is not None}
-    notes: list[str] = list(manifests.get("train", {}).get("result", {}).get("notes", []))
+    manifests = {
+        stage: from_json(Manifest, manifest, folder / stage / MANIFEST)
+        for stage in begun
+        if (manifest := read_manifest(folder / stage)) is not None
+    }
+    notes: list[str] = list(manifests["train"].result.get("notes", [])) if "train" in manifests else []
+    scores, tags = _scores(folder, manifests, notes)
     config = _config(config_path, notes)
     photo_set = None if config is None else _photos(config, notes)
     return RunFolder(
@@ -101,6 +153,8 @@ def read_run(path: Path | str) -> RunFolder:
         config_text=config_path.read_text(encoding="utf-8") if config_path.is_file() else "",
         config=config,
         manifests=manifests,
+        scores=scores,
+        tags=tags,
         unfinished=tuple(stage for stage in begun if stage not in manifests),
         metrics={stage: lines for stage in ("train", "segment") if (lines := read_metrics(folder / stage / METRICS))},
         photo_set=photo_set,
@@ -121,6 +175,19 @@ def read_metrics(path: Path) -> tuple[dict[str, float], ...]:
     return tuple(lines)
 
 
+def _scores(
+    folder: Path, manifests: dict[str, Manifest], notes: list[str]
+) -> tuple[dict[str, ListScores], TagScores | None]:
+    try:
+        lists = {}
+        if "evaluate" in manifests:
+            lists = from_json(RunScores, manifests["evaluate"].result, folder / "evaluate" / MANIFEST).lists
+        return lists, read_tags(folder / "train")
+    except ValueError as error:
+        notes.append(f"The scores are not ones of this version, so none are shown: {error}")
+        return {}, None
+
+
 def _config(path: Path, notes: list[str]) -> Config | None:
     if not path.is_file():
         return None
@@ -135,18 +202,18 @@ def _photos(config: Config, notes: list[str]) -> PhotoSet | None:
     """The photos as training takes them. The check is quick: what it found before is cached."""
     try:
         photo_set = read_photos(config.data)
-        found = check_data(photo_set, max_broken=config.data.max_broken, max_pixels=config.data.max_pixels)
-        photo_set = usable(photo_set, found, max_broken=1)
+        report = check_data(photo_set, max_broken=config.data.max_broken, max_pixels=config.data.max_pixels)
+        photo_set = usable(photo_set, report, max_broken=1)
     except (ValueError, OSError) as error:
         notes.append(f"The photos cannot be read, so none are shown: {error}")
         return None
     notes.extend(photo_set.notes)  # they name the broken ones
-    notes.extend(replace(found, broken={}, bad_masks={}).problems)
+    notes.extend(replace(report, broken={}, bad_masks={}).problems)
     return photo_set
 
 
-def _flat(value: dict[str, Any], path: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(value: dict[str, Any], path: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
     for key, inner in value.items():
         name = f"{path}.{key}" if path else str(key)
         flat |= _flat(inner, name) if isinstance(inner, dict) else {name: inner}

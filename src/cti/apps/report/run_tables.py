@@ -1,11 +1,11 @@
 """What a run was told, what it logged and what it cost."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from cti.apps.report.blocks import MISSING, Cell, Chart, Table
+from cti.apps.report.blocks import Chart
 from cti.apps.report.charts import MAX_POINTS, Series, line_chart
 from cti.apps.report.run_folder import RunFolder
+from cti.tables import MISSING, Table, row
 
 Lines = Sequence[Mapping[str, float]]
 _TAG_LOSSES = ("loss", "loss/classification")
@@ -44,8 +44,8 @@ def metric_charts(lines: Lines, title: str) -> list[Chart]:
 def loss_comparison(runs: Mapping[str, Lines], caption: str) -> Chart | None:
     """Total loss of several runs in one chart."""
     series = [
-        Series(name, *_column(lines, "loss"), colour=place)
-        for place, (name, lines) in enumerate(runs.items())
+        Series(name, *_column(lines, "loss"), colour=index)
+        for index, (name, lines) in enumerate(runs.items())
         if _column(lines, "loss")[0]
     ]
     return line_chart(caption, series, "step", "loss") if series else None
@@ -55,23 +55,18 @@ def cost_table(run: RunFolder) -> Table | None:
     """Time, speed and memory of each finished stage."""
     if not run.manifests:
         return None
-    rows: list[tuple[str, tuple[Cell, ...]]] = []
-    for stage, manifest in run.manifests.items():
-        fit = manifest.get("result", {}).get("fit", {})
-        rows.append(
-            (
-                stage,
-                (
-                    Cell(duration(manifest.get("seconds"))),
-                    Cell(_rounded(fit.get("images_per_second"), "{:.1f}")),
-                    Cell(_rounded(fit.get("peak_memory_gb"), "{:.1f} GB")),
-                    Cell(_rounded(fit.get("waited"), "{:.0%}")),
-                    Cell(str(manifest.get("finished", ""))[:16].replace("T", " ")),
-                ),
-            )
+    rows = [
+        row(
+            stage,
+            duration(manifest.seconds),
+            _rounded(manifest.photos_per_second, "{:.1f}"),
+            _rounded(manifest.costs.peak_memory_gb, "{:.1f} GB"),
+            _rounded(manifest.costs.waited, "{:.0%}"),
+            manifest.finished[:16].replace("T", " "),
         )
-    total = sum(manifest.get("seconds") or 0 for manifest in run.manifests.values())
-    rows.append(("all", (Cell(duration(total)), *[Cell("")] * 4)))
+        for stage, manifest in run.manifests.items()
+    ]
+    rows.append(row("all", duration(sum(manifest.seconds or 0 for manifest in run.manifests.values())), *[""] * 4))
     header = ("stage", "time", "photos/s", "peak memory", "waited for data", "finished")
     note = f"Not finished: {', '.join(run.unfinished)}." if run.unfinished else ""
     return Table("Cost of each stage", header, tuple(rows), footer=1, note=note)
@@ -83,29 +78,29 @@ def data_table(run: RunFolder) -> Table | None:
         return None
     lists = {name: photos for name, photos in run.photo_set.lists.items() if photos}
     counts = {name: run.photo_set.count_tags(name) for name in lists}
-    rows = [(label, tuple(Cell(str(own[label])) for own in counts.values())) for label in run.photo_set.classes]
-    rows.append(("all photos", tuple(Cell(str(len(photos))) for photos in lists.values())))
+    rows = [row(label, *(str(count[label]) for count in counts.values())) for label in run.photo_set.classes]
+    rows.append(row("all photos", *(str(len(photos)) for photos in lists.values())))
     return Table("Photos with a class as a tag, by list", ("class", *lists), tuple(rows), footer=1)
 
 
 def machine_table(run: RunFolder) -> Table | None:
     """Versions and machine, of the stage that finished last."""
-    facts: dict[str, Any] = {}
+    entries: dict[str, object] = {}
     for manifest in run.manifests.values():
-        facts |= {**manifest.get("machine", {}), **manifest.get("versions", {})}
-    if not facts:
+        entries |= {**manifest.machine, **manifest.versions}
+    if not entries:
         return None
-    return Table("Machine and versions", ("", ""), tuple((name, (Cell(str(value)),)) for name, value in facts.items()))
+    return Table("Machine and versions", ("", ""), tuple(row(name, str(value)) for name, value in entries.items()))
 
 
-def settings_table(runs: Mapping[str, Mapping[str, Any]]) -> Table | None:
+def settings_table(runs: Mapping[str, Mapping[str, object]]) -> Table | None:
     """The settings in which runs differ."""
     names = sorted({name for settings in runs.values() for name in settings} - {"out"})
     rows = []
     for name in names:
         values = [settings.get(name, MISSING) for settings in runs.values()]
         if any(value != values[0] for value in values):
-            rows.append((name, tuple(Cell(str(value)) for value in values)))
+            rows.append(row(name, *map(str, values)))
     if not rows:
         return None
     return Table("Settings in which the runs differ", ("setting", *runs), tuple(rows))
@@ -127,8 +122,8 @@ def _rounded(value: float | None, pattern: str) -> str:
 
 def _series(lines: Lines, names: Sequence[str]) -> list[Series]:
     return [
-        Series(_NAMES.get(name, name.removeprefix("loss/")), *_column(lines, name), colour=place)
-        for place, name in enumerate(names)
+        Series(_NAMES.get(name, name.removeprefix("loss/")), *_column(lines, name), colour=index)
+        for index, name in enumerate(names)
     ]
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from cti.apps.report.blocks import Block, Chart, Table
+from cti.apps.report.blocks import Block, Chart
 from cti.apps.report.charts import scatter_chart
 from cti.apps.report.panels import choose_photos, hex_colour
 from cti.apps.report.run_folder import RunFolder
@@ -20,6 +20,7 @@ from cti.data import Photo
 from cti.data.datasets import TagDataset
 from cti.method import CTI
 from cti.method.checkpoint import load_model
+from cti.tables import Table
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class LayerTokens:
         block: 0-based.
         tokens: (n, T, D) of n photos, background first where the network has a background token.
         tags: (n, T) whether the photo has the class; False for the background.
-        names: Of the T tokens.
+        names: Names of the T tokens.
         infused: Whether it is the block whose tokens are infused.
     """
 
@@ -58,7 +59,7 @@ class LayerTokens:
 
     @property
     def groups(self) -> NDArray[np.int64]:
-        """Place in `names` of each of `tagged`, (m,)."""
+        """Index into `names` of each of `tagged`, (m,)."""
         return np.nonzero(self.tags)[1]
 
     def similarity(self, centred: bool) -> NDArray[np.float32]:
@@ -156,7 +157,7 @@ def tsne_charts(layers: Sequence[LayerTokens], prefix: str = "") -> list[Chart]:
         if 1 < num_groups < len(tokens):
             separation = f", silhouette {silhouette_score(tokens, groups, metric='cosine'):.2f}"
         offset = len(layer.names) - sum(name != BACKGROUND for name in layer.names)
-        colours = [hex_colour(place - offset + 1) for place in range(len(layer.names))]
+        colours = [hex_colour(index - offset + 1) for index in range(len(layer.names))]
         caption = f"{prefix}{layer.title}{separation}"
         charts.append(scatter_chart(caption, points.astype(np.float64), groups, layer.names, colours))
     return charts

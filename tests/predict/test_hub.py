@@ -64,7 +64,7 @@ class FakeHub:
 
 def test_what_is_pushed_can_be_had_again(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "HfApi", FakeHub)
-    predictor = Predictor.from_pretrained(run)
+    predictor = Predictor.from_pretrained(run, use="cti")
     assert predictor.push_to_hub("me/cats", private=True) == "https://huggingface.co/me/cats"
     assert FakeHub.made == [("me/cats", True, True)]
     assert sorted(FakeHub.sent["me/cats"]) == ["README.md", "config.json", "model.safetensors"]
@@ -92,11 +92,11 @@ def test_an_unreachable_hub_gets_one_sentence(run: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(FakeHub, "create_repo", unreachable)
     monkeypatch.setattr(hub, "HfApi", FakeHub)
     with pytest.raises(ValueError, match=r"^'no/such' was not published: ConnectionError .* `hf auth login`"):
-        Predictor.from_pretrained(run).push_to_hub("no/such")
+        Predictor.from_pretrained(run, use="cti").push_to_hub("no/such")
 
 
 def test_the_card_of_cti_names_protocols_and_metadata(run: Path, tmp_path: Path) -> None:
-    Predictor.from_pretrained(run).save_pretrained(tmp_path)
+    Predictor.from_pretrained(run, use="cti").save_pretrained(tmp_path)
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.library_name == "cti"
     assert card.data.pipeline_tag == "image-segmentation"

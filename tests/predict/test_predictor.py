@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def photos(run: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def predictor(run: Path) -> Predictor:
-    return Predictor.from_pretrained(run)
+    return Predictor.from_pretrained(run, use="cti")
 
 
 @pytest.fixture(scope="module")
@@ -234,13 +235,40 @@ def test_a_saved_network_predicts_as_its_run_does(use: str, run: Path, photos: P
 
 
 def test_a_run_that_cannot_be_used_says_why(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nor a run whose stage train has finished"):
+    with pytest.raises(ValueError, match="nor a run with a finished network"):
         Predictor.from_pretrained(tmp_path)
     write_manifest(tmp_path / "segmenter", {})
-    with pytest.raises(ValueError, match="nor a run whose stage segmenter has finished"):
+    with pytest.raises(ValueError, match="nor a run with a finished network"):
         Predictor.from_pretrained(tmp_path, use="segmenter")
     with pytest.raises(ValueError, match="holds a network of the type 'cti', not 'segmenter'; leave `use` out"):
         Predictor.from_pretrained(run / "train", use="segmenter")
+
+
+def test_the_segmenter_where_there_is_one_else_cti(run: Path, photos: Path, tmp_path: Path) -> None:
+    assert Predictor.from_pretrained(run).use == "segmenter"
+    shutil.copytree(run / "train", tmp_path / "young" / "train")
+    assert Predictor.from_pretrained(tmp_path / "young").use == "cti"
+    with pytest.raises(ValueError, match=r"young has no finished 'segmenter'; it has cti: give that as `use`"):
+        Predictor.from_pretrained(tmp_path / "young", use="segmenter")
+
+
+def test_tags_restrict_a_segmenter(segmenter: Predictor, photos: Path) -> None:
+    """Each pixel is the most probable of background and tagged classes."""
+    for number in range(len(SIZES)):
+        image = load_image(photos / f"p{number}.jpg")
+        probabilities = predict_probabilities(segmenter.analyser.network, image, segmenter.analyser.config).numpy()
+        for tags in (["sofa"], ["cat", "dog"]):
+            values = np.array([0, *(CLASSES.index(tag) + 1 for tag in tags)])
+            prediction = segmenter(image, tags)
+            np.testing.assert_array_equal(prediction.mask, values[probabilities[values].argmax(axis=0)])
+            # the probability of what each pixel got, not made larger by leaving classes out
+            assert prediction.confidence == pytest.approx(probabilities[values].max(axis=0).mean(), rel=1e-5)
+
+
+def test_confidence_of_cti_is_the_distance_to_the_next_best(predictor: Predictor, photos: Path) -> None:
+    prediction = predictor(photos / "p0.jpg", ["cat", "dog"], threshold=0.25)
+    planes = np.sort(np.stack([np.full(prediction.size, 0.25, np.float32), *prediction.cams]), axis=0)
+    assert prediction.confidence == pytest.approx(float((planes[-1] - planes[-2]).mean()), rel=1e-4)
 
 
 def test_a_stage_folder_is_a_network_too(run: Path, predictor: Predictor, photos: Path) -> None:

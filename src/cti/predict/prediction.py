@@ -222,6 +222,31 @@ class Prediction:
         counts = np.bincount(self.mask.ravel(), minlength=1)
         return {("background", *self.classes)[value]: int(counts[value]) for value in np.flatnonzero(counts)}
 
+    def shares(self) -> dict[str, float]:
+        """Share of the photo's pixels, in (0, 1], of each class that is in the mask, and of the background."""
+        return {name: count / self.mask.size for name, count in self.pixels().items()}
+
+    @property
+    def confidence(self) -> float:
+        """How clearly the pixels were decided, in [0, 1]; low values say which photos to look at first.
+
+        For a segmenter: the mean over the pixels of the probability that the network gives to the label the pixel got,
+        so a network that would rather have seen another class than the tags allow says so. For CTI: the mean over the
+        pixels of the distance between the label's value (a CAM, or the background score) and the next best one. It is
+        no probability that the mask is right, and the two kinds of network have different scales. Without any class to
+        look for it is that of the background alone.
+        """
+        threshold = _background_score(self.threshold, self.background_cam)
+        segmenter = self.analysis.kind == "segmenter"
+        background = self.background_cam if segmenter and self.background_cam is not None else threshold
+        planes = np.concatenate([np.broadcast_to(np.float32(background), (1, *self.size)), self.cams])
+        values = np.array([0, *(index + 1 for index in self.class_indices)])
+        label = np.take_along_axis(planes, np.searchsorted(values, self.mask)[None], axis=0)[0]
+        if segmenter:
+            return float(label.mean())
+        others = np.where(values[:, None, None] == self.mask, -np.inf, planes).max(axis=0)
+        return float((label - others).mean()) if len(values) > 1 else float(label.mean())
+
     def _repr_png_(self) -> bytes:
         """What a notebook shows: the overlay, and below it which colour is which class."""
         picture = self.overlay()

@@ -33,7 +33,7 @@ ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any]
 Batch = list[Any] | tuple[ImageLike, ...]
 Use = Literal["cti", "segmenter"]
 CARD = "README.md"
-_STAGE: dict[Use, str] = {"cti": "train", "segmenter": "segmenter"}
+_STAGE: dict[Use, str] = {"segmenter": "segmenter", "cti": "train"}  # the one to prefer first
 
 
 class Predictor:
@@ -62,7 +62,8 @@ class Predictor:
         Args:
             where: A run folder, a folder that `save_pretrained` wrote, or the id of a repository on the Hugging Face
                 hub.
-            use: Which network of a run: `cti` (the default) or `segmenter`.
+            use: Which network of a run: `segmenter`, which is the default where the run has one, or `cti`. Given tags
+                restrict either: each pixel is background or one of them.
             device: Where it runs; None = the accelerator, if there is one, else the CPU.
 
         Raises:
@@ -89,6 +90,11 @@ class Predictor:
             )
         analyser.network.to(device or default_device())
         return cls(analyser, about)
+
+    @property
+    def use(self) -> Use:
+        """Which kind of network this is: `cti` or `segmenter`."""
+        return "segmenter" if isinstance(self.analyser, SegmenterAnalyser) else "cti"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -180,18 +186,24 @@ class Predictor:
 
 def _model_folder(root: Path, use: Use | None) -> Path:
     """The folder of the network itself: `root`, or a stage of the run `root`."""
-    if not (root / CONFIG).is_file():
-        folder = root / _STAGE[use or "cti"]
-        if read_manifest(folder) is None or not (folder / CONFIG).is_file():
-            raise ValueError(
-                f"{root} is neither a saved network ({CONFIG}) nor a run whose stage {folder.name} has finished; give "
-                "the run folder of `cti run`, or wait for the stage."
-            )
-        return folder
-    kind = read_json(root / CONFIG).get("type")
-    if use is not None and kind != use:
-        raise ValueError(f"{root} holds a network of the type '{kind}', not '{use}'; leave `use` out.")
-    return root
+    if (root / CONFIG).is_file():
+        kind = read_json(root / CONFIG).get("type")
+        if use is not None and kind != use:
+            raise ValueError(f"{root} holds a network of the type '{kind}', not '{use}'; leave `use` out.")
+        return root
+    finished = [name for name, stage in _STAGE.items() if _is_finished(root / stage)]
+    if not finished:
+        raise ValueError(
+            f"{root} is neither a saved network ({CONFIG}) nor a run with a finished network ("
+            f"{', '.join(_STAGE.values())}); give the run folder of `cti run`, or wait for the stage."
+        )
+    if use is not None and use not in finished:
+        raise ValueError(f"{root} has no finished '{use}'; it has {' and '.join(finished)}: give that as `use`.")
+    return root / _STAGE[use or finished[0]]
+
+
+def _is_finished(stage: Path) -> bool:
+    return read_manifest(stage) is not None and (stage / CONFIG).is_file()
 
 
 def _run_config(root: Path, folder: Path) -> Config:

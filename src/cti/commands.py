@@ -1,7 +1,7 @@
 """The commands that are no stage of a run: each parses its arguments and returns an exit code and a result."""
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,10 +70,11 @@ def label(arguments: list[str]) -> Answer:
     parser = _parser("label")
     parser.add_argument("photos", nargs="+", help="photos or folders of photos")
     parser.add_argument("--model", required=True, help="run folder, saved network, or id on the Hugging Face hub")
-    parser.add_argument("--tags", nargs="+", default=None, help="classes in these photos; CTI itself makes the masks")
+    parser.add_argument("--tags", nargs="+", default=None, help="classes in every one of these photos")
+    parser.add_argument("--labels", default=None, help="file of tags per photo, such as labels.csv")
     parser.add_argument("--out", default="labels", help="folder of the masks (default: %(default)s)")
     parser.add_argument(
-        "--use", choices=("cti", "segmenter"), help="which network (default: the segmenter, with --tags CTI)"
+        "--use", choices=("cti", "segmenter"), help="which network (default: the segmenter if there is one)"
     )
     parser.add_argument(
         "--threshold", type=threshold, help="background score from 0 to 1, or free (default: the run's)"
@@ -81,7 +82,8 @@ def label(arguments: list[str]) -> Answer:
     given = parser.parse_args(arguments)
     from cti.predict.label import label as label_photos
 
-    return 0, label_photos(given.photos, given.model, given.out, given.tags, given.use, given.threshold)
+    result = label_photos(given.photos, given.model, given.out, given.tags, given.labels, given.use, given.threshold)
+    return int(not result.photos), asdict(result)
 
 
 def threshold(text: str) -> float | Literal["free"]:
@@ -159,7 +161,7 @@ def serve(arguments: list[str]) -> Answer:
     parser.add_argument("run", help="run folder, or a model saved by save_pretrained")
     parser.add_argument("--folder", default=None, help="folder of photos to review")
     parser.add_argument("--out", default=None, help="where the review is kept (default: FOLDER_review)")
-    parser.add_argument("--use", choices=("cti", "segmenter"), default=None, help="which network (default: cti)")
+    parser.add_argument("--use", choices=("cti", "segmenter"), default=None, help="which network (default: segmenter)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port (default: %(default)s)")
     parser.add_argument("--max-upload-mb", type=float, default=20, help="largest photo file (default: %(default)s)")

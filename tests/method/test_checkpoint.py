@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from cti.method.checkpoint import CONFIG, WEIGHTS, load_model, save_model
@@ -52,6 +53,12 @@ def spoil_other_version(folder: Path) -> None:
     (folder / CONFIG).write_text(json.dumps(facts))
 
 
+def spoil_not_a_number(folder: Path) -> None:
+    state = safetensors.torch.load_file(folder / WEIGHTS)
+    list(state.values())[-1].view(-1)[0] = float("nan")
+    safetensors.torch.save_file(state, folder / WEIGHTS)
+
+
 def spoil_other_size(folder: Path) -> None:
     facts = json.loads((folder / CONFIG).read_text())
     settings = facts.get("model") or facts["segment"]
@@ -67,6 +74,7 @@ def spoil_other_size(folder: Path) -> None:
         (spoil_other_type, "describes a 'tokenizer'"),
         (spoil_no_json, "is not valid JSON"),
         (spoil_other_version, "is not one of this version of cti .*no_such_setting"),
+        (spoil_not_a_number, r"model.safetensors holds 1 weights that are not finite numbers \(.*restore it or train"),
         (spoil_other_size, "is not one of this version of cti .*size mismatch"),
     ],
 )

@@ -64,7 +64,7 @@ class FakeHub:
 
 def test_what_is_pushed_can_be_had_again(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "HfApi", FakeHub)
-    predictor = Predictor.from_pretrained(run)
+    predictor = Predictor.from_pretrained(run, use="cti")
     assert predictor.push_to_hub("me/cats", private=True) == "https://huggingface.co/me/cats"
     assert FakeHub.made == [("me/cats", True, True)]
     assert sorted(FakeHub.sent["me/cats"]) == ["README.md", "config.json", "model.safetensors"]
@@ -92,11 +92,11 @@ def test_an_unreachable_hub_gets_one_sentence(run: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(FakeHub, "create_repo", unreachable)
     monkeypatch.setattr(hub, "HfApi", FakeHub)
     with pytest.raises(ValueError, match=r"^'no/such' was not published: ConnectionError .* `hf auth login`"):
-        Predictor.from_pretrained(run).push_to_hub("no/such")
+        Predictor.from_pretrained(run, use="cti").push_to_hub("no/such")
 
 
 def test_the_card_of_cti_names_protocols_and_metadata(run: Path, tmp_path: Path) -> None:
-    Predictor.from_pretrained(run).save_pretrained(tmp_path)
+    Predictor.from_pretrained(run, use="cti").save_pretrained(tmp_path)
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.library_name == "cti"
     assert card.data.pipeline_tag == "image-segmentation"
@@ -154,7 +154,7 @@ def test_the_licence_of_timm_weights_is_timms(tmp_path: Path) -> None:
 def test_a_card_says_when_pixel_labels_were_used(tmp_path: Path) -> None:
     config = SegmentConfig(weights="none", masks="real")
     description: dict[str, Any] = {"type": "segmenter", "classes": CLASSES, "segment": vars(config)}
-    write_manifest(tmp_path / "segmenter", {"photos": 7})
+    write_manifest(tmp_path / "segment", {"photos": 7})
     card = model_card(description, about_run(tmp_path, "segmenter", description))
     assert "trained on pixel labels" in card
     assert "7 photos with pixel labels." in card

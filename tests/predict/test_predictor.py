@@ -1,7 +1,9 @@
 """The predictor against the stages that it must agree with, and everything a user may hand to it."""
 
 import dataclasses
+import itertools
 import json
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -36,7 +38,7 @@ def photos(run: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def predictor(run: Path) -> Predictor:
-    return Predictor.from_pretrained(run)
+    return Predictor.from_pretrained(run, use="cti")
 
 
 @pytest.fixture(scope="module")
@@ -234,13 +236,114 @@ def test_a_saved_network_predicts_as_its_run_does(use: str, run: Path, photos: P
 
 
 def test_a_run_that_cannot_be_used_says_why(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nor a run whose stage train has finished"):
+    with pytest.raises(ValueError, match="nor a run with a finished network"):
         Predictor.from_pretrained(tmp_path)
     write_manifest(tmp_path / "segment", {})
-    with pytest.raises(ValueError, match="nor a run whose stage segment has finished"):
+    with pytest.raises(ValueError, match="nor a run with a finished network"):
         Predictor.from_pretrained(tmp_path, use="segmenter")
     with pytest.raises(ValueError, match="holds a network of the type 'cti', not 'segmenter'; leave `use` out"):
         Predictor.from_pretrained(run / "train", use="segmenter")
+
+
+def test_the_segmenter_where_there_is_one_else_cti(run: Path, photos: Path, tmp_path: Path) -> None:
+    assert Predictor.from_pretrained(run).use == "segmenter"
+    shutil.copytree(run / "train", tmp_path / "young" / "train")
+    assert Predictor.from_pretrained(tmp_path / "young").use == "cti"
+    with pytest.raises(ValueError, match=r"young has no finished 'segmenter'; it has cti: give that as `use`"):
+        Predictor.from_pretrained(tmp_path / "young", use="segmenter")
+
+
+def test_tags_restrict_a_segmenter(segmenter: Predictor, photos: Path) -> None:
+    """Each pixel is the most probable of background and tagged classes."""
+    for number in range(len(SIZES)):
+        image = load_image(photos / f"p{number}.jpg")
+        probabilities = predict_probabilities(segmenter.analyser.network, image, segmenter.analyser.config).numpy()
+        for tags in (["sofa"], ["cat", "dog"]):
+            values = np.array([0, *(CLASSES.index(tag) + 1 for tag in tags)])
+            prediction = segmenter(image, tags)
+            np.testing.assert_array_equal(prediction.mask, values[probabilities[values].argmax(axis=0)])
+            # the probability of what each pixel got, not made larger by leaving classes out
+            assert prediction.confidence == pytest.approx(probabilities[values].max(axis=0).mean(), rel=1e-5)
+
+
+def test_confidence_of_cti_is_the_distance_to_the_next_best(predictor: Predictor, photos: Path) -> None:
+    prediction = predictor(photos / "p0.jpg", ["cat", "dog"], threshold=0.25)
+    planes = np.sort(np.stack([np.full(prediction.size, 0.25, np.float32), *prediction.cams]), axis=0)
+    assert prediction.confidence == pytest.approx(float((planes[-1] - planes[-2]).mean()), rel=1e-4)
+
+
+def test_each_photo_of_a_list_may_have_its_own_tags(segmenter: Predictor, photos: Path) -> None:
+    paths = [photos / f"p{number}.jpg" for number in range(3)]
+    together = segmenter(paths, tags=[["cat"], ["dog", "sofa"], None])
+    for prediction, path, tags in zip(together, paths, (["cat"], ["dog", "sofa"], None), strict=True):
+        np.testing.assert_array_equal(prediction.mask, segmenter(path, tags).mask)
+    with pytest.raises(ValueError, match="There are 3 photos and 2 lists of tags"):
+        segmenter(paths, tags=[["cat"], ["dog"]])
+    with pytest.raises(ValueError, match="go with a list of photos; give one list"):
+        segmenter(paths[0], tags=[["cat"]])
+
+
+def test_a_folder_is_streamed(segmenter: Predictor, photos: Path) -> None:
+    stream = segmenter.stream(photos, tags=["cat"])
+    assert iter(stream) is stream  # nothing is read before it is asked for
+    predictions = list(stream)
+    assert [Path(prediction.source).name for prediction in predictions] == [f"{UNLISTED}.png"] + [
+        f"p{number}.jpg" for number in range(len(SIZES))
+    ]
+    np.testing.assert_array_equal(predictions[1].mask, segmenter(photos / "p0.jpg", ["cat"]).mask)
+    assert len(list(segmenter.stream(f"{photos}/p*.jpg"))) == len(SIZES)
+    endless = (np.zeros((16, 16, 3), np.uint8) for _ in itertools.count())
+    assert len(list(itertools.islice(segmenter.stream(endless), 3))) == 3
+
+
+def test_names_and_devices(segmenter: Predictor, photos: Path) -> None:
+    assert segmenter.to("cpu") is segmenter
+    assert repr(segmenter) == "Predictor(segmenter, 3 classes: cat, dog, sofa; on cpu)"
+    prediction = segmenter(photos / "p0.jpg", ["cat"])
+    height, width = prediction.size
+    share = float((prediction.mask == 1).mean())
+    assert repr(prediction).startswith(f"Prediction(p0.jpg, {width} x {height}: ")
+    assert f"cat {share:.0%}" in repr(prediction)
+
+
+def test_a_prediction_goes_on_to_other_tools(segmenter: Predictor, photos: Path) -> None:
+    prediction = segmenter(photos / "p1.jpg")
+    said = json.loads(json.dumps(prediction.to_dict()))
+    assert (said["tags"], said["confidence"]) == (list(prediction.tags), prediction.confidence)
+    polygons = prediction.to_polygons()
+    assert set(polygons) == {name for name in prediction.pixels() if name != "background"}
+    codes = pytest.importorskip("pycocotools.mask", reason="needs the extra coco")
+    height, width = prediction.size
+    for name, parts in polygons.items():
+        flat = [part.ravel().tolist() for part in parts]
+        drawn = codes.decode(codes.merge(codes.frPyObjects(flat, height, width)))
+        np.testing.assert_array_equal(drawn.astype(bool), prediction.mask == CLASSES.index(name) + 1)
+    for shape in ("polygons", "rle"):
+        coco = json.loads(json.dumps(prediction.to_coco(shape)))
+        assert coco["images"] == [{"id": 1, "file_name": "p1.jpg", "height": height, "width": width}]
+        areas = {coco["categories"][note["category_id"] - 1]["name"]: note["area"] for note in coco["annotations"]}
+        assert areas == {name: count for name, count in prediction.pixels().items() if name != "background"}
+
+
+@pytest.mark.filterwarnings("ignore:OpenCV")
+def test_a_prediction_as_detections(segmenter: Predictor, photos: Path) -> None:
+    pytest.importorskip("supervision", reason="needs the extra labelling")
+    prediction = segmenter(photos / "p1.jpg")
+    found = prediction.to_supervision()
+    drawn = np.zeros(prediction.size, np.uint8)
+    for part, index, name in zip(found.mask, found.class_id, found.data["class_name"], strict=True):
+        drawn[part] = index + 1
+        assert CLASSES[index] == name
+    np.testing.assert_array_equal(drawn, prediction.mask)
+    assert len(prediction.with_tags([]).to_supervision()) == 0
+
+
+def test_show_opens_the_picture(segmenter: Predictor, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Image.Image] = []
+    monkeypatch.setattr(Image.Image, "show", lambda self: shown.append(self))
+    prediction = segmenter(photos / "p0.jpg", ["cat"])
+    prediction.show()
+    np.testing.assert_array_equal(np.asarray(shown[0]), np.asarray(prediction.picture()))
 
 
 def test_a_stage_folder_is_a_network_too(run: Path, predictor: Predictor, photos: Path) -> None:

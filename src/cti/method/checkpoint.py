@@ -9,7 +9,7 @@ import safetensors.torch
 from cti.config import ModelConfig
 from cti.files import atomic_path, from_json, read_json, write_json
 from cti.method import CTI
-from cti.method.weights import read_state_dict
+from cti.method.weights import read_state_dict, refuse_non_finite
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -54,4 +54,5 @@ def load_model(folder: Path | str) -> tuple[CTI, dict[str, Any]]:
         model.load_state_dict(read_state_dict(folder / WEIGHTS))
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"The network in {folder} is not one of this version of cti ({error}).") from error
+    refuse_non_finite(model, folder / WEIGHTS)
     return model.eval(), facts

@@ -11,7 +11,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from cti.config import BackboneConfig
 from cti.method.official import is_official, to_timm_names
@@ -109,6 +109,20 @@ def read_state_dict(path: Path | str) -> StateDict:
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{file} holds no tensors by name; a state dict is needed.")
     return {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def refuse_non_finite(network: nn.Module, path: Path) -> None:
+    """Stop if a network's weights are not all finite numbers: it would find nothing anywhere, without a word.
+
+    Raises:
+        ValueError: naming the file and the first such weight.
+    """
+    broken = [name for name, value in network.state_dict().items() if not bool(value.isfinite().all())]
+    if broken:
+        raise ValueError(
+            f"{path} holds {len(broken)} weights that are not finite numbers ({broken[0]}, ...): the file is damaged "
+            "or training diverged; restore it or train again with a lower learning rate."
+        )
 
 
 def load_backbone_weights(vit: VisionTransformer, state: StateDict, source: str) -> None:

@@ -1,25 +1,63 @@
 """Masks for new photos: `cti label`. It goes on where it stopped, and a photo that cannot be read stops nothing."""
 
+import errno
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from cti.data.images import MAX_PIXELS, SUFFIXES, load_image, save_mask
+from cti.data.images import MAX_PIXELS, load_image, save_mask
 from cti.data.source import photo_id
-from cti.files import atomic_path, read_json, read_manifest, write_json, write_manifest, write_text
-from cti.predict.prediction import Threshold, class_indices
+from cti.data.tags import Hints, read_tags
+from cti.files import atomic_path, write_manifest, write_text
+from cti.predict.ahead import Behind, ahead
+from cti.predict.labels import (
+    PhotoRecord,
+    add_record,
+    claim,
+    file_digest,
+    is_done,
+    locked,
+    read_records,
+    write_records,
+)
+from cti.predict.photos import find_photos
+from cti.predict.prediction import Prediction, Threshold, class_indices
 from cti.predict.predictor import Predictor, Use
 
 logger = logging.getLogger(__name__)
 
-SETTINGS = "label.json"
 OVERLAYS = "overlays"
+Tags = tuple[str, ...] | None  # of one photo; None = the network decides
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    """What `label` did.
+
+    Args:
+        labelled: Photos labelled now.
+        kept: Photos whose masks were there already.
+        skipped: Path -> why the photo has no mask.
+        photos: Id -> path of each photo that has a mask. If there is none, the call has failed: exit code 1.
+        classes: The C class names; mask value = index + 1.
+        use: `cti` or `segmenter`, whichever made the masks.
+        out: The folder.
+    """
+
+    labelled: int
+    kept: int
+    skipped: dict[str, str]
+    photos: dict[str, str]
+    classes: tuple[str, ...]
+    use: Use
+    out: str
 
 
 def label(
@@ -27,135 +65,176 @@ def label(
     run: Path | str,
     out: Path | str,
     tags: Sequence[str] | None = None,
+    labels: Path | str | None = None,
     use: Use | None = None,
     threshold: Threshold | None = None,
     overlays: bool = True,
     max_pixels: int = MAX_PIXELS,
-) -> dict[str, Any]:
-    """Write a mask, and a picture of it, for every photo that has none yet in `out`.
+) -> LabelResult:
+    """Write a mask, and a picture of it, for every photo that has none yet in `out`, or was replaced since.
 
     Args:
-        photos: Photos, and folders that are searched for photos, sub-folders included.
+        photos: Photos, patterns, and folders that are searched for photos, sub-folders included.
         run: What `Predictor.from_pretrained` takes.
-        out: Gets `<photo id>.png`, `overlays/<photo id>.png`, `classes.txt`, and, at the end, `manifest.json`.
+        out: Gets `<photo id>.png`, `overlays/<photo id>.png`, `classes.txt`, what is known of each photo
+            (`photos.jsonl`, `photos.csv`: see `PhotoRecord`) and, at the end, `manifest.json`.
         tags: Classes that are in every one of the photos; None = the network decides.
-        use: `cti` or `segmenter`; None = CTI if there are tags or the run has no finished segmenter, else that.
+        labels: A file of tags per photo, as `cti.data.tags.read_tags` reads it; where it does not name a photo, the
+            network decides.
+        use: See `Predictor.from_pretrained`.
         threshold: See `Predictor`.
         overlays: Write the pictures too.
         max_pixels: Larger photos are skipped.
 
-    Returns:
-        How many photos were `labelled` now and `kept` from before; `skipped`, path -> reason; `photos`, id -> path of
-        each that has a mask; `classes`, `use`, `out`.
-
     Raises:
-        FileNotFoundError: if a named photo or folder does not exist.
-        ValueError: if there is no photo, two share an id, a tag is unknown, `out` holds masks made in another way, or
-            the network cannot be had.
+        FileNotFoundError: if a named photo, folder or file of tags does not exist.
+        ValueError: if there is no photo, two share an id, a tag is unknown, `out` holds masks made in another way or is
+            being written to, or the network cannot be had.
     """
     target = Path(out)
     found = find_photos(photos, leave_out=target)
-    use = use or _best_use(Path(run), tags)
     predictor = Predictor.from_pretrained(run, use)
-    if tags is not None:
-        class_indices(tags, predictor.classes)
-    _claim(
-        target,
-        {
+    given = _given_tags(found, predictor.classes, tags, labels)
+    with locked(target):
+        settings = {
             "network": _digest(predictor.analyser.network),
-            "tags": tags if tags is None else sorted(set(tags)),
+            "tags": "per photo" if labels is not None else tags if tags is None else sorted(set(tags)),
             "threshold": threshold,
-        },
-    )
-    write_text(target / "classes.txt", "".join(f"{name}\n" for name in predictor.classes))
-    for leftover in target.rglob(".*.tmp.png"):
-        leftover.unlink()  # a killed run's unfinished file
-    missing = {name: path for name, path in found.items() if not (target / f"{name}.png").is_file()}
-    skipped: dict[str, str] = {}
-    for name, path in track(missing.items(), "labelling", console=Console(stderr=True), disable=not missing):
+        }
+        claim(target, settings)
+        write_text(target / "classes.txt", "".join(f"{name}\n" for name in predictor.classes))
+        for leftover in target.rglob(".*.tmp.*"):
+            leftover.unlink()  # a killed run's unfinished file
+        records = {name: record for name, record in read_records(target).items() if name in found}
+        done = {name for name, path in found.items() if is_done(target, name, records.get(name), path, given[name])}
+        missing = {name: path for name, path in found.items() if name not in done}
+        skipped: dict[str, str] = {}
+        with Behind() as writer:
+            for name, prediction, digest in _predictions(predictor, missing, given, threshold, max_pixels, skipped):
+                records[name] = _record(prediction, found[name], digest, given[name])
+                writer.do(_Writing(target, name, prediction, records[name], overlays, skipped))
+        unmade = {name for name, path in found.items() if str(path) in skipped}
+        for name in unmade:  # a mask of the photo that was there before
+            records.pop(name, None)
+            for path in (target / f"{name}.png", target / OVERLAYS / f"{name}.png"):
+                _remove(path)
+        write_records(target, records, predictor.classes)
+        result = LabelResult(
+            labelled=len(missing) - len(unmade),
+            kept=len(done),
+            skipped=skipped,
+            photos={name: str(path.resolve()) for name, path in found.items() if name not in unmade},
+            classes=predictor.classes,
+            use=predictor.use,
+            out=str(target),
+        )
+        logger.info("%d photos labelled, %d kept, %d skipped: %s", result.labelled, len(done), len(skipped), target)
+        write_manifest(target, asdict(result))
+    return result
+
+
+def _given_tags(
+    photos: Mapping[str, Path], classes: tuple[str, ...], tags: Sequence[str] | None, labels: Path | str | None
+) -> dict[str, Tags]:
+    """Id -> the tags that somebody gave, in the order of the classes."""
+    if labels is None:
+        return dict.fromkeys(photos, None if tags is None else _in_order(tags, classes))
+    if tags is not None:
+        raise ValueError("Both tags and a file of tags are given; leave one of them out.")
+    table: dict[str, set[str]] = {}
+    for row in read_tags(Path(labels), lambda name: photo_id(name) in photos, Hints(known=classes)).rows:
+        table.setdefault(photo_id(row.image), set()).update(row.tags)
+    strangers = sorted({name for names in table.values() for name in names} - set(classes))
+    if strangers:
+        raise ValueError(f"{labels}: unknown tag {', '.join(strangers)}; this network knows {', '.join(classes)}.")
+    unnamed = [name for name in photos if name not in table]
+    if len(unnamed) == len(photos):
+        raise ValueError(
+            f"{labels} names none of the {len(photos)} photos; give paths relative to their folder, such as "
+            f"{unnamed[0]}{photos[unnamed[0]].suffix}."
+        )
+    if unnamed:
+        logger.warning("%d photos are not in %s; the network decides on their tags.", len(unnamed), labels)
+    return {name: _in_order(table[name], classes) if name in table else None for name in photos}
+
+
+def _in_order(tags: Iterable[str], classes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(classes[index] for index in class_indices(list(tags), classes))
+
+
+def _predictions(
+    predictor: Predictor,
+    photos: Mapping[str, Path],
+    given: Mapping[str, Tags],
+    threshold: Threshold | None,
+    max_pixels: int,
+    skipped: dict[str, str],
+) -> Iterator[tuple[str, Prediction, str]]:
+    """Photos labelled, with the digests of their files; the next are decoded meanwhile, the unreadable `skipped`."""
+
+    def load(item: tuple[str, Path]) -> tuple[Image.Image, str]:
+        return load_image(item[1], max_pixels), file_digest(item[1])
+
+    images = ahead(load, photos.items())
+    for (name, path), image in track(
+        images, "labelling", total=len(photos), console=Console(stderr=True), disable=not photos
+    ):
         try:
-            image = load_image(path, max_pixels)
+            decoded, digest = image.result()
         except (ValueError, OSError) as error:
             logger.warning("Skipped: %s", error)
             skipped[str(path)] = str(error)
             continue
-        prediction = predictor(image, tags, threshold)
-        if overlays:
-            with atomic_path(target / OVERLAYS / f"{name}.png") as temporary:
-                prediction.overlay().save(temporary)
-        save_mask(target / f"{name}.png", prediction.mask)  # last: its being there says that the photo is done
-    labelled, kept = len(missing) - len(skipped), len(found) - len(missing)
-    logger.info("%d photos labelled, %d kept, %d skipped: %s", labelled, kept, len(skipped), target)
-    result = {
-        "labelled": labelled,
-        "kept": kept,
-        "skipped": skipped,
-        "photos": {name: str(path.resolve()) for name, path in found.items() if str(path) not in skipped},
-        "classes": predictor.classes,
-        "use": use,
-        "out": str(target),
-    }
-    write_manifest(target, result)
-    return result
+        yield name, predictor(decoded, given[name], threshold), digest
 
 
-def find_photos(places: Sequence[Path | str], leave_out: Path | None = None) -> dict[str, Path]:
-    """Photos by id: the files named, and those of the folders named, sorted, sub-folders included.
+@dataclass(frozen=True)
+class _Writing:
+    """The files of one photo, the record last: its being there says that the photo is done."""
 
-    Args:
-        places: Files and folders.
-        leave_out: A folder whose files are not photos.
+    folder: Path
+    name: str
+    prediction: Prediction
+    record: PhotoRecord
+    overlays: bool
+    skipped: dict[str, str]
 
-    Raises:
-        FileNotFoundError: if something named does not exist.
-        ValueError: if nothing is found or two photos share an id.
-    """
-    avoided = leave_out.resolve() if leave_out else None
-    found: dict[str, Path] = {}
-    for place in places:
-        for name, path in _photos_of(Path(place)):
-            if avoided and path.resolve().is_relative_to(avoided):
-                continue
-            other = found.setdefault(name, path)
-            if other.resolve() != path.resolve():
-                raise ValueError(f"The photos {other} and {path} would both be written as {name}.png; rename one.")
-    if not found:
-        raise ValueError(
-            f"There is no photo in {', '.join(map(str, places)) or 'an empty list'}; name photos or folders."
-        )
-    return found
-
-
-def _photos_of(place: Path) -> Iterator[tuple[str, Path]]:
-    if place.is_dir():
-        for path in sorted(place.rglob("*")):
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                yield photo_id(path.relative_to(place).as_posix()), path
-    elif place.exists():
-        yield photo_id(place.name), place
-    else:
-        raise FileNotFoundError(f"There is no photo or folder {place}; check the name.")
+    def __call__(self) -> None:
+        try:
+            save_mask(self.folder / f"{self.name}.png", self.prediction.mask)
+            if self.overlays:
+                with atomic_path(self.folder / OVERLAYS / f"{self.name}.png") as temporary:
+                    self.prediction.overlay().save(temporary)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            reason = f"The name of {self.record.photo} is too long for the files of its mask; shorten it."
+            logger.warning("Skipped: %s", reason)
+            self.skipped[self.record.photo] = reason
+            return
+        add_record(self.folder, self.name, self.record)
 
 
-def _best_use(run: Path, tags: Sequence[str] | None) -> Use | None:
-    """The network to take from a run; None lets `Predictor` look, which is right for anything that is no run."""
-    if not (run / "train").is_dir() and not (run / "segment").is_dir():
-        return None
-    return "segmenter" if tags is None and read_manifest(run / "segment") is not None else "cti"
+def _record(prediction: Prediction, path: Path, digest: str, given: Tags) -> PhotoRecord:
+    return PhotoRecord(
+        photo=str(path),
+        digest=digest,
+        size=prediction.size,
+        given=given,
+        tags=prediction.tags,
+        scores=prediction.scores,
+        shares=prediction.shares(),
+        empty=not prediction.mask.any(),
+        confidence=prediction.confidence,
+    )
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Say in the folder how its masks are made, or refuse one whose masks were made otherwise."""
-    path = folder / SETTINGS
-    known = read_json(path) if path.is_file() else settings
-    changed = [
-        f"{name} {known.get(name)!r}, now {settings[name]!r}" for name in settings if known.get(name) != settings[name]
-    ]
-    if changed:
-        raise ValueError(
-            f"{folder} holds masks that were made otherwise ({'; '.join(changed)}); choose another folder."
-        )
-    write_json(path, settings)
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
 
 
 def _digest(network: torch.nn.Module) -> str:

@@ -19,6 +19,8 @@ from cti.data.images import save_mask
 from cti.data.seed_file import to_cams
 from cti.evaluate.labels import label_pixels
 from cti.files import atomic_path, write_json
+from cti.predict.annotations import Per, Shape, detections, mask_annotations
+from cti.predict.polygons import region_polygons
 from cti.visualize import legend, overlay
 
 Threshold = float | Literal["free"]
@@ -106,7 +108,7 @@ class Analysis:
         return F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0].numpy()
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Prediction:
     """One photo, labelled.
 
@@ -195,18 +197,7 @@ class Prediction:
         save_mask(files["mask"], self.mask)
         with atomic_path(files["overlay"]) as temporary:
             self.overlay().save(temporary)
-        write_json(
-            files["scores"],
-            {
-                "source": self.source,
-                "size": self.size,
-                "classes": self.classes,
-                "scores": self.scores,
-                "tags": self.tags,
-                "threshold": self.threshold,
-                "pixels": self.pixels(),
-            },
-        )
+        write_json(files["scores"], self.to_dict())
         arrays: dict[str, Any] = {
             "cams": self.cams.astype(np.float16),
             "class_indices": np.array(self.class_indices, dtype=np.int64),
@@ -222,18 +213,109 @@ class Prediction:
         counts = np.bincount(self.mask.ravel(), minlength=1)
         return {("background", *self.classes)[value]: int(counts[value]) for value in np.flatnonzero(counts)}
 
-    def _repr_png_(self) -> bytes:
-        """What a notebook shows: the overlay, and below it which colour is which class."""
+    def shares(self) -> dict[str, float]:
+        """Share of the photo's pixels, in (0, 1], of each class that is in the mask, and of the background."""
+        return {name: count / self.mask.size for name, count in self.pixels().items()}
+
+    @property
+    def confidence(self) -> float:
+        """How clearly the pixels were decided, in [0, 1]; low values say which photos to look at first.
+
+        For a segmenter: the mean over the pixels of the probability that the network gives to the label the pixel got,
+        so a network that would rather have seen another class than the tags allow says so. For CTI: the mean over the
+        pixels of the distance between the label's value (a CAM, or the background score) and the next best one. It is
+        no probability that the mask is right, and the two kinds of network have different scales. Without any class to
+        look for it is that of the background alone.
+        """
+        threshold = _background_score(self.threshold, self.background_cam)
+        segmenter = self.analysis.kind == "segmenter"
+        background = self.background_cam if segmenter and self.background_cam is not None else threshold
+        planes = np.concatenate([np.broadcast_to(np.float32(background), (1, *self.size)), self.cams])
+        values = np.array([0, *(index + 1 for index in self.class_indices)])
+        label = np.take_along_axis(planes, np.searchsorted(values, self.mask)[None], axis=0)[0]
+        if segmenter:
+            return float(label.mean())
+        others = np.where(values[:, None, None] == self.mask, -np.inf, planes).max(axis=0)
+        return float((label - others).mean()) if len(values) > 1 else float(label.mean())
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was found, as JSON can say it: source, size, classes, scores, tags, threshold, pixels, confidence."""
+        return {
+            "source": self.source,
+            "size": list(self.size),
+            "classes": list(self.classes),
+            "scores": self.scores,
+            "tags": list(self.tags),
+            "threshold": self.threshold,
+            "pixels": self.pixels(),
+            "confidence": self.confidence,
+        }
+
+    def to_polygons(self) -> dict[str, list[NDArray[np.float64]]]:
+        """Class -> polygons (n, 2), corners x, y in pixels, of the classes in the mask; see `region_polygons`."""
+        return {
+            self.classes[value - 1]: region_polygons(self.mask == value)
+            for value in np.unique(self.mask).tolist()
+            if value
+        }
+
+    def to_coco(self, shape: Shape = "polygons", per: Per = "class") -> dict[str, Any]:
+        """A whole COCO file of this one photo: `images`, `annotations`, `categories` (id = mask value).
+
+        Args:
+            shape: `polygons`, or `rle` = run-length codes.
+            per: One annotation per `class`, or per connected `component`.
+
+        Raises:
+            ModuleNotFoundError: without pycocotools.
+        """
+        height, width = self.size
+        return {
+            "images": [{"id": 1, "file_name": Path(self.source).name, "height": height, "width": width}],
+            "annotations": [
+                {"id": number, "image_id": 1} | annotation
+                for number, annotation in enumerate(mask_annotations(self.mask, shape, per), 1)
+            ],
+            "categories": [{"id": value, "name": name} for value, name in enumerate(self.classes, 1)],
+        }
+
+    def to_supervision(self) -> Any:
+        """The connected parts as `supervision.Detections` with masks, boxes, and the class names in `data`.
+
+        Raises:
+            ModuleNotFoundError: without supervision.
+        """
+        found = detections(self.mask)
+        ids = found.class_id if found.class_id is not None else []
+        found.data["class_name"] = np.array([self.classes[index] for index in ids], dtype=str)
+        return found
+
+    def picture(self) -> Image.Image:
+        """The overlay, and below it which colour is which class."""
         picture = self.overlay()
-        found = [value for value in np.unique(self.mask).tolist() if value]
-        if found:
-            strip = legend(self.classes, found, max(picture.width, 160))
-            page = Image.new("RGB", (max(picture.width, strip.width), picture.height + strip.height), "white")
-            page.paste(picture, (0, 0))
-            page.paste(strip, (0, picture.height))
-            picture = page
+        values = [value for value in np.unique(self.mask).tolist() if value]
+        if not values:
+            return picture
+        strip = legend(self.classes, values, max(picture.width, 160))
+        page = Image.new("RGB", (max(picture.width, strip.width), picture.height + strip.height), "white")
+        page.paste(picture, (0, 0))
+        page.paste(strip, (0, picture.height))
+        return page
+
+    def show(self) -> None:
+        """Open `picture()` in the machine's viewer of images."""
+        self.picture().show()
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        name = Path(self.source).name or "photo from memory"
+        parts = ", ".join(f"{label} {share:.0%}" for label, share in self.shares().items())
+        return f"Prediction({name}, {width} x {height}: {parts})"
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows: `picture()`."""
         buffer = BytesIO()
-        picture.save(buffer, format="PNG")
+        self.picture().save(buffer, format="PNG")
         return buffer.getvalue()
 
 

@@ -6,33 +6,33 @@ predictor("photo.jpg", tags=["cat"]).save("out")
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from cti.config import Config, SeedsConfig
-from cti.data.images import MAX_PIXELS, load_image, to_rgb
+from cti.data.images import MAX_PIXELS
 from cti.device import default_device
 from cti.files import read_json, read_manifest, to_json, write_text
 from cti.method.checkpoint import CONFIG, load_model
+from cti.predict.ahead import ahead
 from cti.predict.analyser import Analyser
 from cti.predict.cti import CTIAnalyser
 from cti.predict.hub import About, about_network, download, model_card, push_folder
+from cti.predict.inputs import ImageLike, read_image
+from cti.predict.photos import find_photos
 from cti.predict.prediction import Analysis, Prediction, Threshold
 from cti.predict.segmenter import SegmenterAnalyser
 from cti.segment.checkpoint import load_segmenter
 from cti.settings import CONFIG_FILE, load_config
 
-ImageLike = str | os.PathLike[str] | Image.Image | NDArray[Any]
 Batch = list[Any] | tuple[ImageLike, ...]
+Tags = Sequence[str] | Sequence[Sequence[str] | None]  # of one photo or all; one per photo
 Use = Literal["cti", "segmenter"]
 CARD = "README.md"
-_STAGE: dict[Use, str] = {"cti": "train", "segmenter": "segment"}
+_STAGE: dict[Use, str] = {"segmenter": "segment", "cti": "train"}  # the one to prefer first
 
 
 class Predictor:
@@ -61,7 +61,8 @@ class Predictor:
         Args:
             where: A run folder, a folder that `save_pretrained` wrote, or the id of a repository on the Hugging Face
                 hub.
-            use: Which network of a run: `cti` (the default) or `segmenter`.
+            use: Which network of a run: `segmenter`, which is the default where the run has one, or `cti`. Given tags
+                restrict either: each pixel is background or one of them.
             device: Where it runs; None = the accelerator, if there is one, else the CPU.
 
         Raises:
@@ -89,31 +90,34 @@ class Predictor:
         return cls(analyser, about)
 
     @property
+    def use(self) -> Use:
+        """Which kind of network this is: `cti` or `segmenter`."""
+        return "segmenter" if isinstance(self.analyser, SegmenterAnalyser) else "cti"
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The C foreground classes; mask value = index + 1."""
         return self.analyser.classes
 
     @overload
     def __call__(
-        self, image: ImageLike, tags: Sequence[str] | None = None, threshold: Threshold | None = None
+        self, image: ImageLike, tags: Tags | None = None, threshold: Threshold | None = None
     ) -> Prediction: ...
 
     @overload
     def __call__(
-        self, image: Batch, tags: Sequence[str] | None = None, threshold: Threshold | None = None
+        self, image: Batch, tags: Tags | None = None, threshold: Threshold | None = None
     ) -> list[Prediction]: ...
 
     def __call__(
-        self,
-        image: ImageLike | Batch,
-        tags: Sequence[str] | None = None,
-        threshold: Threshold | None = None,
+        self, image: ImageLike | Batch, tags: Tags | None = None, threshold: Threshold | None = None
     ) -> Prediction | list[Prediction]:
         """Label one photo, or several of any sizes.
 
         Args:
-            image: A path, a PIL image, an array (H, W, 3), (H, W, 4) or (H, W) uint8, or a list of these.
-            tags: Classes that are in the photo (in every one of a list); None = predicted by the network.
+            image: What `read_image` takes, or a list of these; `stream` takes folders.
+            tags: Classes that are in the photo, and in every one of a list, or a list of such lists, one per photo;
+                None = predicted by the network.
             threshold: Background score in [0, 1] that a class must exceed, or `free` = the background's own map. None
                 = the run's `evaluate.threshold` for CTI, and `free` for a segmenter, which is its plain argmax.
 
@@ -124,30 +128,58 @@ class Predictor:
             ValueError: for an unknown tag, a threshold outside [0, 1] or a photo that cannot be read.
         """
         if isinstance(image, list | tuple):
-            return [self.analyse(one).predict(tags, threshold) for one in image]
-        return self.analyse(image).predict(tags, threshold)
+            return [
+                self.analyse(photo).predict(own, threshold)
+                for photo, own in zip(image, _tags_per_photo(tags, len(image)), strict=True)
+            ]
+        if tags is not None and not isinstance(tags, str) and not all(isinstance(tag, str) for tag in tags):
+            raise ValueError("The tags are lists of class names, which go with a list of photos; give one list.")
+        return self.analyse(image).predict(cast(Sequence[str] | None, tags), threshold)
 
     def analyse(self, image: ImageLike, max_pixels: int = MAX_PIXELS) -> Analysis:
         """Run the network on one photo; tags and threshold can then be chosen, and changed, without it.
 
         Args:
-            image: A path, a PIL image or an array.
+            image: What `read_image` takes.
             max_pixels: Larger files are refused by name.
 
         Raises:
             FileNotFoundError: if there is no such file.
             ValueError: if it is no photo.
         """
-        if isinstance(image, str | os.PathLike):
-            return self.analyser.analyse(load_image(Path(image), max_pixels), str(image))
-        if isinstance(image, Image.Image):
-            return self.analyser.analyse(to_rgb(image), getattr(image, "filename", ""))
-        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))):
-            raise ValueError(
-                f"An image of shape {image.shape} and type {image.dtype} cannot be used; give (H, W, 3), (H, W, 4) or "
-                "(H, W) of uint8."
-            )
-        return self.analyser.analyse(to_rgb(Image.fromarray(image)), "")
+        return self.analyser.analyse(*read_image(image, max_pixels))
+
+    def stream(
+        self,
+        photos: str | os.PathLike[str] | Iterable[ImageLike],
+        tags: Sequence[str] | None = None,
+        threshold: Threshold | None = None,
+    ) -> Iterator[Prediction]:
+        """Label photos one after the other, while the next are read; only a few are in memory at a time.
+
+        Args:
+            photos: A folder (searched with its sub-folders), a pattern such as `new/*.jpg`, or any iterable of what
+                `read_image` takes.
+            tags: Classes that are in every photo; None = predicted by the network.
+            threshold: See `__call__`.
+
+        Raises:
+            ValueError: for a photo that cannot be read; `cti label` skips these.
+        """
+        items: Iterable[ImageLike] = (
+            find_photos([Path(photos)]).values() if isinstance(photos, str | os.PathLike) else photos
+        )
+        for _, image in ahead(read_image, items):
+            yield self.analyser.analyse(*image.result()).predict(tags, threshold)
+
+    def to(self, device: str | torch.device) -> "Predictor":
+        """Move the network to a device; returns the predictor itself."""
+        self.analyser.network.to(device)
+        return self
+
+    def __repr__(self) -> str:
+        device = next(self.analyser.network.parameters()).device
+        return f"Predictor({self.use}, {len(self.classes)} classes: {', '.join(self.classes)}; on {device})"
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the network as `from_pretrained` reads it: `config.json`, `model.safetensors`, and a model card."""
@@ -176,20 +208,35 @@ class Predictor:
         write_text(folder / CARD, model_card(read_json(folder / CONFIG), self.about, name))
 
 
+def _tags_per_photo(tags: Tags | None, count: int) -> Sequence[Sequence[str] | None]:
+    """The tags of each of `count` photos."""
+    if tags is None or isinstance(tags, str) or all(isinstance(names, str) for names in tags):
+        return [cast(Sequence[str] | None, tags)] * count
+    if len(tags) != count:
+        raise ValueError(f"There are {count} photos and {len(tags)} lists of tags; give one list per photo.")
+    return tags
+
+
 def _model_folder(root: Path, use: Use | None) -> Path:
     """The folder of the network itself: `root`, or a stage of the run `root`."""
-    if not (root / CONFIG).is_file():
-        folder = root / _STAGE[use or "cti"]
-        if read_manifest(folder) is None or not (folder / CONFIG).is_file():
-            raise ValueError(
-                f"{root} is neither a saved network ({CONFIG}) nor a run whose stage {folder.name} has finished; give "
-                "the run folder of `cti run`, or wait for the stage."
-            )
-        return folder
-    kind = read_json(root / CONFIG).get("type")
-    if use is not None and kind != use:
-        raise ValueError(f"{root} holds a network of the type '{kind}', not '{use}'; leave `use` out.")
-    return root
+    if (root / CONFIG).is_file():
+        kind = read_json(root / CONFIG).get("type")
+        if use is not None and kind != use:
+            raise ValueError(f"{root} holds a network of the type '{kind}', not '{use}'; leave `use` out.")
+        return root
+    finished = [name for name, stage in _STAGE.items() if _is_finished(root / stage)]
+    if not finished:
+        raise ValueError(
+            f"{root} is neither a saved network ({CONFIG}) nor a run with a finished network ("
+            f"{', '.join(_STAGE.values())}); give the run folder of `cti run`, or wait for the stage."
+        )
+    if use is not None and use not in finished:
+        raise ValueError(f"{root} has no finished '{use}'; it has {' and '.join(finished)}: give that as `use`.")
+    return root / _STAGE[use or finished[0]]
+
+
+def _is_finished(stage: Path) -> bool:
+    return read_manifest(stage) is not None and (stage / CONFIG).is_file()
 
 
 def _run_config(root: Path, folder: Path) -> Config:

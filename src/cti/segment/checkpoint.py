@@ -7,7 +7,7 @@ import safetensors.torch
 
 from cti.config import PredictConfig, SegmentConfig
 from cti.files import atomic_path, from_json, read_json, to_json, write_json
-from cti.method.weights import read_state_dict
+from cti.method.weights import read_state_dict, refuse_non_finite
 from cti.segment.networks import Segmenter, build_segmenter
 
 CONFIG = "config.json"
@@ -60,4 +60,5 @@ def load_segmenter(folder: Path | str) -> TrainedSegmenter:
         network.load_state_dict(read_state_dict(folder / WEIGHTS))
     except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"The network in {folder} is not one of this version of cti ({error}).") from error
+    refuse_non_finite(network, folder / WEIGHTS)
     return TrainedSegmenter(network.eval(), config, predict, classes)

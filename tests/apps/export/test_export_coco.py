@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cti.apps.export.coco import Per, Shape, export_coco
+from cti.apps.export.coco import export_coco
+from cti.predict.annotations import Per, Shape
 
 COCO = pytest.importorskip("pycocotools.coco", reason="needs the extra coco").COCO
 

@@ -153,7 +153,7 @@ def test_networks_are_those_that_there_are(copied: Path, tmp_path: Path, monkeyp
     assert asked == [("CTIAnalyser", "cti.onnx"), ("SegmenterAnalyser", "segmenter.onnx")]
     assert result["cti"]["out"] == str(copied / "export" / "onnx" / "cti.onnx")
     assert list(export(copied, "onnx", tmp_path / "o", stage="segment")) == ["segmenter"]
-    Predictor.from_pretrained(copied).save_pretrained(tmp_path / "saved")
+    Predictor.from_pretrained(copied, use="cti").save_pretrained(tmp_path / "saved")
     assert list(export(tmp_path / "saved", "onnx")) == ["cti"]
     with pytest.raises(ValueError, match="network of the type 'cti', not segment's; leave --stage out"):
         export(tmp_path / "saved", "onnx", stage="segment")

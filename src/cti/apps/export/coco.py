@@ -1,20 +1,13 @@
 """COCO JSON: a folder of masks as annotations with run-length codes or polygons."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
+from typing import Any
 
 from cti.apps.export.png import checked_masks
-from cti.apps.export.polygons import region_polygons
 from cti.classes import IGNORE_INDEX
 from cti.files import write_json
-
-Shape = Literal["polygons", "rle"]
-Per = Literal["class", "component"]
+from cti.predict.annotations import Per, Shape, mask_annotations, run_length_codes
 
 
 def export_coco(
@@ -45,7 +38,7 @@ def export_coco(
         ModuleNotFoundError: without pycocotools.
         ValueError: if masks are missing, hold unknown values, or are not of their photo's size.
     """
-    _codes()
+    run_length_codes()
     content: dict[str, Any] = {
         "info": {"description": "Masks written by cti"},
         "images": [],
@@ -68,48 +61,6 @@ def export_coco(
     return {"out": str(out), **counts, "lost_unsure": lost}
 
 
-def mask_annotations(
-    mask: NDArray[np.uint8], shape: Shape = "polygons", per: Per = "class"
-) -> Iterator[dict[str, Any]]:
-    """COCO annotations of one mask (H, W), without `id` and `image_id`; see `export_coco`.
-
-    Raises:
-        ModuleNotFoundError: without pycocotools.
-    """
-    present = [int(value) for value in np.unique(mask) if value not in (0, IGNORE_INDEX)]
-    for value in present:
-        for region in _regions(mask == value, per):
-            yield _annotation(region, value, shape, crowd=False)
-    unsure = mask == IGNORE_INDEX
-    if unsure.any():
-        for value in present:
-            yield _annotation(unsure, value, "rle", crowd=True)
-
-
-def _regions(region: NDArray[np.bool_], per: Per) -> list[NDArray[np.bool_]]:
-    if per == "class":
-        return [region]
-    labels, count = ndimage.label(region)
-    return [labels == number for number in range(1, count + 1)]
-
-
-def _annotation(region: NDArray[np.bool_], value: int, shape: Shape, crowd: bool) -> dict[str, Any]:
-    codes = _codes()
-    code = codes.encode(np.asfortranarray(region, dtype=np.uint8))
-    segmentation: Any = (
-        [polygon.ravel().tolist() for polygon in region_polygons(region)]
-        if shape == "polygons"
-        else {"size": code["size"], "counts": code["counts"].decode("ascii")}
-    )
-    return {
-        "category_id": value,
-        "segmentation": segmentation,
-        "area": int(codes.area(code)),
-        "bbox": codes.toBbox(code).tolist(),
-        "iscrowd": int(crowd),
-    }
-
-
 def _file_names(photos: Mapping[str, Path]) -> dict[str, str]:
     """Id -> path relative to the deepest folder that holds all photos, so that no place of this machine is told."""
     parents = [path.resolve().parent for path in photos.values()]
@@ -122,12 +73,3 @@ def _file_names(photos: Mapping[str, Path]) -> dict[str, str]:
         else Path()
     )
     return {name: path.resolve().relative_to(common).as_posix() for name, path in photos.items()}
-
-
-def _codes() -> Any:
-    """pycocotools' run-length codes."""
-    try:
-        from pycocotools import mask
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('Exporting COCO needs pycocotools: pip install "cti[coco]".') from error
-    return mask

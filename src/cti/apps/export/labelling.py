@@ -6,26 +6,20 @@ said.
 
 import logging
 import shutil
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from cti.apps.export.folder import new_folder
 from cti.apps.export.png import checked_masks
 from cti.apps.export.yolo import yolo_lists, yolo_rows, yolo_yaml
 from cti.classes import IGNORE_INDEX
 from cti.files import write_text
+from cti.predict.annotations import detections, supervision
 
 logger = logging.getLogger(__name__)
 
 LabellingFormat = Literal["yolo", "pascal-voc", "labelme"]
-
-_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
 def export_labelling(
@@ -57,7 +51,7 @@ def export_labelling(
         ModuleNotFoundError: without supervision (not for `yolo`).
         ValueError: if `out` holds something, masks are missing, hold unknown values, or are not of their photo's size.
     """
-    sv = None if to == "yolo" else _supervision()
+    sv = None if to == "yolo" else supervision()
     images: dict[str, str] = {}
     objects = lost = 0
     with new_folder(out, overwrite) as folder:
@@ -71,7 +65,7 @@ def export_labelling(
                 write_text(folder / "labels" / f"{name}.txt", "".join(f"{row}\n" for row in rows))
                 objects += len(rows)
             else:
-                found = _detections(sv, mask)
+                found = detections(mask)
                 # One photo at a time: a data set of dense object masks would not fit into memory.
                 _write(sv.DetectionDataset(list(classes), [str(image)], {str(image): found}), folder, to)
                 objects += len(found)
@@ -86,36 +80,8 @@ def export_labelling(
     return {"out": str(out), "images": len(photos), "objects": objects, "lost_unsure": lost}
 
 
-def _detections(sv: Any, mask: NDArray[np.uint8]) -> Any:
-    """The connected parts (corners connect) of every class."""
-    parts: list[NDArray[np.bool_]] = []
-    values: list[int] = []
-    for value in np.unique(mask).tolist():
-        if value in (0, IGNORE_INDEX):
-            continue
-        labels, count = ndimage.label(mask == value, structure=_EIGHT_NEIGHBOURS)
-        parts += [labels == number for number in range(1, count + 1)]
-        values += [value - 1] * count
-    if not parts:
-        return sv.Detections.empty()
-    stack = np.stack(parts)
-    return sv.Detections(xyxy=sv.mask_to_xyxy(stack), mask=stack, class_id=np.array(values))
-
-
 def _write(dataset: Any, folder: Path, to: LabellingFormat) -> None:
     if to == "pascal-voc":
         dataset.as_pascal_voc(annotations_directory_path=str(folder / "Annotations"))
     else:
         dataset.as_labelme(annotations_directory_path=str(folder / "images"))
-
-
-def _supervision() -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="OpenCV")  # its NumPy code does all that is needed here
-            import supervision
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'Exporting to this format needs supervision: pip install "cti[labelling]".'
-        ) from error
-    return supervision

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from cti.apps.export import FORMATS
-from cti.apps.export.coco import Per, Shape, export_coco
+from cti.apps.export.coco import export_coco
 from cti.apps.export.labelling import LabellingFormat, export_labelling
 from cti.apps.export.png import export_png
 from cti.apps.export.sources import labelled_photos, submitted_photos
 from cti.apps.export.voc_submission import write_voc_submission
 from cti.files import read_json, read_manifest
 from cti.method.checkpoint import CONFIG
+from cti.predict.annotations import Per, Shape
 
 logger = logging.getLogger(__name__)
 

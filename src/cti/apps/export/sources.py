@@ -14,7 +14,7 @@ from cti.data.readers.voc import find_voc
 from cti.data.source import photo_id, read_lines
 from cti.device import default_device
 from cti.files import read_manifest
-from cti.predict.label import SETTINGS as LABEL_FILE
+from cti.predict.labels import SETTINGS as LABEL_FILE
 from cti.segment.checkpoint import load_segmenter
 from cti.segment.inference import inference
 from cti.segment.predict import predict_folder

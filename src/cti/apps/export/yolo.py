@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from cti.apps.export.polygons import pixel_polygons
 from cti.classes import IGNORE_INDEX
+from cti.predict.polygons import pixel_polygons
 
 
 def yolo_rows(mask: NDArray[np.uint8]) -> list[str]:

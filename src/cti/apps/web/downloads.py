@@ -8,9 +8,9 @@ from zipfile import ZIP_STORED, ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from cti.apps.export.coco import mask_annotations
 from cti.data.images import save_mask
 from cti.files import write_json
+from cti.predict.annotations import mask_annotations
 
 COCO_FILE = "masks.coco.json"
 ZIP_FILE = "masks.zip"

@@ -41,7 +41,7 @@ def serve(
         port: Port to listen on.
         folder: Photos to review.
         out: Folder for verdicts and accepted masks; None = `<folder>_review`, beside the photos.
-        use: Which network of a run, `cti` (the default) or `segmenter`.
+        use: Which network of a run; see `Predictor.from_pretrained`.
         limits: What visitors may hand in.
 
     Raises:

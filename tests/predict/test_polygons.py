@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cti.apps.export.polygons import pixel_polygons, region_polygons
+from cti.predict.polygons import pixel_polygons, region_polygons
 
 pytestmark = pytest.mark.filterwarnings("ignore:OpenCV")
 codes = pytest.importorskip("pycocotools.mask", reason="needs the extra coco")

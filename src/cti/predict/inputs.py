@@ -1,0 +1,105 @@
+"""Whatever people hand in as a photo, as an RGB image."""
+
+import os
+import urllib.request
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from cti.data.images import MAX_PIXELS, load_image, to_rgb
+from cti.predict.photos import is_pattern
+
+ImageLike = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Tensor
+MAX_DOWNLOAD = 100_000_000  # bytes
+_PATIENCE = 30  # seconds
+
+
+def read_image(image: ImageLike, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
+    """One photo as RGB, and where it came from (empty for one from memory).
+
+    Args:
+        image: A path, an address (`https://...`), the bytes of an image file, a PIL image, an array (H, W), (H, W, 3)
+            or (H, W, 4), or a tensor (3, H, W); arrays and tensors are uint8, or floats in [0, 1].
+        max_pixels: Larger files are refused by name.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no photo; the message says what to give.
+    """
+    if isinstance(image, bytes):
+        return _decoded(image, "the bytes given", max_pixels), ""
+    if isinstance(image, str) and image.startswith(("http://", "https://")):
+        return _decoded(_downloaded(image), image, max_pixels), image
+    if isinstance(image, str | os.PathLike):
+        path = Path(image)
+        if path.is_dir() or is_pattern(path):
+            raise ValueError(f"{path} names several photos; use predictor.stream({str(path)!r}), one after the other.")
+        return load_image(path, max_pixels), str(image)
+    if isinstance(image, Image.Image):
+        return to_rgb(image), getattr(image, "filename", "")
+    if isinstance(image, Tensor):
+        return _from_tensor(image), ""
+    if isinstance(image, np.ndarray):
+        return to_rgb(Image.fromarray(_bytes(image))), ""
+    raise ValueError(
+        f"A {type(image).__name__} is no photo; give a path, an address, bytes, a PIL image, an array or a tensor."
+    )
+
+
+def _from_tensor(image: Tensor) -> Image.Image:
+    if image.ndim != 3 or image.shape[0] not in (1, 3):
+        raise ValueError(
+            f"A tensor of shape {tuple(image.shape)} cannot be used; give one photo (3, H, W) or (1, H, W), and a "
+            "batch as a list."
+        )
+    pixels = image.detach().cpu().numpy().transpose(1, 2, 0)
+    return to_rgb(Image.fromarray(_bytes(pixels[..., 0] if pixels.shape[2] == 1 else pixels)))
+
+
+def _bytes(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """An array as uint8."""
+    fits = image.size > 0 and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4)))
+    if not fits or image.dtype.kind not in "fu" or (image.dtype.kind == "u" and image.dtype != np.uint8):
+        raise ValueError(
+            f"An image of shape {image.shape} and type {image.dtype} cannot be used; give (H, W, 3), (H, W, 4) or "
+            "(H, W) of uint8, or of floats in [0, 1]."
+        )
+    if image.dtype == np.uint8:
+        return cast(NDArray[np.uint8], np.ascontiguousarray(image))
+    low, high = float(image.min()), float(image.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"An image of floats from {low:.3g} to {high:.3g} cannot be used; give floats in [0, 1], or uint8."
+        )
+    return np.rint(image * 255).astype(np.uint8)
+
+
+class _NamedBytes(BytesIO):
+    """Bytes that an error message can call by a name."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self._called = name
+
+    def __str__(self) -> str:
+        return self._called
+
+
+def _decoded(content: bytes, name: str, max_pixels: int) -> Image.Image:
+    return load_image(cast(Any, _NamedBytes(content, name)), max_pixels)
+
+
+def _downloaded(address: str) -> bytes:
+    try:
+        with urllib.request.urlopen(address, timeout=_PATIENCE) as answer:
+            content: bytes = answer.read(MAX_DOWNLOAD + 1)
+    except OSError as error:
+        raise ValueError(f"{address} could not be had ({error}); check the address and the connection.") from error
+    if len(content) > MAX_DOWNLOAD:
+        raise ValueError(f"{address} is larger than {MAX_DOWNLOAD // 1_000_000} MB; download it and give its path.")
+    return content

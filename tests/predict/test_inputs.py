@@ -1,0 +1,82 @@
+"""Whatever people hand in as a photo."""
+
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cti.predict import inputs
+from cti.predict.inputs import read_image
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    Image.fromarray(PIXELS).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_every_form_is_the_same_photo(photo: Path) -> None:
+    floats = PIXELS / 255
+    tensor = torch.from_numpy(PIXELS).permute(2, 0, 1)
+    opaque = np.dstack([PIXELS, np.full((20, 30), 255, np.uint8)])
+    forms = [str(photo), photo, photo.read_bytes(), Image.open(photo), PIXELS, floats, floats.astype(np.float32)]
+    for form in [*forms, tensor, tensor / 255, opaque, tensor.flip(0).flip(0)]:
+        np.testing.assert_array_equal(np.asarray(read_image(form)[0]), PIXELS)
+    grey = PIXELS[..., 0]
+    for form in (grey, grey / 255, torch.from_numpy(grey.copy())[None]):
+        np.testing.assert_array_equal(np.asarray(read_image(form)[0])[..., 1], grey)
+    assert (read_image(photo)[1], read_image(photo.read_bytes())[1]) == (str(photo), "")
+
+
+def test_addresses_are_read(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(photo.parent)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}/photo.png"
+        image, source = read_image(address)
+        np.testing.assert_array_equal(np.asarray(image), PIXELS)
+        assert source == address
+        with pytest.raises(ValueError, match=r"gone.png could not be had \(.*404.*\); check the address"):
+            read_image(address.replace("photo", "gone"))
+        monkeypatch.setattr(inputs, "MAX_DOWNLOAD", 100)
+        with pytest.raises(ValueError, match="download it and give its path"):
+            read_image(address)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("image", "sentence"),
+    [
+        (b"no photo", "the bytes given is not a readable image"),
+        (np.zeros((3, 8, 8), np.uint8), r"shape \(3, 8, 8\) and type uint8 cannot be used; give \(H, W, 3\)"),
+        (np.zeros((8, 8, 3), np.int64), "type int64 cannot be used"),
+        (np.zeros((0, 8, 3), np.uint8), "cannot be used"),
+        (np.full((8, 8, 3), 200.0), r"floats from 200 to 200 cannot be used; give floats in \[0, 1\], or uint8"),
+        (np.full((8, 8, 3), np.nan), "floats from nan"),
+        (torch.zeros(2, 3, 8, 8), r"tensor of shape \(2, 3, 8, 8\) cannot be used; .* a batch as a list"),
+        (torch.zeros(8, 8, 3), r"tensor of shape \(8, 8, 3\)"),
+        (7, "A int is no photo; give a path, an address"),
+    ],
+)
+def test_what_is_no_photo_gets_one_sentence(image: object, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        read_image(image)
+
+
+def test_folders_and_patterns_are_sent_to_stream(photo: Path) -> None:
+    for several in (photo.parent, photo.parent / "*.png"):
+        with pytest.raises(ValueError, match=r"names several photos; use predictor.stream"):
+            read_image(several)

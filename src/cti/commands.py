@@ -1,188 +1,370 @@
-"""The commands that are no stage of a run: each parses its arguments and returns an exit code and a result."""
+"""The commands: each is a function whose signature and docstring make its options and help (`cti.arguments`).
 
-import argparse
-from dataclasses import asdict, replace
+What they need is imported when they are called, so that `cti COMMAND --help` is quick.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cti.cli import COMMANDS, add_common_options
+from cti.arguments import reads
+from cti.config import Config
 
-Answer = tuple[int, dict[str, Any]]
+if TYPE_CHECKING:
+    from cti.data.check_report import CheckReport
+    from cti.evaluate.scores import RunScores
+    from cti.predict.label import LabelResult
 
+logger = logging.getLogger(__name__)
 
-def quickstart(arguments: list[str]) -> Answer:
-    """Rendered shapes through all stages."""
-    parser = _parser("quickstart")
-    parser.add_argument("--out", default="runs/quickstart", help="folder of the run (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of training (default: %(default)s)")
-    given = parser.parse_args(arguments)
-    from cti.apps.quickstart import quickstart as run
-    from cti.files import to_json
-
-    return 0, to_json(run(Path(given.out), given.seed))
+Use = Literal["cti", "segmenter"]
+MaskStage = Literal["masks", "segment"]
+LastStage = Literal["first-look", "train", "seeds", "masks", "segment", "evaluate"]
 
 
-def data(arguments: list[str]) -> Answer:
-    """`cti data check PATH` and `cti data prepare NAME`."""
-    actions = {"check": _check, "prepare": _prepare}
-    parser = _parser("data")
-    parser.add_argument(
-        "action",
-        choices=actions,
-        help="check: decode everything once and report; prepare: turn official downloads into what the readers want",
-    )
-    if not arguments or arguments[0] not in actions:
-        parser.parse_args(arguments)
-    return actions[arguments[0]](arguments[1:])
+@reads("data", "train", "seeds", "runtime")
+def run(config: Config, photos: str = "", *, stop_after: LastStage | None = None) -> dict[str, Any]:
+    """Run all stages: first look, train, seeds, masks, segment, evaluate, report.
+
+    Finished stages are skipped, so call it again after an interruption. Settings come from a recipe (`--config own`,
+    `shapes`, `voc12-animals`, `voc12`, `coco14`), a YAML file or the folder of an earlier run, changed by options.
+
+    Args:
+        config: The configuration.
+        photos: Folder of photos and their tags (`data.root`); without --config, the recipe `own` is taken.
+        stop_after: Last stage to run; calling again goes on from there.
+    """
+    from cti import pipeline
+    from cti.summary import summary
+
+    if stop_after:
+        last = config.stages.index(stop_after.replace("-", "_"))
+        config = replace(config, stages=config.stages[: last + 1])
+    results = pipeline.run(config)
+    for line in summary(config, results):
+        logger.info("%s", line)
+    return results
 
 
-def _check(arguments: list[str]) -> Answer:
-    from cti.settings import config_parser, parse_config
+@reads("data", "model", "seeds", "runtime")
+def first_look(config: Config) -> Any:
+    """Learn a linear head on the frozen backbone: how well tags are known, and the first maps, in about a minute.
 
-    about = "Decode everything once and report what is wrong; exit code 1 if training would stop. Uses data.* only."
-    parser = config_parser("cti data check", about)
-    parser.add_argument("path", nargs="?", help="data folder (default: data.root, else CTI_DATA)")
-    add_common_options(parser)
-    config, given = parse_config(parser, arguments)
-    from rich.console import Console
-
-    from cti.data.check import check_data
-    from cti.data.check_report import print_report
-
-    report = check_data(replace(config.data, root=given.path or config.data.root))
-    print_report(report, Console(stderr=True))
-    return int(report.stops_training), report.to_dict()
+    Args:
+        config: The configuration.
+    """
+    return _stage("first_look", config)
 
 
-def _prepare(arguments: list[str]) -> Answer:
-    parser = argparse.ArgumentParser(prog="cti data prepare", description="Download, unpack and convert a benchmark.")
-    parser.add_argument("name", choices=("voc12", "coco14"), help="PASCAL VOC 2012 with SBD, or COCO 2014")
-    parser.add_argument("--root", required=True, help="folder of the archives and of the result")
-    add_common_options(parser)
-    given = parser.parse_args(arguments)
-    from cti.data.prepare import prepare
+@reads("data", "model", "method", "train", "runtime")
+def train(config: Config) -> Any:
+    """Learn the classes from tags: train/, with the network, metrics and tag thresholds.
 
-    return 0, {"root": str(prepare(given.name, Path(given.root)))}
-
-
-def label(arguments: list[str]) -> Answer:
-    """Masks for new photos."""
-    parser = _parser("label")
-    parser.add_argument("photos", nargs="+", help="photos or folders of photos")
-    parser.add_argument("--model", required=True, help="run folder, saved network, or id on the Hugging Face hub")
-    parser.add_argument("--tags", nargs="+", default=None, help="classes in every one of these photos")
-    parser.add_argument("--labels", default=None, help="file of tags per photo, such as labels.csv")
-    parser.add_argument("--out", default="labels", help="folder of the masks (default: %(default)s)")
-    parser.add_argument(
-        "--use", choices=("cti", "segmenter"), help="which network (default: the segmenter if there is one)"
-    )
-    parser.add_argument(
-        "--threshold", type=threshold, help="background score from 0 to 1, or free (default: the run's)"
-    )
-    given = parser.parse_args(arguments)
-    from cti.predict.label import label as label_photos
-
-    result = label_photos(given.photos, given.model, given.out, given.tags, given.labels, given.use, given.threshold)
-    return int(not result.photos), asdict(result)
+    Args:
+        config: The configuration.
+    """
+    return _stage("train", config)
 
 
-def threshold(text: str) -> float | Literal["free"]:
-    """A background score as it is written on the command line."""
-    return "free" if text == "free" else float(text)
+@reads("data", "seeds", "runtime")
+def seeds(config: Config, *, official: str = "") -> Any:
+    """Extract class activation maps of the tagged classes: seeds/PHOTO.npz.
+
+    Args:
+        config: The configuration.
+        official: Checkpoint in the CTI authors' names to use instead of the run's own network.
+    """
+    from cti.run import Run
+    from cti.seeds.stage import seeds as extract
+
+    return extract(Run(config), official)
 
 
-def report(arguments: list[str]) -> Answer:
-    """One run's report."""
+@reads("data", "masks", "runtime")
+def masks(config: Config) -> Any:
+    """Refine the seeds into pseudo-masks: masks/PHOTO.png.
+
+    Args:
+        config: The configuration.
+    """
+    return _stage("masks", config)
+
+
+@reads("data", "segment", "predict", "runtime")
+def segment(config: Config) -> Any:
+    """Train a segmentation network on the pseudo-masks, and predict: segment/.
+
+    Args:
+        config: The configuration.
+    """
+    return _stage("segment", config)
+
+
+@reads("data", "evaluate", "runtime")
+def evaluate(config: Config, *, official: str = "") -> "RunScores":
+    """Score seeds, pseudo-masks and segmentations where the photos have true masks: evaluate/.
+
+    Args:
+        config: The configuration.
+        official: Checkpoint in the CTI authors' names, whose seeds are made first.
+    """
+    from cti.evaluate.stage import evaluate as score
+    from cti.run import Run
+
+    if official:
+        seeds(replace(config, seeds=replace(config.seeds, lists=("score",))), official=official)
+        config = replace(config, seeds=replace(config.seeds, lists=("score",)))
+    return score(Run(config))
+
+
+def report(run: str, *, out: str = "", photos: int = 48) -> dict[str, str]:
+    """Write one page about a run, finished or not.
+
+    Args:
+        run: Run folder.
+        out: File to write; default: report.html in the run folder.
+        photos: Photos to show.
+    """
     from cti.apps.report import write_report
-    from cti.apps.report.report import NUM_PANELS
 
-    parser = _parser("report")
-    parser.add_argument("run", help="run folder, finished or not")
-    parser.add_argument("--out", default=None, help="file to write (default: report.html in the run folder)")
-    parser.add_argument("--photos", type=int, default=NUM_PANELS, help="photos to show (default: %(default)s)")
-    given = parser.parse_args(arguments)
-    out = None if given.out is None else Path(given.out)
-    return 0, {"report": str(write_report(Path(given.run), out, given.photos))}
+    return {"report": str(write_report(Path(run), Path(out) if out else None, photos))}
 
 
-def compare(arguments: list[str]) -> Answer:
-    """Several runs side by side."""
+def compare(runs: Sequence[str], *, out: str = "compare.html") -> dict[str, str]:
+    """Write one page of several runs side by side.
+
+    Args:
+        runs: Run folders, the baseline first.
+        out: File to write.
+    """
     from cti.apps.report import compare_runs
 
-    parser = _parser("compare")
-    parser.add_argument("runs", nargs="+", help="run folders, the baseline first")
-    parser.add_argument("--out", default="compare.html", help="file to write (default: %(default)s)")
-    given = parser.parse_args(arguments)
-    return 0, {"report": str(compare_runs([Path(run) for run in given.runs], Path(given.out)))}
+    return {"report": str(compare_runs([Path(run) for run in runs], Path(out)))}
 
 
-def export(arguments: list[str]) -> Answer:
-    """Other formats."""
-    from cti.apps.export import FORMATS
+def label(
+    photos: Sequence[str],
+    *,
+    model: str,
+    out: str = "labels",
+    tags: Sequence[str] | None = None,
+    labels: str = "",
+    use: Use | None = None,
+    threshold: float | Literal["free"] | None = None,
+) -> "LabelResult":
+    """Write a mask, and a picture of it, for every photo. Call it again after an interruption.
 
-    parser = _parser("export")
-    parser.add_argument("run", help="run folder, folder that `cti label` wrote, or (onnx) saved network")
-    formats = "; ".join(f"{name}: {text}" for name, text in FORMATS.items())
-    parser.add_argument("--to", required=True, choices=FORMATS, metavar="FORMAT", help=formats)
-    parser.add_argument("--out", default=None, help="file or folder to write (default: in export/ of the run)")
-    parser.add_argument(
-        "--stage",
-        choices=("train", "masks", "segment"),
-        help="whose result (default: the segmenter's masks where it has finished; onnx: every network)",
-    )
-    parser.add_argument("--list", default="", help="list of the run, or file of photo ids (default: all with a mask)")
-    parser.add_argument("--photos", default=None, help="voc-submission: folder of listed photos that are not the run's")
-    parser.add_argument("--shape", choices=("polygons", "rle"), default="polygons", help="coco (default: %(default)s)")
-    parser.add_argument(
-        "--per", choices=("class", "component"), default="class", help="coco: one annotation per ... (default: class)"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the folder that is there")
-    given = parser.parse_args(arguments)
-    from cti.apps.export.run import export as export_run
+    Args:
+        photos: Photos, folders of photos, or patterns.
+        model: Run folder, saved network, or id on the Hugging Face hub.
+        out: Folder of the masks.
+        tags: Classes that are in every one of these photos.
+        labels: File of tags per photo, such as labels.csv.
+        use: Which network; default: the segmenter if there is one.
+        threshold: Background score from 0 to 1, or free = the background's own map; default: the run's.
+    """
+    from cti.predict.label import label as label_photos
 
-    images = None if given.photos is None else Path(given.photos)
-    result = export_run(
-        given.run,
-        given.to,
-        given.out,
-        stage=given.stage,
-        listed=given.list,
-        images=images,
-        shape=given.shape,
-        per=given.per,
-        overwrite=given.overwrite,
-    )
-    return 0, result
+    return label_photos(photos, model, out, tags, labels or None, use, threshold)
 
 
-def serve(arguments: list[str]) -> Answer:
-    """The web page."""
-    parser = _parser("serve")
-    parser.add_argument("run", help="run folder, or a model saved by save_pretrained")
-    parser.add_argument("--folder", default=None, help="folder of photos to review")
-    parser.add_argument("--out", default=None, help="where the review is kept (default: FOLDER_review)")
-    parser.add_argument("--use", choices=("cti", "segmenter"), default=None, help="which network (default: segmenter)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=7860, help="port (default: %(default)s)")
-    parser.add_argument("--max-upload-mb", type=float, default=20, help="largest photo file (default: %(default)s)")
-    parser.add_argument("--max-pixels", type=int, default=25_000_000, help="largest photo (default: %(default)s)")
-    given = parser.parse_args(arguments)
+def serve(
+    run: str,
+    *,
+    folder: str = "",
+    out: str = "",
+    use: Use | None = None,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    max_upload_mb: float = 20,
+    max_pixels: int = 25_000_000,
+) -> None:
+    """Serve a web page to try a run and to review its masks, until Ctrl-C.
+
+    Args:
+        run: Run folder, saved network, or id on the Hugging Face hub.
+        folder: Folder of photos to review.
+        out: Where the review is kept; default: FOLDER_review.
+        use: Which network; default: the segmenter if there is one.
+        host: Address to listen on; anybody who can reach it can use the page.
+        port: Port to listen on.
+        max_upload_mb: Largest photo file.
+        max_pixels: Largest photo.
+    """
     from cti.apps.web import serve as serve_run
     from cti.apps.web.guards import Limits
 
     serve_run(
-        given.run,
-        host=given.host,
-        port=given.port,
-        folder=Path(given.folder) if given.folder else None,
-        out=Path(given.out) if given.out else None,
-        use=given.use,
-        limits=Limits(given.max_upload_mb, given.max_pixels),
+        run,
+        host=host,
+        port=port,
+        folder=Path(folder) if folder else None,
+        out=Path(out) if out else None,
+        use=use,
+        limits=Limits(max_upload_mb, max_pixels),
     )
-    return 0, {}
 
 
-def _parser(name: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"cti {name}", description=f"cti {name}: {COMMANDS[name]}.")
-    add_common_options(parser)
-    return parser
+@reads("data")
+def check(config: Config, path: str = "", *, fix: str = "") -> "CheckReport":
+    """Decode every photo and mask once and say what is wrong; exit code 1 if training would stop.
+
+    Args:
+        config: The configuration, of which `data` is read.
+        path: Data folder; default: data.root, else the environment variable CTI_DATA.
+        fix: File to write the tags to as a clean table, misspelt classes mended as suggested.
+    """
+    from rich.console import Console
+
+    from cti.data import read_photos
+    from cti.data.check import check_data
+    from cti.data.check_report import print_report
+    from cti.data.clean import write_clean_table
+
+    data = replace(config.data, root=path or config.data.root)
+    photo_set = read_photos(data)
+    report = check_data(photo_set, max_broken=data.max_broken, max_pixels=data.max_pixels)
+    print_report(report, Console(stderr=True))
+    if fix:
+        count = write_clean_table(photo_set, fix, report.suggestions)
+        logger.info("%d photos and their tags are written to %s; use it with --data.labels.", count, fix)
+    return report
+
+
+def prepare(name: Literal["voc12", "coco14"], *, root: str) -> dict[str, str]:
+    """Unpack and convert the archives of PASCAL VOC 2012 with SBD, or of COCO 2014.
+
+    Args:
+        name: The data set.
+        root: Folder of the archives and of the result.
+    """
+    from cti.data.prepare import prepare as convert
+
+    return {"root": str(convert(name, Path(root)))}
+
+
+def export_png(
+    run: str, *, out: str = "", stage: MaskStage | None = None, list_: str = "", overwrite: bool = False
+) -> Any:
+    """Write indexed PNG masks.
+
+    Args:
+        run: Run folder, or folder that `cti label` wrote.
+        out: Folder to write; default: in export/ of the run.
+        stage: Whose masks; default: the segmenter's where it has finished.
+        list_: List of the run, or file of photo ids; default: all photos with a mask.
+        overwrite: Replace what is there.
+    """
+    return _export(run, "png", out, stage=stage, listed=list_, overwrite=overwrite)
+
+
+def export_coco(
+    run: str,
+    *,
+    out: str = "",
+    stage: MaskStage | None = None,
+    list_: str = "",
+    shape: Literal["polygons", "rle"] = "polygons",
+    per: Literal["class", "component"] = "class",
+    overwrite: bool = False,
+) -> Any:
+    """Write one COCO JSON.
+
+    Args:
+        run: Run folder, or folder that `cti label` wrote.
+        out: File to write; default: in export/ of the run.
+        stage: Whose masks; default: the segmenter's where it has finished.
+        list_: List of the run, or file of photo ids; default: all photos with a mask.
+        shape: How regions are written.
+        per: What becomes one annotation.
+        overwrite: Replace what is there.
+    """
+    return _export(run, "coco", out, stage=stage, listed=list_, shape=shape, per=per, overwrite=overwrite)
+
+
+def export_yolo(
+    run: str, *, out: str = "", stage: MaskStage | None = None, list_: str = "", overwrite: bool = False
+) -> Any:
+    """Write outlines for Ultralytics' YOLO.
+
+    Args:
+        run: Run folder, or folder that `cti label` wrote.
+        out: Folder to write; default: in export/ of the run.
+        stage: Whose masks; default: the segmenter's where it has finished.
+        list_: List of the run, or file of photo ids; default: all photos with a mask.
+        overwrite: Replace what is there.
+    """
+    return _export(run, "yolo", out, stage=stage, listed=list_, overwrite=overwrite)
+
+
+def export_pascal_voc(
+    run: str, *, out: str = "", stage: MaskStage | None = None, list_: str = "", overwrite: bool = False
+) -> Any:
+    """Write boxes and outlines as Pascal VOC XML.
+
+    Args:
+        run: Run folder, or folder that `cti label` wrote.
+        out: Folder to write; default: in export/ of the run.
+        stage: Whose masks; default: the segmenter's where it has finished.
+        list_: List of the run, or file of photo ids; default: all photos with a mask.
+        overwrite: Replace what is there.
+    """
+    return _export(run, "pascal-voc", out, stage=stage, listed=list_, overwrite=overwrite)
+
+
+def export_labelme(
+    run: str, *, out: str = "", stage: MaskStage | None = None, list_: str = "", overwrite: bool = False
+) -> Any:
+    """Write outlines for labelme.
+
+    Args:
+        run: Run folder, or folder that `cti label` wrote.
+        out: Folder to write; default: in export/ of the run.
+        stage: Whose masks; default: the segmenter's where it has finished.
+        list_: List of the run, or file of photo ids; default: all photos with a mask.
+        overwrite: Replace what is there.
+    """
+    return _export(run, "labelme", out, stage=stage, listed=list_, overwrite=overwrite)
+
+
+def export_voc_submission(run: str, *, list_: str, out: str = "", photos: str = "", overwrite: bool = False) -> Any:
+    """Write the archive that the PASCAL VOC server takes.
+
+    Args:
+        run: Run folder.
+        list_: List of the run, or file of photo ids, such as ImageSets/Segmentation/test.txt.
+        out: File to write; default: in export/ of the run.
+        photos: Folder of listed photos that are not the run's.
+        overwrite: Replace what is there.
+    """
+    images = Path(photos) if photos else None
+    return _export(run, "voc-submission", out, listed=list_, images=images, overwrite=overwrite)
+
+
+def export_onnx(
+    run: str, *, out: str = "", stage: Literal["train", "segment"] | None = None, overwrite: bool = False
+) -> Any:
+    """Write the networks for onnxruntime.
+
+    Args:
+        run: Run folder, or saved network.
+        out: Folder to write; default: in export/ of the run.
+        stage: Whose network; default: every one that has finished.
+        overwrite: Replace what is there.
+    """
+    return _export(run, "onnx", out, stage=stage, overwrite=overwrite)
+
+
+def _stage(name: str, config: Config) -> Any:
+    from cti.pipeline import STAGES
+    from cti.run import Run
+
+    return STAGES[name](Run(config))
+
+
+def _export(run: str, to: str, out: str, **options: Any) -> Any:
+    from cti.apps.export.run import export
+
+    return export(run, to, out or None, **options)

@@ -55,33 +55,48 @@ def find_config(name: str) -> Path:
     )
 
 
-def config_parser(prog: str, description: str) -> ArgumentParser:
-    """A parser with `--config` and an option for every field of `Config`."""
-    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
+def add_settings(parser: ArgumentParser, shown: Sequence[str] | None = None) -> None:
+    """Add `--config` and an option for every field of `Config` to a parser.
+
+    Args:
+        parser: The parser.
+        shown: Sections whose options its help shows, with `--config` and `--out`; None = all of them.
+    """
     parser.add_argument("--config", action=_RecipeOrFile, help="recipe name, YAML file or run folder")
     parser.add_class_arguments(Config, as_group=False)
-    return parser
+    for action in parser._actions if shown is not None else ():
+        section = action.dest.split(".")[0]
+        if section in Config.__dataclass_fields__ and section != "out" and section not in (shown or ()):
+            action.help = argparse.SUPPRESS
 
 
-def parse_config(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Config, Namespace]:
+def parse_words(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
     """Parse a command line.
 
     Args:
-        parser: From `config_parser`, with the command's own options added.
-        arguments: Without the program's name.
-
-    Returns:
-        The checked configuration, and everything that was parsed.
+        parser: From `add_settings`, or without settings.
+        words: Without the program's name.
 
     Raises:
         ValueError: for an unknown recipe, key or value.
     """
     try:
-        namespace = parser.parse_args(list(arguments), env=False)
+        return parser.parse_args(list(words), env=False)
+    except argparse.ArgumentError as error:
+        raise ValueError(_sentence(str(error))) from error
+
+
+def config_of(parser: ArgumentParser, namespace: Namespace) -> Config:
+    """The checked configuration in what was parsed.
+
+    Raises:
+        ValueError: for a value that a section refuses.
+    """
+    try:
         made = parser.instantiate(namespace)
     except argparse.ArgumentError as error:
         raise ValueError(_sentence(str(error))) from error
-    return Config(**{name: made[name] for name in Config.__dataclass_fields__}), namespace
+    return Config(**{name: made[name] for name in Config.__dataclass_fields__})
 
 
 def load_config(name: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -94,8 +109,10 @@ def load_config(name: str | Path | None = None, overrides: Sequence[str] = ()) -
     Raises:
         ValueError: for an unknown recipe, key or value.
     """
-    arguments = ([] if name is None else ["--config", str(name)]) + list(overrides)
-    return parse_config(config_parser("cti", ""), arguments)[0]
+    parser = ArgumentParser(prog="cti", exit_on_error=False, allow_abbrev=False)
+    add_settings(parser)
+    words = ([] if name is None else ["--config", str(name)]) + list(overrides)
+    return config_of(parser, parse_words(parser, words))
 
 
 def dump_config(config: Config) -> str:

@@ -120,6 +120,11 @@ class CheckReport:
         """Whether training would refuse this data set."""
         return bool(self.errors)
 
+    @property
+    def exit_code(self) -> int:
+        """Of `cti data check`: 1 if training would refuse this data set."""
+        return int(self.stops_training)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the digests, ready for JSON."""
         content = asdict(self)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from cti.config import Config
 from cti.data import Photo
 from cti.data.batches import load_batches, size_batches
-from cti.data.datasets import multi_hot
 from cti.data.seed_file import Seed, write_seed
 from cti.device import default_device
 from cti.evaluate.tags import TagScores, score_tags
@@ -27,7 +26,7 @@ from cti.method.attention import max_norm
 from cti.method.checkpoint import save_model
 from cti.run import Run
 from cti.seeds.maps import batch_maps
-from cti.train.tagging import positive_weights
+from cti.train.tagging import labels_of, positive_weights
 from cti.visualize import PanelRow, panel_row, save_panels
 
 logger = logging.getLogger(__name__)
@@ -94,14 +93,13 @@ def first_look(run: Run) -> FirstLook | None:
         others = extract_features(model, held_out, config.seeds.long_side, config.runtime)
 
         # The head is chosen and scored by tags alone.
-        labels = torch.stack([multi_hot(photo.tags, len(classes)) for photo in learned])
+        labels = labels_of(learned, len(classes))
         weights = positive_weights(learned, len(classes), config.method.positive_weight)
         head, choice, across_folds = choose_head(features.pooled(), labels, classes, weights)
         if held_out:
-            truth = torch.stack([multi_hot(photo.tags, len(classes)) for photo in held_out])
-            quality = score_tags(head(others.pooled()).numpy(), truth.numpy(), classes)
+            quality = score_tags(head(others.pooled()), labels_of(held_out, len(classes)), classes)
         else:
-            quality = score_tags(across_folds.numpy(), labels.numpy(), classes)
+            quality = score_tags(across_folds, labels, classes)
         start_from_head(model, head, fit_background_of(features, learned, head))
         save_model(stage.folder, model, {"tag_thresholds": quality.thresholds})
 

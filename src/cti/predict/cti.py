@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
 from cti.config import SeedsConfig
-from cti.data.batches import fit_to_patches
+from cti.data.batches import network_input, seen_size
 from cti.method import CTI
 from cti.method.checkpoint import save_model
 from cti.predict.prediction import Analysis
 from cti.seeds.maps import scaled_maps
+from cti.train.tagging import predicted_tags
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ class CTIAnalyser:
         The maps cost little beside the network; making them pixels, which does not, is left to `Analysis.predict`.
         """
         logits = self._tag_logits(image)
-        thresholds = torch.tensor([self.tag_thresholds.get(name, 0.0) for name in self.classes])
         maps = self._maps(image)
         background = maps[-1] if self.network.config.background != "none" else None
         return Analysis(
@@ -54,7 +53,7 @@ class CTIAnalyser:
             source=source,
             classes=self.classes,
             scores=logits.sigmoid().numpy(),
-            predicted=tuple((logits > thresholds).nonzero().flatten().tolist()),
+            predicted=predicted_tags(logits[None].numpy(), self.classes, self.tag_thresholds)[0],
             maps=maps[: len(self.classes)],
             background=background,
             kind="cti",
@@ -68,23 +67,17 @@ class CTIAnalyser:
 
     @torch.inference_mode()
     def _tag_logits(self, image: Image.Image) -> Tensor:
-        """(C,) logits of the whole photo as a square, which is how tags are scored in training."""
-        side = self.network.config.image_size
-        out = self.network(self._images(image, (side, side)))
-        logits: Tensor = (out.class_logits + out.patch_logits)[0] / 2
+        """(C,) logits of the whole photo, as `cti.train.tagging.tag_logits` finds them."""
+        logits: Tensor = self.network(self._images(image)).tag_logits[0]
         return logits.float().cpu()
 
     def _maps(self, image: Image.Image) -> NDArray[np.float32]:
         """(C [+ 1], h, w) maps before `max_norm`, the background last, all scales added up on the grid of scale 1."""
-        own, patch = (image.height, image.width), self.network.patch_size
-        height, width = fit_to_patches(own, patch, self.seeds.long_side / max(own) if self.seeds.long_side else 1.0)
         config = replace(self.seeds, kinds=self.seeds.kinds[:1])
-        maps = scaled_maps(self.network, self._images(image, (height, width)), [range(len(self.classes))], config)
+        maps = scaled_maps(self.network, self._images(image), [range(len(self.classes))], config)
         return maps[config.kinds[0]][0].float().cpu().numpy()
 
-    def _images(self, image: Image.Image, size: tuple[int, int]) -> Tensor:
-        """The photo at `size` (H, W), normalised, (1, 3, H, W), where the network is."""
-        pixels = np.array(image.resize(size[::-1], Image.Resampling.BICUBIC))
-        images = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-        images = TF.normalize(images, list(self.network.mean), list(self.network.std))
-        return images.to(next(self.network.parameters()).device)
+    def _images(self, image: Image.Image) -> Tensor:
+        """The photo as it is seen, normalised, (1, 3, H, W), where the network is."""
+        size = seen_size((image.height, image.width), self.seeds.long_side, self.network.patch_size)
+        return network_input(image, size, self.network.mean, self.network.std)[None].to(self.network.device)

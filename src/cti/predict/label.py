@@ -59,6 +59,11 @@ class LabelResult:
     use: Use
     out: str
 
+    @property
+    def exit_code(self) -> int:
+        """Of `cti label`: 1 if no photo has a mask."""
+        return int(not self.photos)
+
 
 def label(
     photos: Sequence[Path | str],

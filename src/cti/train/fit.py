@@ -38,6 +38,19 @@ LOG_EVERY = 10  # steps
 
 
 @dataclass(frozen=True)
+class Validation:
+    """What is found after an epoch.
+
+    Args:
+        scores: Numbers by name, to be logged.
+        stop: Why training should end here; empty = it goes on.
+    """
+
+    scores: dict[str, float]
+    stop: str = ""
+
+
+@dataclass(frozen=True)
 class FitResult:
     """What a training run cost.
 
@@ -48,6 +61,7 @@ class FitResult:
         waited: Share of this sitting's training time spent waiting for data, 0 to 1.
         peak_memory_gb: Largest resident memory of this process so far.
         final: Last validation; None where it is undefined.
+        stopped: Why training ended before its last epoch; empty if it did not.
     """
 
     steps: int
@@ -56,6 +70,7 @@ class FitResult:
     waited: float
     peak_memory_gb: float
     final: dict[str, float | None]
+    stopped: str = ""
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -92,7 +107,7 @@ def fit(
     folder: Path,
     groups: list[dict[str, Any]],
     runtime: RuntimeConfig,
-    validate: Callable[[int], dict[str, float]] | None = None,
+    validate: Callable[[int], Validation] | None = None,
     title: str = "train",
 ) -> FitResult:
     """Train `step` on `dataset`, or go on where an earlier sitting in `folder` stopped.
@@ -104,7 +119,8 @@ def fit(
         folder: Gets `state.pt`, `metrics.jsonl` and TensorBoard events.
         groups: From `parameter_groups`.
         runtime: Devices, loading processes, checkpoints.
-        validate: Called with the epoch after each; its numbers are logged. It sees the module in eval mode.
+        validate: Called with the epoch after each; its numbers are logged, and it may end the training. It sees the
+            module in eval mode.
         title: Word before the progress bar.
 
     Raises:
@@ -140,16 +156,19 @@ def fit(
 
     with _progress(enabled=fabric.is_global_zero) as progress:
         bar = progress.add_task(title, total=total_steps, completed=state["step"], note="")
-        while state["step"] < total_steps:
+        while state["step"] < total_steps and not state["stop"]:
             epoch = state["step"] // sampler.steps
             sampler.epoch, sampler.start_step = epoch, state["step"] % sampler.steps
             module.train()
             for batch in clock.waiting(loader):
                 rate = _set_rates(optimiser, state["step"], sampler.steps, config)
-                updates = (state["step"] + 1) % config.accumulate == 0 or (state["step"] + 1) % sampler.steps == 0
+                # Gradients of a group of steps are averaged; the last group of an epoch may be smaller.
+                place = state["step"] % sampler.steps
+                group = min(config.accumulate, sampler.steps - place // config.accumulate * config.accumulate)
+                updates = place % config.accumulate == group - 1
                 with fabric.no_backward_sync(module, enabled=not updates):
                     scalars = module(batch, epoch)
-                    fabric.backward(scalars["loss"] / config.accumulate)
+                    fabric.backward(scalars["loss"] / group)
                 if updates:
                     if config.clip:
                         fabric.clip_gradients(module, optimiser, max_norm=config.clip)
@@ -175,18 +194,22 @@ def fit(
             if validate is not None:
                 module.eval()
                 with clock.pause(), torch.random.fork_rng(devices=[]), torch.no_grad():
-                    state["validation"] = validate(epoch)
-                log.write(state["step"], {"epoch": epoch, **state["validation"]})
+                    found = validate(epoch)
+                state["validation"], state["stop"] = found.scores, found.stop
+                log.write(state["step"], {"epoch": epoch, **found.scores})
+                if found.stop:
+                    logger.warning("Training ends: %s.", found.stop)
             state["seconds"] = clock.total()
             _save_state(fabric, folder, step, optimiser, state)
     log.close()
     return FitResult(
-        steps=total_steps,
+        steps=state["step"],
         seconds=clock.total(),
         images_per_second=clock.images / max(clock.training(), 1e-9),
         waited=clock.waited / max(clock.training(), 1e-9),
         peak_memory_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         final={name: value if math.isfinite(value) else None for name, value in state["validation"].items()},
+        stopped=state["stop"],
     )
 
 
@@ -218,7 +241,7 @@ def _set_rates(optimiser: Any, step: int, steps_per_epoch: int, config: Optimise
 def _load_state(folder: Path, step: nn.Module, optimiser: Any) -> dict[str, Any]:
     path = folder / STATE
     if not path.is_file():
-        return {"step": 0, "seconds": 0.0, "validation": {}}
+        return {"step": 0, "seconds": 0.0, "validation": {}, "stop": ""}
     saved = torch.load(path, map_location="cpu", weights_only=True)
     step.load_state_dict(saved["module"])
     optimiser.load_state_dict(saved["optimiser"])

@@ -1,4 +1,4 @@
-"""The stage `train`: CTI learns the classes from tags."""
+"""The stage `train`: CTI learns the classes from tags, from a linear head on the frozen backbone on."""
 
 import logging
 from dataclasses import dataclass
@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import torch
 
 from cti.data.datasets import TwoViewDataset
-from cti.evaluate.tags import TagScores, score_tags
+from cti.evaluate.tags import TagScores
 from cti.first_look.stage import first_look
 from cti.method import CTI
 from cti.method.checkpoint import load_model, save_model
 from cti.method.step import CTIStep
 from cti.run import Run
-from cti.train.fit import FitResult, fit
+from cti.train.fit import FitResult, Validation, fit
+from cti.train.keep import BestNetwork
 from cti.train.optimiser import parameter_groups
-from cti.train.tagging import positive_weights, score_held_out, tag_logits
+from cti.train.tagging import positive_weights, score_held_out
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ class TrainResult:
         photos: Photos trained on.
         notes: What was left out of the data, one sentence each.
         tags: How well tags are predicted on the photos held out; None without any.
+        linear_tag_map: Tag mAP of the linear head that training started from, on the same photos; None without one.
+        kept: Which network was kept, if not the last one, and why.
         fit: Steps, time and memory.
     """
 
@@ -38,6 +41,8 @@ class TrainResult:
     photos: int
     notes: tuple[str, ...]
     tags: TagScores | None
+    linear_tag_map: float | None
+    kept: str
     fit: FitResult
 
 
@@ -48,32 +53,48 @@ def train(run: Run) -> TrainResult:
     with run.stage("train") as stage:
         if stage.finished:
             return stage.result(TrainResult)
-        photo_set = run.photos
-        photos, held_out = photo_set.lists["train"], photo_set.lists["val"]
-        num_classes, size = len(photo_set.classes), config.model.image_size
+        classes, photos, held_out = run.photos.classes, run.photos.lists["train"], run.photos.lists["val"]
+        run.photos.write_lists(stage.folder / "lists")
 
+        # The network: its heads know the tags already where there was a first look.
         torch.manual_seed(config.train.seed)
         if look is None:
-            model = CTI.from_config(photo_set.classes, config.model)
+            model = CTI.from_config(classes, config.model)
         else:
             model, _ = load_model(run.stage_folder("first_look"))
         model.recompute = config.train.recompute
-        photo_set.write_lists(stage.folder / "lists")
+        linear = look.tag_map if look is not None and held_out else None
+        best = BestNetwork(stage.folder / "best", run.stage_folder("first_look"), linear)
+
+        # The step of the method on two random views of each photo.
         dataset = TwoViewDataset(
-            photos, num_classes, size, model.mean, model.std, config.train.seed, config.method.crop_scale
+            photos,
+            len(classes),
+            config.model.image_size,
+            model.mean,
+            model.std,
+            config.train.seed,
+            config.method.crop_scale,
         )
-        step = CTIStep(model, config.method, positive_weights(photos, num_classes, config.method.positive_weight))
+        step = CTIStep(model, config.method, positive_weights(photos, len(classes), config.method.positive_weight))
         groups = parameter_groups(step, config.train, new=NEW_PARTS, no_decay=("cls_token",))
 
-        def validate(epoch: int) -> dict[str, float]:
-            scores, labels = tag_logits(model, held_out, size)
-            tag_map = score_tags(scores, labels, photo_set.classes).mean_average_precision
-            if tag_map is None:  # no photo held out has a tag
-                return {}
-            logger.info("Epoch %d: tag mAP %.3f on %d photos not trained on", epoch, tag_map, len(held_out))
-            return {"tag_map": tag_map}
+        # After each epoch: the tags of photos not trained on, which must not fall below the linear head's.
+        def validate(epoch: int) -> Validation:
+            tags = score_held_out(model, held_out, config.seeds.long_side, config.runtime)
+            if tags is None or tags.mean_average_precision is None:  # no photo held out has a tag
+                return Validation({})
+            tag_map = tags.mean_average_precision
+            against = "" if linear is None else f" (linear head: {linear:.3f})"
+            logger.info(
+                "Epoch %d: tag mAP %.3f on %d photos not trained on%s", epoch + 1, tag_map, len(held_out), against
+            )
+            return Validation({"tag_map": tag_map}, best.judge(model, epoch, tag_map))
 
         fitted = fit(step, dataset, config.train, stage.folder, groups, config.runtime, validate if held_out else None)
-        tags = score_held_out(model, held_out, size)
+        kept = best.settle(model, fitted.final.get("tag_map"))
+        if kept:
+            logger.warning("%s", kept)
+        tags = score_held_out(model, held_out, config.seeds.long_side, config.runtime)
         save_model(stage.folder, model, {"tag_thresholds": tags.thresholds if tags else {}})
-        return stage.finish(TrainResult(photo_set.classes, len(photos), photo_set.notes, tags, fitted))
+        return stage.finish(TrainResult(classes, len(photos), run.photos.notes, tags, linear, kept, fitted))

@@ -1,16 +1,17 @@
-"""Image-level tags: how often they occur, how well a network predicts them, from which score on they are predicted."""
+"""Image-level tags: how often they occur, how a network scores them, which ones it predicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
+from cti.config import RuntimeConfig
 from cti.data import Photo
-from cti.data.datasets import TagDataset, multi_hot
+from cti.data.batches import load_batches, size_batches
+from cti.data.datasets import multi_hot
 from cti.evaluate.tags import TagScores, score_tags
 from cti.method import CTI
 
@@ -24,43 +25,60 @@ def positive_weights(photos: Sequence[Photo], num_classes: int, power: float) ->
 
 
 @torch.inference_mode()
-def tag_logits(model: CTI, photos: Sequence[Photo], image_size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean of class and patch logits (n, C) of whole photos, and their tags (n, C) multi-hot.
-
-    Puts the model into eval mode.
-    """
-    model.eval()
-    device = model.device
-    dataset = TagDataset(photos, len(model.classes), image_size, model.mean, model.std)
-    logits, labels = [], []
-    for batch in DataLoader(dataset, batch_size=32):
-        out = model(batch["images"].to(device))
-        logits.append(out.tag_logits.float().cpu())
-        labels.append(batch["labels"])
-    return torch.cat(logits).numpy(), torch.cat(labels).numpy()
-
-
-def with_predicted_tags(model: CTI, photos: Sequence[Photo], thresholds: Mapping[str, float]) -> list[Photo]:
-    """The photos with the tags that the network predicts in place of their own.
-
-    A photo none of whose classes reaches its threshold gets the class that comes nearest.
+def tag_logits(model: CTI, photos: Sequence[Photo], long_side: int, runtime: RuntimeConfig) -> NDArray[np.float32]:
+    """Score the tags of whole photos.
 
     Args:
         model: The network; puts it into eval mode.
         photos: Photos.
-        thresholds: Class -> logit from which its tag is predicted; 0 for classes that are not named.
+        long_side: Longest side in pixels at which they are seen, aspect kept, as for seeds; 0 = own size.
+        runtime: Photos per forward pass, and processes that load them.
+
+    Returns:
+        (n, C) mean of class and patch logits, in the order of the photos.
     """
-    scores, _ = tag_logits(model, photos, model.config.image_size)
-    lead = scores - np.array([thresholds.get(name, 0.0) for name in model.classes], np.float32)
-    chosen = (lead > 0) | ((lead == lead.max(axis=1, keepdims=True)) & (lead.max(axis=1, keepdims=True) <= 0))
-    return [
-        replace(photo, tags=tuple(int(index) for index in row.nonzero()[0]))
-        for photo, row in zip(photos, chosen, strict=True)
-    ]
+    model.eval()
+    logits: dict[str, NDArray[np.float32]] = {}
+    batches = size_batches(photos, long_side, model.patch_size, runtime.batch_size)
+    for batch, images in load_batches(batches, model.mean, model.std, runtime):
+        scores = model(images.to(model.device)).tag_logits.float().cpu().numpy()
+        logits |= {photo.id: row for photo, row in zip(batch.photos, scores, strict=True)}
+    return np.stack([logits[photo.id] for photo in photos])
 
 
-def score_held_out(model: CTI, photos: Sequence[Photo], image_size: int) -> TagScores | None:
+def labels_of(photos: Sequence[Photo], num_classes: int) -> Tensor:
+    """The tags of photos, (n, C) multi-hot."""
+    return torch.stack([multi_hot(photo.tags, num_classes) for photo in photos])
+
+
+def predicted_tags(logits: ArrayLike, classes: Sequence[str], thresholds: Mapping[str, float]) -> list[tuple[int, ...]]:
+    """The classes of each photo whose logit exceeds its threshold; none is an answer too.
+
+    Args:
+        logits: (n, C).
+        classes: The C class names.
+        thresholds: Class -> logit above which its tag is predicted; 0 for classes that are not named.
+
+    Returns:
+        0-based class indices, per photo.
+    """
+    limits = np.array([thresholds.get(name, 0.0) for name in classes], np.float32)
+    return [tuple(int(index) for index in row.nonzero()[0]) for row in np.asarray(logits) > limits]
+
+
+def with_predicted_tags(
+    model: CTI, photos: Sequence[Photo], thresholds: Mapping[str, float], long_side: int, runtime: RuntimeConfig
+) -> list[Photo]:
+    """The photos with the tags that the network predicts in place of their own; see `tag_logits`."""
+    if not photos:
+        return []
+    tags = predicted_tags(tag_logits(model, photos, long_side, runtime), model.classes, thresholds)
+    return [replace(photo, tags=found) for photo, found in zip(photos, tags, strict=True)]
+
+
+def score_held_out(model: CTI, photos: Sequence[Photo], long_side: int, runtime: RuntimeConfig) -> TagScores | None:
     """Score the tags of photos not trained on, and choose the best threshold per class; None without photos."""
     if not photos:
         return None
-    return score_tags(*tag_logits(model, photos, image_size), model.classes)
+    labels = labels_of(photos, len(model.classes))
+    return score_tags(tag_logits(model, photos, long_side, runtime), labels, model.classes)

@@ -75,9 +75,9 @@ class PlainViT(nn.Module):
         assert patch_h == patch_w
         self.patch_size: int = patch_h
         self.has_layer_scale = not isinstance(vit.blocks[0].ls1, nn.Identity)
-        facts: dict[str, Any] = vars(vit).get("pretrained_cfg", {})
-        self.mean: tuple[float, ...] = tuple(facts.get("mean", IMAGENET_DEFAULT_MEAN))
-        self.std: tuple[float, ...] = tuple(facts.get("std", IMAGENET_DEFAULT_STD))
+        metadata: dict[str, Any] = vars(vit).get("pretrained_cfg", {})
+        self.mean: tuple[float, ...] = tuple(metadata.get("mean", IMAGENET_DEFAULT_MEAN))
+        self.std: tuple[float, ...] = tuple(metadata.get("std", IMAGENET_DEFAULT_STD))
 
         num_patches = vit.patch_embed.num_patches
         assert vit.pos_embed is not None

@@ -71,6 +71,8 @@ def _timm_vit(config: BackboneConfig, image_size: int) -> VisionTransformer:
             f"The weights of {config.backbone} could not be had from the model hub ({type(error).__name__}): give a "
             "local file with --model.weights FILE.safetensors, or train from scratch with --model.weights none."
         ) from error
+    except TypeError as error:  # it has no `img_size`
+        raise ValueError(f"{config.backbone} is no plain ViT; choose one such as deit_small_patch16_224.") from error
     if not isinstance(vit, VisionTransformer):
         raise ValueError(
             f"{config.backbone} is a {type(vit).__name__}, not a plain ViT such as deit_small_patch16_224."

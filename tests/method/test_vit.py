@@ -1,4 +1,4 @@
-"""The convolutional patch embedding."""
+"""The convolutional patch embedding; the way through the blocks is in test_weights.py."""
 
 import pytest
 import torch

@@ -28,7 +28,8 @@ def one_spelling(names: Mapping[str, int], known: Iterable[str] = ()) -> dict[st
         known: Names that were chosen or listed by the user; their spelling is kept.
 
     Returns:
-        Name as written -> the spelling to use: the known one, else the most frequent one (of equals the one in small letters).
+        Name as written -> the spelling to use: the known one, else the most frequent one, of equals the one in small
+        letters.
     """
     chosen = {name_key(name): name for name in known}
     spellings: dict[str, Counter[str]] = defaultdict(Counter)

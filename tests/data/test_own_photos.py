@@ -1,5 +1,6 @@
 """Photos of one's own: names that nearly fit, folders and text files as tags, normal photos, and a clean table back."""
 
+import json
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,18 @@ def test_boxes_of_yolo_are_tags(tmp_path: Path, write_photo: Writer) -> None:
         _read(tmp_path)
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     assert _tags(_read(tmp_path)) == {"a": {"dog"}}
+
+
+@pytest.mark.parametrize("place", ["images/{}.xml", "annotations/{}.xml", "images/{}.json"])
+def test_objects_of_labelling_tools_are_tags(tmp_path: Path, write_photo: Writer, place: str) -> None:
+    for seed, (name, tags) in enumerate({"a": ["cat", "cat"], "b": ["cat", "dog"], "c": []}.items()):
+        write_photo(tmp_path / "images" / f"{name}.jpg", seed=seed)
+        objects = "".join(f"<object><name>{tag}</name></object>" for tag in tags)
+        path = tmp_path / place.format(name)
+        path.parent.mkdir(exist_ok=True)
+        shapes = json.dumps({"shapes": [{"label": tag} for tag in tags]})
+        path.write_text(shapes if path.suffix == ".json" else f"<annotation>{objects}</annotation>")
+    assert _tags(_read(tmp_path)) == {"a": {"cat"}, "b": {"cat", "dog"}, "c": set()}
 
 
 @pytest.mark.parametrize("name", ["metadata.jsonl", "images/metadata.csv", "project-1-at-2024.json"])

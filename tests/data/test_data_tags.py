@@ -53,7 +53,7 @@ A_CAT_B_BOTH = {"a.jpg": {"cat"}, "b.jpg": {"cat", "dog"}, "c.jpg": set()}
         "image,tags\na.jpg,cat\nd.jpg,dog\nb.jpg,cat/dog\nc.jpg,\n",
         "image,tag1,tag2\na.jpg,cat,\nb.jpg,cat,dog\nc.jpg,,\n",
         "width,photo,Schlagwort\n640,a.jpg,cat\n480,b.jpg,cat;dog\n3,c.jpg,\n",
-        "image,id,choice,annotator\na.jpg,1,cat,me\nb.jpg,2,\"{\"\"choices\"\": [\"\"cat\"\", \"\"dog\"\"]}\",me\nc.jpg,3,,me\n",
+        "image,id,choice\na.jpg,1,cat\nb.jpg,2,\"{\"\"choices\"\": [\"\"cat\"\", \"\"dog\"\"]}\"\nc.jpg,3,\n",
     ],
 )  # fmt: skip
 def test_every_form_of_a_table(tmp_path: Path, text: str) -> None:
@@ -62,25 +62,48 @@ def test_every_form_of_a_table(tmp_path: Path, text: str) -> None:
     assert tags | {"d.jpg": {"dog"}} == A_CAT_B_BOTH | {"d.jpg": {"dog"}}
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("labels.json", {"a.jpg": "cat", "b.jpg": ["cat", "dog"], "c.jpg": []}),
-        ("labels.json", {"a.jpg": {"cat": 1, "dog": 0}, "b.jpg": {"cat": True, "dog": True}, "c.jpg": None}),
-        ("labels.json", [{"file_name": "a.jpg", "label": "cat"}, {"file_name": "b.jpg", "label": "cat, dog"}, {"file_name": "c.jpg", "label": ""}]),
-        ("labels.json", {"version": 1, "photos": [{"image": "a.jpg", "tags": ["cat"]}, {"image": "b.jpg", "tags": [{"name": "cat"}, {"name": "dog"}]}, {"image": "c.jpg"}]}),
-        ("labels.json", [{"data": {"image": "/data/upload/3/0badcafe-a.jpg"}, "annotations": [{"result": [{"value": {"choices": ["cat"]}}]}]},
-                         {"data": {"image": "/data/local-files/?d=x/b.jpg"}, "annotations": [{"result": [{"value": {"choices": ["cat", "dog"]}}]}]},
-                         {"data": {"image": "s3://bucket/c.jpg"}, "annotations": [{"result": []}]},
-                         {"data": {"image": "never.jpg"}, "annotations": []}]),
-        ("labels.json", [{"image": "/data/upload/3/0badcafe-a.jpg", "id": 1, "choice": "cat"}, {"image": "b.jpg", "id": 2, "choice": {"choices": ["cat", "dog"]}}, {"image": "c.jpg", "id": 3}]),
+def _task(image: str, *choices: list[str]) -> dict[str, Any]:
+    """A task as Label Studio exports it: one annotation per list of choices."""
+    results = [{"result": [{"value": {"choices": names}}] if names else []} for names in choices]
+    return {"data": {"image": image}, "annotations": results}
+
+
+_JSON_FORMS: dict[str, Any] = {
+    "by name": {"a.jpg": "cat", "b.jpg": ["cat", "dog"], "c.jpg": []},
+    "one-hot": {"a.jpg": {"cat": 1, "dog": 0}, "b.jpg": {"cat": True, "dog": True}, "c.jpg": None},
+    "records": [
+        {"file_name": "a.jpg", "label": "cat"},
+        {"file_name": "b.jpg", "label": "cat, dog"},
+        {"file_name": "c.jpg", "label": ""},
     ],
-)  # fmt: skip
-def test_every_form_of_json(tmp_path: Path, name: str, content: Any) -> None:
+    "wrapped": {
+        "version": 1,
+        "photos": [
+            {"image": "a.jpg", "tags": ["cat"]},
+            {"image": "b.jpg", "tags": [{"name": "cat"}, {"name": "dog"}]},
+            {"image": "c.jpg"},
+        ],
+    },
+    "Label Studio": [
+        _task("/data/upload/3/0badcafe-a.jpg", ["cat"]),
+        _task("/data/local-files/?d=x/b.jpg", ["cat"], ["dog"]),
+        _task("s3://bucket/c.jpg", []),
+        _task("nobody-looked.jpg"),
+    ],
+    "Label Studio's short form": [
+        {"image": "/data/upload/3/0badcafe-a.jpg", "id": 1, "choice": "cat"},
+        {"image": "b.jpg", "id": 2, "choice": {"choices": ["cat", "dog"]}},
+        {"image": "c.jpg", "id": 3},
+    ],
+}
+
+
+@pytest.mark.parametrize("form", _JSON_FORMS)
+def test_every_form_of_json(tmp_path: Path, form: str) -> None:
     for photo in ("a.jpg", "b.jpg", "c.jpg"):
         (tmp_path / photo).touch()
-    (tmp_path / name).write_text(json.dumps(content))
-    assert _tags(tmp_path / name) == A_CAT_B_BOTH
+    (tmp_path / "labels.json").write_text(json.dumps(_JSON_FORMS[form]))
+    assert _tags(tmp_path / "labels.json") == A_CAT_B_BOTH
 
 
 def test_json_lines_and_text_and_cvat(tmp_path: Path) -> None:

@@ -28,14 +28,15 @@ def one_spelling(names: Mapping[str, int], known: Iterable[str] = ()) -> dict[st
         known: Names that were chosen or listed by the user; their spelling is kept.
 
     Returns:
-        Name as written -> the spelling to use: the known one, else the most frequent one.
+        Name as written -> the spelling to use: the known one, else the most frequent one, of equals the one in small
+        letters.
     """
     chosen = {name_key(name): name for name in known}
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for name, count in names.items():
         spellings[name_key(name)][tidy(name)] += count
     for key, counts in spellings.items():
-        chosen.setdefault(key, min(counts, key=lambda name: (-counts[name], name)))
+        chosen.setdefault(key, min(counts, key=lambda name: (-counts[name], name != name.lower(), name)))
     return {name: chosen[name_key(name)] for name in names}
 
 

@@ -159,8 +159,6 @@ def settle_names(
     if nothing:
         count = sum(1 for names in tags.values() if names & nothing)
         notes.append(f"{count} photos are normal ({', '.join(sorted(nothing))}): none of the classes (data.normal).")
-    if composed := [name for name in counts if name not in nothing and tidy(name) != name]:
-        notes.append(f"Accents or spaces were composed in {len(composed)} names, e.g. {tidy(composed[0])}.")
     return settled, notes
 
 

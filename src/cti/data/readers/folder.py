@@ -29,13 +29,13 @@ _NO_PHOTOS = ("lists", "labels", "annotations", "runs")
 def find_folder(root: Path, config: DataConfig) -> bool:
     """Whether a folder holds photos with tags that `read_folder` can read."""
     images, masks = _image_folder(root, config), _mask_folder(root, config)
-    if find_tags_file((root, images), config.labels) is not None:
+    photos = PhotoFolder(images, _without(root, masks))
+    if find_tags_file((root, images), config.labels, photos.has) is not None:
         return True
     nested = [path for path in sorted(root.iterdir()) if path.is_dir() and _is_data_set(path)]
     if nested:
         raise ValueError(f"{root} holds data sets, {nested[0].name} for one; set data.root to the one you mean.")
-    photos = PhotoFolder(images, _without(root, masks)).photos
-    return any(folder_tag(photo) or sidecar(images / photo) for photo in photos)
+    return any(folder_tag(photo) or sidecar(images / photo) for photo in photos.photos)
 
 
 def read_folder(root: Path, config: DataConfig) -> Source:
@@ -43,9 +43,9 @@ def read_folder(root: Path, config: DataConfig) -> Source:
 
     Photos lie in `config.images`, else in `images/` or `photos/`, else in the root, sub-folders included. Tags come
     from `config.labels`, else from a tags file of a usual name (`labels.csv`, `metadata.jsonl`, ...) or the only file
-    that can be one, else from a text file beside each photo, else from the sub-folder a photo lies in. Masks, if any,
-    are `masks/<path without suffix>.png` (or in `config.masks`), their values in the order of `classes.txt`, else of
-    the sorted class names. Lists are `lists/NAME.txt`, one photo a line.
+    that can be one, else from a file beside each photo (text, VOC's XML, labelme's JSON), else from the sub-folder a
+    photo lies in. Masks, if any, are `masks/<path without suffix>.png` (or in `config.masks`), their values in the
+    order of `classes.txt`, else of the sorted class names. Lists are `lists/NAME.txt`, one photo a line.
 
     Raises:
         FileNotFoundError: if there are no tags, or no folder that the configuration names.
@@ -100,7 +100,7 @@ def _table(
     root: Path, config: DataConfig, photos: PhotoFolder, written: tuple[str, ...]
 ) -> tuple[TagTable, dict[str, list[str]]]:
     """The tags, and lists where sub-folders are lists."""
-    path = find_tags_file((root, photos.root), config.labels)
+    path = find_tags_file((root, photos.root), config.labels, photos.has)
     known = (*config.classes, *written)
     if path is not None:
         hints = Hints(known, config.image_column, config.tags_column)

@@ -1,14 +1,13 @@
 """Data sets in the layout of PASCAL VOC 2007 and 2012."""
 
 import difflib
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cti.classes import VOC_CLASSES
 from cti.config import DataConfig
 from cti.data.mask_folder import MaskFolder
-from cti.data.names import name_key, tidy
+from cti.data.names import name_key
 from cti.data.photo_folder import PhotoFolder, photo_id
 from cti.data.source import (
     Entry,
@@ -22,7 +21,7 @@ from cti.data.source import (
     unique_ids,
 )
 from cti.data.tags import Hints, read_tags
-from cti.data.text import read_text
+from cti.data.tags.objects import object_names
 
 _TAG_FILES = ("labels.csv", "tags.txt")
 _MASK_FOLDERS = ("SegmentationClassAug", "SegmentationClass")
@@ -156,22 +155,8 @@ def read_annotations(folder: Path, photos: Iterable[str]) -> dict[str, frozenset
         path = files.get(name_key(photo))
         if path is None:
             continue
-        names = [tidy(item.findtext("name") or "") for item in _xml(path).findall("object")]
-        if "" in names:
-            raise ValueError(f"{path}: object {names.index('') + 1} has no <name>; add it or remove the object.")
-        tags[photo] = frozenset(names)
+        tags[photo] = frozenset(object_names(path))
     return tags
-
-
-def _xml(path: Path) -> ElementTree.Element:
-    """The root of an XML file: by the encoding it states, else as any text."""
-    try:
-        try:
-            return ElementTree.parse(path).getroot()
-        except (ElementTree.ParseError, LookupError, ValueError):
-            return ElementTree.fromstring(read_text(path).encode("utf-8"), ElementTree.XMLParser(encoding="utf-8"))
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path}, line {error.position[0]}: not valid XML ({error}); restore the file.") from error
 
 
 def _tags_file(folder: Path, config: DataConfig) -> Path | None:

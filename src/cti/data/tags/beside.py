@@ -6,28 +6,33 @@ from pathlib import Path, PurePosixPath
 
 from cti.data.names import means_nothing, tidy
 from cti.data.tags.cells import split_cells
+from cti.data.tags.objects import object_names
 from cti.data.tags.table import TagRow, TagTable, example
 from cti.data.text import read_lines
 
+_SIDECARS = (".txt", ".xml", ".json")
 _BOX = re.compile(r"\d+(\s+-?[\d.]+(e-?\d+)?){4,}")  # a line of YOLO: class number, then coordinates
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def sidecar(photo: Path) -> Path | None:
-    """The text file with a photo's tags: of the same name beside it, or in `labels/` instead of `images/`."""
-    beside = photo.with_suffix(".txt")
-    if beside.is_file():
-        return beside
+    """The file with a photo's tags: text, VOC's XML or labelme's JSON, beside it or in a folder beside `images/`."""
     parts = list(photo.parts)
+    places = [photo]
     for index in range(len(parts) - 2, -1, -1):
         if parts[index] == "images":
-            there = Path(*parts[:index], "labels", *parts[index + 1 :]).with_suffix(".txt")
-            return there if there.is_file() else None
-    return None
+            others = ("labels", "annotations", "Annotations")
+            places += [Path(*parts[:index], other, *parts[index + 1 :]) for other in others]
+            break
+    candidates = (place.with_suffix(suffix) for place in places for suffix in _SIDECARS)
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def read_sidecars(root: Path, photos: Sequence[str], known: Sequence[str]) -> TagTable:
-    """Tags in a text file per photo: names separated as in a table's cell, or one on each line; YOLO's boxes, too.
+    """Tags in a file per photo.
+
+    A text file holds names separated as in a table's cell, or one on each line, or YOLO's boxes; VOC's XML and
+    labelme's JSON hold objects.
 
     Args:
         root: Folder of the photos.
@@ -38,11 +43,16 @@ def read_sidecars(root: Path, photos: Sequence[str], known: Sequence[str]) -> Ta
         ValueError: if a file is no text, or a number stands for no class.
     """
     found = [(photo, path) for photo in photos if (path := sidecar(root / photo)) is not None]
-    texts = [[line for _, line in read_lines(path)] for _, path in found]
+    objects = [path.suffix != ".txt" for _, path in found]
+    texts = [
+        [] if named else [line for _, line in read_lines(path)] for (_, path), named in zip(found, objects, strict=True)
+    ]
     boxes = [bool(lines) and all(_BOX.fullmatch(line) for line in lines) for lines in texts]
     cells: list[object] = []
-    for (_, path), lines, is_boxes in zip(found, texts, boxes, strict=True):
-        if is_boxes:
+    for (_, path), lines, is_boxes, named in zip(found, texts, boxes, objects, strict=True):
+        if named:
+            cells.append(list(object_names(path)))
+        elif is_boxes:
             numbers = sorted({int(line.split()[0]) for line in lines})
             if numbers[-1] >= len(known):
                 raise ValueError(
@@ -55,9 +65,9 @@ def read_sidecars(root: Path, photos: Sequence[str], known: Sequence[str]) -> Ta
     names, how, problems = split_cells(cells, known)
     rows = tuple(TagRow(photo, tags, str(path)) for (photo, path), tags in zip(found, names, strict=True))
     shown = example(max(rows[:100], key=lambda row: len(row.tags)))
-    kind = "YOLO's boxes" if any(boxes) else "tags"
-    note = f"a text file of {kind} for each of {len(rows)} photos{', ' + how if how else ''}, e.g. {shown}."
-    return TagTable(rows, note[0].upper() + note[1:], (), problems)
+    kind = "YOLO's boxes" if any(boxes) else "objects" if any(objects) else "tags"
+    note = f"A file of {kind} for each of {len(rows)} photos{', ' + how if how else ''}, e.g. {shown}."
+    return TagTable(rows, note, (), problems)
 
 
 def folder_tag(photo: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -132,8 +133,10 @@ def _how(cells: Sequence[Any], parts: Sequence[tuple[bool, list[str]]], spaced: 
         used.append("spaces")
     if softly:
         used.append("'/'")
+    texts = (part for cell in cells for part in (cell if isinstance(cell, list) else [cell]) if isinstance(part, str))
+    accents = [] if all(unicodedata.is_normalized("NFC", text) for text in texts) else ["accents composed"]
     lists = ["lists"] if len(text) < len(several) else []
-    return ", ".join([*(["split at " + ", ".join(used)] if used else []), *lists])
+    return ", ".join([*(["split at " + ", ".join(used)] if used else []), *lists, *accents])
 
 
 def _never_apart(spaced: Iterable[tuple[str, ...]], names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

@@ -34,12 +34,13 @@ class Hints:
     tags_column: str = ""
 
 
-def find_tags_file(folders: Sequence[Path], named: str = "") -> Path | None:
+def find_tags_file(folders: Sequence[Path], named: str = "", is_photo: IsPhoto = lambda name: False) -> Path | None:
     """The tags file of a data set: the named one, one of the usual names, or the only one that can be one.
 
     Args:
         folders: Where to look, in this order; a named file is relative to the first.
         named: `data.labels`.
+        is_photo: Whether a name finds a photo; a file called after one is about that photo only.
 
     Raises:
         FileNotFoundError: if there is no file of that name.
@@ -60,6 +61,7 @@ def find_tags_file(folders: Sequence[Path], named: str = "") -> Path | None:
     for folder in folders:
         others = sorted(path for path in folder.glob("*.*") if path.suffix.lower() in _SUFFIXES)
         others = [path for path in others if path.name not in _NO_TAGS and not path.name.startswith(".")]
+        others = [path for path in others if not is_photo(path.stem)]
         if len(others) > 1:
             names = ", ".join(path.name for path in others[:5])
             raise ValueError(f"{folder} holds several files that may be the tags: {names}; name one with data.labels.")

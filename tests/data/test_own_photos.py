@@ -1,0 +1,220 @@
+"""Photos of one's own: names that nearly fit, folders and text files as tags, normal photos, and a clean table back."""
+
+import json
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cti.config import DataConfig
+from cti.data import Photo, PhotoSet, read_photos, save_mask
+from cti.data.clean import write_clean_table
+from cti.data.names import likely_slips, one_spelling
+from cti.data.photo_folder import PhotoFolder
+
+Writer = Callable[..., Path]
+
+
+def _read(root: Path, **settings: Any) -> PhotoSet:
+    return read_photos(DataConfig(root=str(root), val_fraction=0.0, **settings))
+
+
+def _tags(photo_set: PhotoSet, name: str = "train") -> dict[str, set[str]]:
+    return {photo.id: {photo_set.classes[tag] for tag in photo.tags} for photo in photo_set.lists[name]}
+
+
+def _table(root: Path, text: str) -> Path:
+    (root / "labels.csv").write_text(text, encoding="utf-8")
+    return root
+
+
+def test_names_that_nearly_fit_find_their_photos(tmp_path: Path, write_photo: Writer) -> None:
+    mac = unicodedata.normalize("NFD", "café.JPG")
+    for seed, name in enumerate(("IMG_1.JPG", mac, "deep/er/b.png", "c.tif", "d.jpg")):
+        write_photo(tmp_path / "images" / name, seed=seed)
+    rows = "img_1.jpg,cat\ncafé.jpg,cat\nb,dog\nimages/c.tif,dog\nC:\\photos\\d.jpg,dog\n"
+    photos = _read(_table(tmp_path, f"image,tags\n{rows}"))
+    assert _tags(photos) == {"IMG_1": {"cat"}, "café": {"cat"}, "deep__er__b": {"dog"}, "c": {"dog"}, "d": {"dog"}}
+    assert all(photo.image.is_file() for photo in photos.photos())
+    assert not photos.unlabelled
+
+
+def test_names_that_fit_two_photos_or_two_names_of_one_are_errors(tmp_path: Path, write_photo: Writer) -> None:
+    for name in ("x/a.jpg", "y/a.jpg", "z.jpg"):
+        write_photo(tmp_path / "images" / name)
+    with pytest.raises(ValueError, match=r"line 2: 'a\.jpg' may be x/a\.jpg or y/a\.jpg"):
+        _read(_table(tmp_path, "image,tags\na.jpg,cat\n"))
+    with pytest.raises(ValueError, match=r"line 2 and .*line 3 both mean the photo z\.jpg"):
+        _read(_table(tmp_path, "image,tags\np/z.jpg,cat\nq/z.jpg,dog\n"))
+
+
+def test_one_class_has_one_spelling(folder_set: Writer) -> None:
+    decomposed = unicodedata.normalize("NFD", "écureuil")
+    root = folder_set({"a.jpg": "Cat", "b.jpg": "cat écureuil", "c.jpg": f"cat {decomposed}"})
+    photos = _read(root)
+    assert photos.classes == ("cat", "écureuil")
+    assert any("Cat and cat are one class: cat." in note for note in photos.notes)
+    assert any("accents composed" in note for note in photos.notes)
+    assert _read(root, classes=("CAT",)).classes == ("CAT",)  # the user's spelling
+
+
+def test_empty_cells_are_negatives_and_photos_without_a_row_unlabelled(folder_set: Writer, write_photo: Writer) -> None:
+    root = folder_set({"a.jpg": "crack", "b.jpg": "", "c.jpg": "good", "d.jpg": "crack"})
+    extra = write_photo(root / "images" / "extra.jpg", seed=9)
+    photos = _read(root)
+    assert photos.classes == ("crack",)
+    assert _tags(photos) == {"a": {"crack"}, "b": set(), "c": set(), "d": {"crack"}}
+    assert "2 of 4 photos are negatives: none of the classes is there." in photos.notes
+    assert any("1 photos are normal (good)" in note for note in photos.notes)
+    assert [(photo.id, photo.image, photo.tags) for photo in photos.unlabelled] == [("extra", extra, ())]
+    assert _tags(_read(root, empty_tags="skip")) == {"a": {"crack"}, "d": {"crack"}}
+    assert _read(root, classes=("good", "crack")).classes == ("good", "crack")  # the user's word
+    assert _read(root, normal=()).classes == ("crack", "good")
+
+
+@pytest.mark.parametrize("top", ["", "images", "photos"])
+def test_sub_folders_are_tags(tmp_path: Path, write_photo: Writer, top: str) -> None:
+    for seed, name in enumerate(("crack/a.jpg", "crack/b.jpg", "dent/a.jpg", "No_Defect/a.jpg")):
+        write_photo(tmp_path / top / name, seed=seed)
+    photos = _read(tmp_path)
+    assert photos.classes == ("crack", "dent")
+    expected = {"crack__a": {"crack"}, "crack__b": {"crack"}, "dent__a": {"dent"}, "No_Defect__a": set()}
+    assert _tags(photos) == expected
+    assert any("as tags: crack, dent; No_Defect as normal" in note and "e.g. crack/a.jpg -> crack" in note
+               for note in photos.notes)  # fmt: skip
+
+
+def test_sub_folders_may_be_lists_as_well(tmp_path: Path, write_photo: Writer) -> None:
+    for seed, name in enumerate(("train/cat/1.jpg", "train/dog/2.jpg", "valid/cat/1.jpg")):
+        write_photo(tmp_path / name, seed=seed)
+    photos = _read(tmp_path)
+    assert _tags(photos) == {"train__cat__1": {"cat"}, "train__dog__2": {"dog"}}
+    assert _tags(photos, "val") == {"valid__cat__1": {"cat"}}
+
+
+def test_a_folder_of_data_sets_is_none(tmp_path: Path, write_photo: Writer) -> None:
+    write_photo(tmp_path / "first" / "images" / "a.jpg")
+    with pytest.raises(ValueError, match=r"holds data sets, first for one; set data\.root to the one you mean"):
+        _read(tmp_path)
+
+
+def test_a_text_file_beside_each_photo(tmp_path: Path, write_photo: Writer) -> None:
+    for seed, (name, tags) in enumerate({"a": "cat\n", "b": "cat, dog", "c": "", "d": None}.items()):
+        path = write_photo(tmp_path / f"{name}.jpg", seed=seed)
+        if tags is not None:
+            path.with_suffix(".txt").write_text(tags)
+    photos = _read(tmp_path)
+    assert _tags(photos) == {"a": {"cat"}, "b": {"cat", "dog"}, "c": set()}
+    assert [photo.id for photo in photos.unlabelled] == ["d"]
+
+
+def test_boxes_of_yolo_are_tags(tmp_path: Path, write_photo: Writer) -> None:
+    write_photo(tmp_path / "images" / "a.jpg")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("1 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.1 0.1\n")
+    with pytest.raises(ValueError, match=r"a\.txt: class number 1 has no name; write classes\.txt"):
+        _read(tmp_path)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert _tags(_read(tmp_path)) == {"a": {"dog"}}
+
+
+@pytest.mark.parametrize("place", ["images/{}.xml", "annotations/{}.xml", "images/{}.json"])
+def test_objects_of_labelling_tools_are_tags(tmp_path: Path, write_photo: Writer, place: str) -> None:
+    for seed, (name, tags) in enumerate({"a": ["cat", "cat"], "b": ["cat", "dog"], "c": []}.items()):
+        write_photo(tmp_path / "images" / f"{name}.jpg", seed=seed)
+        objects = "".join(f"<object><name>{tag}</name></object>" for tag in tags)
+        path = tmp_path / place.format(name)
+        path.parent.mkdir(exist_ok=True)
+        shapes = json.dumps({"shapes": [{"label": tag} for tag in tags]})
+        path.write_text(shapes if path.suffix == ".json" else f"<annotation>{objects}</annotation>")
+    assert _tags(_read(tmp_path)) == {"a": {"cat"}, "b": {"cat", "dog"}, "c": set()}
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "images/metadata.csv", "project-1-at-2024.json"])
+def test_the_tags_file_is_found(tmp_path: Path, write_photo: Writer, name: str) -> None:
+    write_photo(tmp_path / "images" / "a.jpg")
+    text = {"l": '{"file_name": "a.jpg", "label": "cat"}', "v": "file_name,label\na.jpg,cat\n", "n": '{"a.jpg": "cat"}'}
+    (tmp_path / name).write_text(text[name[-1]])
+    assert _tags(_read(tmp_path)) == {"a": {"cat"}}
+
+
+def test_two_files_that_may_be_the_tags_are_asked_for(tmp_path: Path, write_photo: Writer) -> None:
+    write_photo(tmp_path / "a.jpg")
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_text("image,tags\na.jpg,cat\n")
+    with pytest.raises(ValueError, match=r"several files that may be the tags: one\.csv, two\.csv; .*data\.labels"):
+        _read(tmp_path)
+    assert _tags(_read(tmp_path, labels="two.csv")) == {"a": {"cat"}}
+
+
+def test_what_is_passed_over_is_counted_by_kind(folder_set: Writer) -> None:
+    root = folder_set({"a.jpg": "cat"})
+    for name in ("b.heic", "c.HEIC", "d.pdf", "notes.txt"):
+        (root / "images" / name).write_bytes(b"x")
+    assert any(note.endswith("no photos that can be read: 2 .heic, 1 .pdf.") for note in _read(root).notes)
+
+
+def test_a_misspelling_is_a_rare_name_beside_a_frequent_one() -> None:
+    assert likely_slips({"cat": 30, "cta": 1, "dog": 20}) == {"cta": "cat"}
+    assert likely_slips({"cat": 30, "car": 25}) == {}
+    assert likely_slips({"type 1": 30, "type 2": 1}) == {}
+    assert likely_slips({"pottedplant": 9, "potted plant": 8}) == {"potted plant": "pottedplant"}
+    assert one_spelling({"Cat": 1, "cat": 3, "CAT": 2}) == dict.fromkeys(("Cat", "cat", "CAT"), "cat")
+
+
+def test_max_pixels_goes_with_the_photos(folder_set: Writer) -> None:
+    root = folder_set({"a.jpg": "cat"}, masks=("a.jpg",))
+    (photo,) = _read(root, max_pixels=95).lists["train"]
+    with pytest.raises(ValueError, match="96 pixels are more than the 95"):
+        photo.load()
+    assert photo.mask is not None
+    with pytest.raises(ValueError, match="96 pixels are more than the 95"):
+        photo.mask.load()
+
+
+def test_a_clean_table_is_read_as_it_was_understood(folder_set: Writer) -> None:
+    root = folder_set(
+        {"A.jpg": "Cat", "b.jpg": "cat|golden retriever", "c.jpg": "golden retriever;", "d.jpg": "", "e.jpg": "cta"}
+    )
+    before = _read(root)
+    assert write_clean_table(before, root / "labels.csv", {"cta": "cat"}) == 5
+    text = (root / "labels.csv").read_text()
+    assert "c.jpg,golden retriever;\n" in text
+    photos = _read(root)
+    assert photos.classes == ("cat", "golden retriever")
+    assert _tags(photos) == _tags(before) | {"e": {"cat"}}
+
+
+_NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z", "M")), min_size=1, max_size=8)
+
+
+@given(tags=st.lists(st.lists(_NAMES, max_size=3), min_size=1, max_size=5))
+@settings(max_examples=80, deadline=None)
+def test_any_names_come_back_from_a_clean_table(
+    tmp_path_factory: pytest.TempPathFactory, tags: list[list[str]]
+) -> None:
+    root = tmp_path_factory.mktemp("clean")
+    for number in range(len(tags)):
+        Image.new("L", (1, 1)).save(root / f"{number}.png")
+    spelling = one_spelling({name: 1 for names in tags for name in names} | {"z": 1})
+    classes = tuple(sorted(set(spelling.values())))
+    photos = tuple(
+        Photo(str(number), root / f"{number}.png", tuple(sorted({classes.index(spelling[name]) for name in names})))
+        for number, names in enumerate([*tags, ["z"]])
+    )
+    Image.new("L", (1, 1)).save(root / f"{len(tags)}.png")
+    write_clean_table(PhotoSet(classes, {"train": photos}, folder=root), root / "labels.csv")
+    again = read_photos(DataConfig(root=str(root), val_fraction=0.0, normal=(), classes=classes))
+    assert {photo.id: photo.tags for photo in again.photos()} == {photo.id: photo.tags for photo in photos}
+
+
+def test_a_photo_folder_knows_what_is_no_photo(tmp_path: Path, write_photo: Writer) -> None:
+    write_photo(tmp_path / "a.jpg")
+    save_mask(tmp_path / "masks" / "a.png", np.zeros((2, 2), dtype=np.uint8))
+    assert PhotoFolder(tmp_path, (tmp_path / "masks",)).photos == ("a.jpg",)

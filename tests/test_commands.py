@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from cti.arguments import call, command_parser, reads
 from cti.cli import main
+from cti.commands import label
+from cti.config import Config
 from cti.data.readers.shapes import SHAPES_CLASSES
+from cti.settings import load_config
 from tiny_pipeline import tiny_shapes
 
 
@@ -61,6 +65,41 @@ def test_prepare_without_archives_says_which_to_put_where(
 
 @pytest.mark.parametrize(("text", "value"), [("free", "free"), ("0.3", 0.3)])
 def test_a_threshold_on_the_command_line(text: str, value: object) -> None:
-    from cti.commands import threshold
+    parser = command_parser(label, "cti label")
+    assert parser.parse_args(["a.jpg", "--model", "run", "--threshold", text]).threshold == value
+    assert parser.parse_args(["a.jpg", "b.jpg", "--model", "run", "--tags", "cat", "dog"]).tags == ["cat", "dog"]
 
-    assert threshold(text) == value
+
+def test_a_folder_of_photos_implies_the_recipe_for_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Config, str]] = []
+
+    @reads("data")
+    def run(config: Config, photos: str = "", *, stop_after: str | None = None) -> None:
+        """Take the configuration.
+
+        Args:
+            config: The configuration.
+            photos: The folder.
+            stop_after: A stage.
+        """
+        seen.append((config, photos))
+
+    assert call(run, "cti run", ["my photos", "--weights", "w.safetensors", "--epochs=3"]) == (0, {})
+    config, photos = seen.pop()
+    assert (config.data.root, photos) == ("my photos", "my photos")
+    assert config.method == load_config("own").method
+    assert (config.model.weights, config.train.epochs) == ("w.safetensors", 3)
+    call(run, "cti run", ["photos", "--config", "shapes", "--overwrite"])
+    config, _ = seen.pop()
+    assert (config.data.root, config.model.backbone, config.runtime.overwrite) == ("photos", "vit", True)
+    call(run, "cti run", [])
+    assert seen.pop()[0] == Config()
+
+
+def test_check_writes_a_clean_table(photos: Path, tmp_path: Path) -> None:
+    lines = (photos / "labels.csv").read_text().splitlines()
+    (photos / "labels.csv").write_text(
+        "\n".join(["file;label", *(line.replace(",", ";") for line in lines[1:])]) + "\n"
+    )
+    assert main(["data", "check", str(photos), "--fix", str(tmp_path / "clean.csv")]) == 0
+    assert (tmp_path / "clean.csv").read_text().splitlines()[0] == "image,tags"

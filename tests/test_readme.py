@@ -3,7 +3,7 @@
 The commands run as they stand, in a folder that holds what they name: `my-photos` (rendered shapes with a labels.csv,
 no masks), `new-photos`, `photo.jpg`. What is substituted:
 
-- `cti run --config own` also gets the options of `tiny_pipeline`: a network from scratch, 32 pixels, one epoch,
+- `cti run my-photos` also gets the options of `tiny_pipeline`: a network from scratch, 32 pixels, one epoch,
   photos at their own size.
 - Recipes on other people's data (`voc12-animals`, `voc12`) are parsed but not run; so is `cti data prepare`, which
   would download gigabytes. tests/test_recipes.py steps the recipes, tests/data/test_data_prepare.py prepares.
@@ -19,8 +19,10 @@ from pathlib import Path
 
 import pytest
 
+from cti import commands as commands_of_cti
+from cti.arguments import command_parser
 from cti.cli import COMMANDS, main
-from cti.settings import config_parser, parse_config
+from cti.settings import config_of
 from tiny_pipeline import options, tiny_shapes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,11 +94,9 @@ def test_commands_on_other_data_are_understood(line: str, monkeypatch: pytest.Mo
         assert main(words) == 0
         assert asked == [("voc12", Path("DATA"))]
         return
-    assert words[0] in COMMANDS
-    parser = config_parser("cti", "")
-    parser.add_argument("--official")
-    config, _ = parse_config(parser, words[1:])
-    assert config.data.train == "train_aug"
+    parser = command_parser(getattr(commands_of_cti, words[0]), "cti")
+    words = [word.replace("--weights", "--model.weights") for word in words]
+    assert config_of(parser, parser.parse_args(words[1:])).data.train == "train_aug"
 
 
 def test_the_python_example_runs(desk: Path, outcomes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_docstrings_refer_to_headings_of_the_method_page() -> None:
 def test_the_method_page_names_code_that_exists() -> None:
     text = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
     for name in re.findall(
-        r"`((?:models|training|data|seeds|refine|evaluation|segmentation|export)/[\w/]*(?:\.py)?)`", text
+        r"`((?:method|train|data|seeds|masks|evaluate|segment|first_look|predict|apps)/[\w/]*(?:\.py)?)`", text
     ):
         assert (ROOT / "src" / "cti" / name).exists(), name
     source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src" / "cti").rglob("*.py"))

@@ -6,7 +6,7 @@ Parameters before `*` are given without a name, those after it as options; a seq
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin
 
 from docstring_parser import parse
 from jsonargparse import ArgumentParser
@@ -75,17 +75,17 @@ def command_parser(function: Callable[..., Any], prog: str, all_settings: bool =
         prog: What is called.
         all_settings: Show all settings in its help, not only those of the sections that it reads.
     """
-    document, hints = parse(function.__doc__ or ""), get_type_hints(function)
+    document, signature = parse(function.__doc__ or ""), inspect.signature(function)
     texts = {parameter.arg_name: parameter.description or "" for parameter in document.params}
     about = "\n\n".join(filter(None, (document.short_description, document.long_description)))
     parser = ArgumentParser(prog=prog, description=about, usage=f"{prog} {_usage(function)}", exit_on_error=False,
                             allow_abbrev=False)  # fmt: skip
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in signature.parameters.items():
         if name != "config":
-            _add(parser, parameter, hints[name], texts.get(name, ""))
+            _add(parser, parameter, parameter.annotation, texts.get(name, ""))
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
-    if "config" in hints:
+    if "config" in signature.parameters:
         shorts = "; ".join(f"{short} = {long}" for short, long in SHORT.items())
         parser.add_argument("--help-all", action="store_true", help=f"show every setting. Short forms: {shorts}")
         add_settings(parser, None if all_settings else function.__dict__.get("sections", ()))

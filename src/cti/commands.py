@@ -37,7 +37,7 @@ def run(config: Config, photos: str = "", *, stop_after: LastStage | None = None
         stop_after: Last stage to run; calling again goes on from there.
     """
     from cti import pipeline
-    from cti.summary import summary
+    from cti.apps.summary import summary
 
     if stop_after:
         last = config.stages.index(stop_after.replace("-", "_"))

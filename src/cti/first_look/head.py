@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cti.evaluate.tags import score_tags
 
-PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2)
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 FOLDS = 5
 _STEPS = 100  # of L-BFGS; it stops by itself before
 

@@ -167,7 +167,7 @@ def test_pictures_stop_before_the_file_is_too_large(
 
 def test_other_file_and_number_of_photos(write_run: Callable[..., Path], tmp_path: Path) -> None:
     run = write_run(truth=False)
-    code, result = commands.report([str(run), "--out", str(tmp_path / "elsewhere.html"), "--photos", "2"])
+    code, result = 0, commands.report(str(run), out=str(tmp_path / "elsewhere.html"), photos=2)
     assert code == 0
     assert result == {"report": str(tmp_path / "elsewhere.html")}
     assert len(Page(tmp_path / "elsewhere.html").values("article", "data-name")) == 2

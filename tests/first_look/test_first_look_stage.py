@@ -1,0 +1,103 @@
+"""The stage `first_look` on a tiny run, and training that starts from it and cannot lose."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cti import pipeline
+from cti.first_look.stage import FirstLook, first_look
+from cti.method.checkpoint import load_model
+from cti.run import Run
+from cti.train.keep import BestNetwork
+from cti.train.stage import TrainResult
+from tiny_pipeline import tiny_config, tiny_shapes
+
+WARM = {"train__warm_start": "on"}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_shapes(tmp_path_factory.mktemp("data") / "shapes")
+
+
+@pytest.fixture(scope="module")
+def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = Run(tiny_config(photos, tmp_path_factory.mktemp("runs") / "run", **WARM))
+    pipeline.train(run)
+    return run
+
+
+def test_a_first_look_leaves_a_network_seeds_and_a_picture(run: Run) -> None:
+    look = run.result("first_look", FirstLook)
+    assert look is not None
+    assert look.photos == 9
+    assert look.tag_map == look.tags.mean_average_precision
+    assert look.seconds > 0
+    folder = run.stage_folder("first_look")
+    assert Path(look.picture).is_file()
+    assert {path.stem for path in (folder / "seeds").glob("*.npz")} == {photo.id for photo in run.photos.lists["val"]}
+    model, description = load_model(folder)
+    assert model.classes == look.classes
+    assert description["tag_thresholds"] == look.tags.thresholds
+
+
+def test_the_networks_tags_are_those_of_the_head(run: Run) -> None:
+    """What training starts from scores as the look says."""
+    from cti.evaluate.tags import score_tags
+    from cti.train.tagging import labels_of
+
+    look = run.result("first_look", FirstLook)
+    assert look is not None
+    model, _ = load_model(run.stage_folder("first_look"))
+    held_out = run.photos.lists["val"]
+    from cti.data.batches import load_batches, size_batches
+
+    logits = {}
+    for batch, images in load_batches(size_batches(held_out, 0, 8, 4), model.mean, model.std, run.config.runtime):
+        with torch.inference_mode():
+            rows = model(images).patch_logits
+        logits |= {photo.id: row for photo, row in zip(batch.photos, rows, strict=True)}
+    found = score_tags(torch.stack([logits[photo.id] for photo in held_out]), labels_of(held_out, 6), look.classes)
+    assert found.average_precision == look.tags.average_precision
+
+
+def test_training_says_what_it_is_measured_against(run: Run) -> None:
+    look, result = run.result("first_look", FirstLook), run.result("train", TrainResult)
+    assert look is not None
+    assert result is not None
+    assert result.linear_tag_map == look.tag_map
+    assert result.tags is not None
+    if not result.kept:
+        assert result.tags.mean_average_precision >= result.linear_tag_map
+
+
+def test_without_weights_there_is_no_first_look(photos: Path, tmp_path: Path) -> None:
+    assert first_look(Run(tiny_config(photos, tmp_path / "run"))) is None
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_for_longer_looks_no_second_time(run: Run) -> None:
+    config = tiny_config(Path(run.config.data.root), run.folder, train__epochs="7", **WARM)
+    before = (run.stage_folder("first_look") / "manifest.json").stat().st_mtime_ns
+    assert first_look(Run(config)) == run.result("first_look", FirstLook)
+    assert (run.stage_folder("first_look") / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_a_network_that_falls_below_the_head_is_not_kept(run: Run, tmp_path: Path) -> None:
+    start, trained = run.stage_folder("first_look"), run.stage_folder("train")
+    good, _ = load_model(trained)
+    best = BestNetwork(tmp_path / "best", start, baseline=0.8)
+    assert best.judge(good, 0, 0.85) == ""
+    bad, _ = load_model(trained)
+    with torch.no_grad():
+        bad.patch_head.weight.zero_()
+    assert best.judge(bad, 1, 0.79) == ""  # below, but not clearly
+    assert "clearly below the 0.800 of the linear head" in best.judge(bad, 2, 0.5)
+    assert best.settle(bad, 0.9) == ""
+    assert "the network of epoch 1 (0.850) is kept" in best.settle(bad, 0.5)
+    torch.testing.assert_close(bad.state_dict(), good.state_dict())
+    never = BestNetwork(tmp_path / "other", start, baseline=0.8)
+    assert "the network of the start" in never.settle(bad, 0.5)
+    torch.testing.assert_close(bad.state_dict(), load_model(start)[0].state_dict())
+    assert BestNetwork(tmp_path / "none", start, None).settle(bad, 0.1) == ""

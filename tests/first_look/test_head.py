@@ -1,0 +1,112 @@
+"""The linear head: it finds what is there, its choice needs tags only, and what is folded in changes no answer."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from builders import CLASSES, tiny_model
+from cti.evaluate.tags import score_tags
+from cti.first_look.head import PENALTIES, choose_head, fit_background, fit_head
+from cti.first_look.stage import remarks_on, start_from_head
+
+
+def example(photos: int = 60, width: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Pooled features whose first three numbers say, with noise, which of three classes is there."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = (torch.rand(photos, 3, generator=generator) < 0.4).float()
+    noise = torch.randn(photos, width, generator=generator)
+    noise[:, :3] += 4 * labels
+    return noise * torch.tensor([1, 10, 0.1, 1, 5, 1.0]) + 3, labels
+
+
+def test_classes_that_features_tell_apart_are_learned() -> None:
+    (pooled, labels), (others, truth) = example(), example(seed=1)
+    head = fit_head(pooled, labels, 1e-3)
+    assert score_tags(head(others), truth, CLASSES).mean_average_precision > 0.97
+
+
+def test_the_mean_of_the_patches_logits_is_the_logit_of_their_mean() -> None:
+    pooled, labels = example()
+    head = fit_head(pooled, labels, 1e-3)
+    patches = torch.randn(20, 6) * 5
+    torch.testing.assert_close(head(patches).mean(dim=0), head(patches.mean(dim=0)), rtol=1e-4, atol=1e-4)
+
+
+def test_the_gradient_vanishes_at_the_fit() -> None:
+    """Closed form of the optimum: the penalised loss has no slope there, in standardised features."""
+    pooled, labels = example()
+    penalty = 1e-2
+    head = fit_head(pooled, labels, penalty)
+    mean, std = pooled.double().mean(dim=0), pooled.double().std(dim=0, correction=0)
+    weight = (head.weight.double() * std[:, None]).requires_grad_()
+    bias = (head.bias.double() + mean @ head.weight.double()).requires_grad_()
+    logits = (pooled.double() - mean) / std @ weight + bias
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.double())
+    (loss + penalty * weight.square().sum() / 3).backward()
+    assert weight.grad is not None
+    assert bias.grad is not None
+    assert max(weight.grad.abs().max(), bias.grad.abs().max()) < 1e-5
+
+
+def test_a_larger_penalty_makes_smaller_weights_and_positives_can_weigh_more() -> None:
+    pooled, labels = example()
+    weak, strong = (fit_head(pooled, labels, penalty) for penalty in (1e-4, 1.0))
+    assert strong.weight.norm() < weak.weight.norm() / 3
+    heavy = fit_head(pooled, labels, 1e-2, positive_weight=torch.full((3,), 5.0))
+    assert (heavy(pooled).mean(dim=0) > fit_head(pooled, labels, 1e-2)(pooled).mean(dim=0)).all()
+
+
+def test_the_choice_is_by_photos_that_were_not_learned_from() -> None:
+    pooled, labels = example(photos=40)
+    noise = torch.randn(40, 200, generator=torch.Generator().manual_seed(3))
+    head, choice, logits = choose_head(torch.cat([pooled, noise], dim=1), labels, CLASSES)
+    assert choice.tag_map[f"{choice.penalty:g}"] == max(choice.tag_map.values())
+    assert len(set(choice.tag_map.values())) > 1
+    assert logits.shape == labels.shape
+    assert not torch.allclose(logits, head(torch.cat([pooled, noise], dim=1)), atol=0.1)
+
+
+def test_the_choice_works_where_there_is_little() -> None:
+    pooled, labels = example(photos=3)
+    labels[:] = torch.tensor([1.0, 0.0, 0.0])  # one class only, on every photo
+    head, choice, _ = choose_head(pooled, labels, CLASSES)
+    assert head(pooled).isfinite().all()
+    _, nothing, _ = choose_head(pooled, torch.zeros(3, 3), CLASSES)
+    assert set(nothing.tag_map.values()) == {None}
+    assert choice.penalty in PENALTIES
+
+
+def test_the_background_is_high_where_the_classes_are_low() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(500, 4, generator=generator)
+    foreground = (0.5 + 0.1 * features[:, 1] - 0.05 * features[:, 3]).clamp(0, 1)
+    weight, bias = fit_background(features, foreground, ridge=1e-6)
+    torch.testing.assert_close(weight, torch.tensor([0, -0.1, 0, 0.05]), atol=0.01, rtol=0)
+    assert float(bias) == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("background", ["token", "cam", "none"])
+def test_a_network_that_starts_from_a_head_gives_its_logits(background: str) -> None:
+    model = tiny_model(background=background).eval()
+    images = torch.randn(2, 3, 32, 48)
+    features = model.features(images)  # (B, D, h, w)
+    pooled = torch.randn(30, features.shape[1])
+    head = fit_head(pooled, (torch.rand(30, 3) < 0.5).float(), 1e-2)
+    start_from_head(model, head, (torch.ones(features.shape[1]), torch.tensor(0.5)))
+    out = model(images)
+    expected = head(features.permute(0, 2, 3, 1))  # (B, h, w, C)
+    torch.testing.assert_close(out.patch_logits, expected.mean(dim=(1, 2)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(out.patch_maps[:, -3:], expected.permute(0, 3, 1, 2).relu(), rtol=1e-4, atol=1e-4)
+    if background != "none":
+        torch.testing.assert_close(out.patch_maps[:, 0], (features.sum(dim=1) + 0.5).relu(), rtol=1e-4, atol=1e-4)
+
+
+def test_classes_that_are_not_learned_are_named() -> None:
+    labels = torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0]])
+    good = score_tags(torch.tensor([[3.0, 0, 0], [0, -1, 0], [2, 0, 0], [0, -2, 0]]), labels, CLASSES)
+    remarks = remarks_on(good, {"disc": 20.0, "ring": 31.0, "star": 0.0}, 100)
+    assert len(remarks) == 2
+    assert remarks[0].startswith("ring: 0.42, 31 photos; look at its tags")
+    assert remarks[1].startswith("star: no photo held out has this tag")
+    bad = score_tags(-torch.tensor([[3.0, 0, 0], [0, 1, 0], [2, 0, 0], [0, 2, 0]]), labels, CLASSES)
+    assert "are its weights pre-trained" in remarks_on(bad, {"disc": 50.0, "ring": 50.0, "star": 0.0}, 100)[-1]

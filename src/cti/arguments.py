@@ -78,8 +78,13 @@ def command_parser(function: Callable[..., Any], prog: str, all_settings: bool =
     document, signature = parse(function.__doc__ or ""), inspect.signature(function)
     texts = {parameter.arg_name: parameter.description or "" for parameter in document.params}
     about = "\n\n".join(filter(None, (document.short_description, document.long_description)))
-    parser = ArgumentParser(prog=prog, description=about, usage=f"{prog} {_usage(function)}", exit_on_error=False,
-                            allow_abbrev=False)  # fmt: skip
+    parser = ArgumentParser(
+        prog=prog,
+        description=about,
+        usage=f"{prog} {_usage(function)}",
+        exit_on_error="config" not in signature.parameters,  # wrong settings get a sentence of ours
+        allow_abbrev=False,
+    )
     for name, parameter in signature.parameters.items():
         if name != "config":
             _add(parser, parameter, parameter.annotation, texts.get(name, ""))

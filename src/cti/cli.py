@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "quickstart": ("cti.apps.quickstart:quickstart", "every stage on rendered shapes; no download"),
+    "quickstart": ("cti.commands:quickstart", "every stage on rendered shapes; no download"),
     "run": ("cti.commands:run", "all stages; finished ones are skipped"),
     "first-look": ("cti.commands:first_look", "what the frozen backbone knows of the classes"),
     "train": ("cti.commands:train", "learn the classes from tags"),

@@ -24,6 +24,18 @@ MaskStage = Literal["masks", "segment"]
 LastStage = Literal["first-look", "train", "seeds", "masks", "segment", "evaluate"]
 
 
+def quickstart(*, out: str = "runs/quickstart", seed: int = 0) -> Any:
+    """Run every stage on rendered shapes, from tags to a segmentation network; nothing is downloaded.
+
+    Args:
+        out: Folder of the run; finished stages in it are skipped.
+        seed: Seed of training.
+    """
+    from cti.apps.quickstart import quickstart as shapes
+
+    return shapes(Path(out), seed)
+
+
 @reads("data", "train", "seeds", "runtime")
 def run(config: Config, photos: str = "", *, stop_after: LastStage | None = None) -> dict[str, Any]:
     """Run all stages: first look, train, seeds, masks, segment, evaluate, report.

@@ -12,9 +12,9 @@ from builders import tiny_model
 from cti.config import SeedsConfig
 from cti.data import Photo
 from cti.method import CTI
-from cti.seeds import Seed, extract_seeds, read_seed, seed_cams, write_seed
+from cti.seeds import Seed, extract_seeds, maps, read_seed, seed_cams, write_seed
 from cti.seeds.extract import photo_size
-from cti.seeds.maps import batch_maps, fit_to_patches, scaled_maps
+from cti.seeds.maps import MAX_TOKENS, batch_maps, fit_to_patches, scaled_maps
 from test_golden import noise, official_state
 
 
@@ -156,3 +156,19 @@ def test_photo_size_turns_with_exif(tmp_path: Path) -> None:
     exif[0x0112] = 6
     image.save(tmp_path / "a.jpg", exif=exif)
     assert photo_size(tmp_path / "a.jpg") == (20, 10)
+
+
+@pytest.mark.parametrize("size", [(5000, 5000), (12000, 700), (1, 200_000), (200_000, 1), (640, 600)])
+def test_memory_is_bounded_by_the_number_of_patches(size: tuple[int, int], caplog: pytest.LogCaptureFixture) -> None:
+    maps._say_reduced.cache_clear()
+    for _ in range(2):
+        height, width = fit_to_patches(size, 8)
+    assert height % 8 == width % 8 == 0
+    assert 0.9 * MAX_TOKENS < height // 8 * (width // 8) <= MAX_TOKENS
+    if min(size) > 8:
+        assert height / width == pytest.approx(size[0] / size[1], rel=0.05)
+    if size != (640, 600):
+        assert caplog.text.count("are reduced before the network sees them") == 1
+    else:
+        assert (height, width) == size
+        assert caplog.text == ""

@@ -3,7 +3,10 @@
 Source: docs/method.md, "Seeds". Shapes: B images, n classes asked for, (h, w) patch grid.
 """
 
+import logging
+import math
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +16,11 @@ from cti.config import SeedsConfig
 from cti.device import quick_bfloat16
 from cti.method import CTI, CTIOutput
 from cti.method.summed import summed_forward
+
+logger = logging.getLogger(__name__)
+
+# Attention of one photo and its mirror image takes 8 bytes x heads x this squared per block: 0.9 GB for 3 heads.
+MAX_TOKENS = 6000
 
 
 @torch.inference_mode()
@@ -79,9 +87,27 @@ def scaled_maps(
 
 
 def fit_to_patches(size: tuple[int, int], patch_size: int, scale: float = 1.0) -> tuple[int, int]:
-    """The size (H, W) times `scale`, each side at the nearest multiple of the patch, at least one patch."""
-    height, width = (max(round(side * scale / patch_size), 1) * patch_size for side in size)
-    return height, width
+    """The size (H, W) times `scale`, each side at the nearest multiple of the patch, at least one patch.
+
+    More than `MAX_TOKENS` patches are not fitted: the size is then reduced, which is said once.
+    """
+    rows, columns = (max(round(side * scale / patch_size), 1) for side in size)
+    if rows * columns > MAX_TOKENS:
+        _say_reduced()
+        factor = math.sqrt(MAX_TOKENS / (rows * columns))
+        rows, columns = max(int(rows * factor), 1), max(int(columns * factor), 1)
+        columns = min(columns, MAX_TOKENS // min(rows, MAX_TOKENS))  # where the other side is one patch already
+        rows = min(rows, MAX_TOKENS // columns)
+    return rows * patch_size, columns * patch_size
+
+
+@cache
+def _say_reduced() -> None:
+    logger.warning(
+        "Photos of more than %d patches are reduced before the network sees them, because the memory of attention "
+        "grows with the square of their number; set seeds.long_side to choose the size yourself.",
+        MAX_TOKENS,
+    )
 
 
 def _resize(maps: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from builders import noise, official_state, tiny_model
 from cti.config import RuntimeConfig, SeedsConfig
-from cti.data import Photo
-from cti.data.batches import fit_to_patches
+from cti.data import Photo, batches
+from cti.data.batches import MAX_TOKENS, fit_to_patches
 from cti.method import CTI
 from cti.method.reference import class_to_patch, patch_affinity, plain_pass, refine
 from cti.seeds import Seed, extract_seeds, read_seed, seed_cams, write_seed
@@ -172,3 +172,19 @@ def test_sizes_fit_patches() -> None:
     assert fit_to_patches((375, 500), 14) == (378, 504)
     assert fit_to_patches((3, 500), 16) == (16, 496)
     assert fit_to_patches((100, 100), 16, scale=0.5) == (48, 48)
+
+
+@pytest.mark.parametrize("size", [(5000, 5000), (12000, 700), (1, 200_000), (200_000, 1), (640, 600)])
+def test_memory_is_bounded_by_the_number_of_patches(size: tuple[int, int], caplog: pytest.LogCaptureFixture) -> None:
+    batches._say_reduced.cache_clear()
+    for _ in range(2):
+        height, width = fit_to_patches(size, 8)
+    assert height % 8 == width % 8 == 0
+    assert 0.9 * MAX_TOKENS < height // 8 * (width // 8) <= MAX_TOKENS
+    if min(size) > 8:
+        assert height / width == pytest.approx(size[0] / size[1], rel=0.05)
+    if size != (640, 600):
+        assert caplog.text.count("are reduced before the network sees them") == 1
+    else:
+        assert (height, width) == size
+        assert caplog.text == ""

@@ -1,8 +1,12 @@
 """Whole photos as batches of one size, aspect kept: what a network sees of them when nothing is drawn at random."""
 
+import logging
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +19,13 @@ from torchvision.transforms.v2 import functional as transforms
 
 from cti.config import RuntimeConfig
 from cti.data.photos import Photo
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_TOKENS = 6000
+"""Most patches of a photo at once: attention of 6,000 tokens is 144 MB a head in float32."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +44,27 @@ class SizeBatch:
 
 
 def fit_to_patches(size: tuple[int, int], patch_size: int, scale: float = 1.0) -> tuple[int, int]:
-    """The size (H, W) times `scale`, each side at the nearest multiple of the patch, at least one patch."""
-    height, width = (max(round(side * scale / patch_size), 1) * patch_size for side in size)
-    return height, width
+    """The size (H, W) times `scale`, each side at the nearest multiple of the patch, at least one patch.
+
+    More than `MAX_TOKENS` patches are not fitted: the size is then reduced, which is said once.
+    """
+    rows, columns = (max(round(side * scale / patch_size), 1) for side in size)
+    if rows * columns > MAX_TOKENS:
+        _say_reduced()
+        factor = math.sqrt(MAX_TOKENS / (rows * columns))
+        rows, columns = max(int(rows * factor), 1), max(int(columns * factor), 1)
+        columns = min(columns, MAX_TOKENS // min(rows, MAX_TOKENS))  # where the other side is one patch already
+        rows = min(rows, MAX_TOKENS // columns)
+    return rows * patch_size, columns * patch_size
+
+
+@cache
+def _say_reduced() -> None:
+    logger.warning(
+        "Photos of more than %d patches are reduced before the network sees them, because the memory of attention "
+        "grows with the square of their number; set seeds.long_side to choose the size yourself.",
+        MAX_TOKENS,
+    )
 
 
 def seen_size(size: tuple[int, int], long_side: int, patch_size: int) -> tuple[int, int]:
@@ -59,8 +88,19 @@ def size_batches(photos: Sequence[Photo], long_side: int, patch_size: int, batch
     return [
         SizeBatch(tuple(photo for photo, _ in part), tuple(own for _, own in part), size)
         for size, members in groups.items()
-        for part in (members[i : i + batch_size] for i in range(0, len(members), batch_size))
+        for part in _parts(members, _photos_at_once(size, patch_size, batch_size))
     ]
+
+
+def _photos_at_once(size: tuple[int, int], patch_size: int, batch_size: int) -> int:
+    """Photos per batch, so that their attention needs no more memory than one photo of `MAX_TOKENS` patches."""
+    tokens = (size[0] // patch_size) * (size[1] // patch_size)
+    return max(min(batch_size, MAX_TOKENS**2 // tokens**2), 1)
+
+
+def _parts(members: Sequence[T], count: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(members), count):
+        yield members[start : start + count]
 
 
 def network_input(image: Image.Image, size: tuple[int, int], mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -82,6 +82,6 @@ class BestNetwork:
         model.load_state_dict(kept.state_dict())
         which = "the start, the linear head on the frozen backbone" if best.epoch < 0 else f"epoch {best.epoch + 1}"
         return (
-            f"Fine-tuning ended at a tag mAP of {tag_map:.3f}, below the linear head's {self.baseline:.3f}; the network "
-            f"of {which} ({best.tag_map:.3f}) is kept."
+            f"Fine-tuning ended at a tag mAP of {tag_map:.3f}, below the linear head's {self.baseline:.3f}; "
+            f"the network of {which} ({best.tag_map:.3f}) is kept."
         )

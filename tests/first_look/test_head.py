@@ -6,7 +6,7 @@ from torch import Tensor
 
 from builders import CLASSES, tiny_model
 from cti.evaluate.tags import score_tags
-from cti.first_look.head import PENALTIES, choose_head, fit_background, fit_head
+from cti.first_look.head import PENALTIES, LinearHead, choose_head, fit_background, fit_head
 from cti.first_look.stage import remarks_on, start_from_head
 
 
@@ -77,12 +77,19 @@ def test_the_choice_works_where_there_is_little() -> None:
 
 
 def test_the_background_is_high_where_the_classes_are_low() -> None:
+    """Patches are told apart by the second feature; one in ten is foreground, and both halves count alike."""
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(500, 4, generator=generator)
-    foreground = (0.5 + 0.1 * features[:, 1] - 0.05 * features[:, 3]).clamp(0, 1)
-    weight, bias = fit_background(features, foreground, ridge=1e-6)
-    torch.testing.assert_close(weight, torch.tensor([0, -0.1, 0, 0.05]), atol=0.01, rtol=0)
-    assert float(bias) == pytest.approx(0.5, abs=0.01)
+    features = torch.randn(1000, 4, generator=generator)
+    features[:100, 1] += 4
+    foreground = torch.zeros(1000)
+    foreground[:100] = 0.3
+    background = fit_background(features, foreground)
+    logits = background(features)[:, 0]
+    assert logits.shape == (1000,)
+    assert (logits[:100] < 0).float().mean() > 0.95
+    assert (logits[100:] > 0).float().mean() > 0.95
+    assert abs(float(background.weight[1])) > 5 * float(background.weight[[0, 2, 3]].abs().max())
+    assert fit_background(features, torch.zeros(1000))(features).isfinite().all()  # nothing but background
 
 
 @pytest.mark.parametrize("background", ["token", "cam", "none"])
@@ -92,7 +99,7 @@ def test_a_network_that_starts_from_a_head_gives_its_logits(background: str) -> 
     features = model.features(images)  # (B, D, h, w)
     pooled = torch.randn(30, features.shape[1])
     head = fit_head(pooled, (torch.rand(30, 3) < 0.5).float(), 1e-2)
-    start_from_head(model, head, (torch.ones(features.shape[1]), torch.tensor(0.5)))
+    start_from_head(model, head, LinearHead(torch.ones(features.shape[1], 1), torch.tensor([0.5])))
     out = model(images)
     expected = head(features.permute(0, 2, 3, 1))  # (B, h, w, C)
     torch.testing.assert_close(out.patch_logits, expected.mean(dim=(1, 2)), rtol=1e-4, atol=1e-4)

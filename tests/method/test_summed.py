@@ -28,6 +28,15 @@ def test_agrees_with_recomputed_attention(background: str, blocks: range) -> Non
             torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-12)
 
 
+def test_several_sets_of_blocks_are_summed_in_one_pass() -> None:
+    model, images = tiny_model().eval(), torch.randn(1, 3, 32, 32)
+    both = summed_forward(model, images, range(3), range(1, 2))
+    for blocks in (range(3), range(1, 2)):
+        alone = summed_forward(model, images, blocks)
+        torch.testing.assert_close(both.class_to_patch(blocks), alone.class_to_patch(blocks))
+        torch.testing.assert_close(both.refine(both.patch_maps, blocks), alone.refine(alone.patch_maps, blocks))
+
+
 def test_other_blocks_than_the_summed_ones_cannot_be_asked_for() -> None:
     out = summed_forward(tiny_model().eval(), torch.randn(1, 3, 32, 32), range(2))
     with pytest.raises(ValueError, match=r"attention of range\(0, 2\) was summed"):

@@ -84,6 +84,7 @@ def test_the_last_blocks_give_attention(blocks: int) -> None:
             "attention": attention,
             "fused": fused,
             "refined": refine(patch_affinity(model, plain, used), fused),
+            "spread": refine(patch_affinity(model, plain, range(1, 2)), plain.patch_maps),  # the middle block of three
         }
     maps = batch_maps(model, images, [[0, 2], [1]], tuple(expected), flip=False, blocks=blocks)
     for kind, channels in expected.items():
@@ -99,7 +100,8 @@ def test_scales_are_added_up_on_the_grid_of_the_photo() -> None:
     for row, (once, twice) in enumerate(
         zip(batch_maps(model, images, tags)["refined"], batch_maps(model, large, tags)["refined"], strict=True)
     ):
-        expected = once + torch.nn.functional.interpolate(twice[None], (4, 6), mode="bilinear")[0]
+        # Four times as many patches share a token's attention.
+        expected = once + 4 * torch.nn.functional.interpolate(twice[None], (4, 6), mode="bilinear")[0]
         torch.testing.assert_close(both[row], expected, rtol=1e-4, atol=1e-5)
 
 

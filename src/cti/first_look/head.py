@@ -16,6 +16,7 @@ from cti.evaluate.tags import score_tags
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 FOLDS = 5
+BACKGROUND_BELOW = 0.25  # of the photo's maximum of the strongest tagged class
 _STEPS = 100  # of L-BFGS; it stops by itself before
 
 
@@ -63,20 +64,43 @@ def fit_head(pooled: Tensor, labels: Tensor, penalty: float, positive_weight: Te
         The head; logits of patches and of pooled features alike.
     """
     features, targets = pooled.double(), labels.double()
+    weights = torch.ones_like(targets)
+    if positive_weight is not None:
+        weights = torch.where(targets > 0, positive_weight.double(), weights)
+    return _logistic_regression(features, targets, weights, penalty)
+
+
+def fit_background(features: Tensor, foreground: Tensor, penalty: float = 1e-3) -> LinearHead:
+    """A linear background channel: a logistic regression of patches where the photo's own classes are low.
+
+    Patches below `BACKGROUND_BELOW` are background, the others are not; both halves weigh the same.
+
+    Args:
+        features: (P, D) features of patches.
+        foreground: (P,) in [0, 1], how strongly the strongest tagged class of the photo is there; 0 in photos
+            without a tag.
+        penalty: See `fit_head`.
+
+    Returns:
+        A head of one channel: the logit of the background.
+    """
+    targets = (foreground < BACKGROUND_BELOW).double()[:, None]
+    share = targets.mean().clamp(1e-3, 1 - 1e-3)
+    weights = torch.where(targets > 0, 0.5 / share, 0.5 / (1 - share))
+    return _logistic_regression(features.double(), targets, weights, penalty)
+
+
+def _logistic_regression(features: Tensor, targets: Tensor, weights: Tensor, penalty: float) -> LinearHead:
+    """Mean of weighted cross-entropies over rows and columns, and the penalty per column, minimised by L-BFGS."""
     mean, std = features.mean(dim=0), features.std(dim=0, correction=0).clamp(min=1e-6)
     standard = (features - mean) / std
     weight = torch.zeros(features.shape[1], targets.shape[1], dtype=torch.float64, requires_grad=True)
-    share = targets.mean(dim=0).clamp(1e-3, 1 - 1e-3)
-    bias = share.logit().requires_grad_()
+    bias = targets.mean(dim=0).clamp(1e-3, 1 - 1e-3).logit().requires_grad_()
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=_STEPS, history_size=20, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        value = F.binary_cross_entropy_with_logits(
-            standard @ weight + bias,
-            targets,
-            pos_weight=None if positive_weight is None else positive_weight.double(),
-        )
+        value = F.binary_cross_entropy_with_logits(standard @ weight + bias, targets, weights)
         value = value + penalty * weight.square().sum() / targets.shape[1]
         value.backward()
         return value
@@ -120,24 +144,3 @@ def _across_folds(pooled: Tensor, labels: Tensor, penalty: float, positive_weigh
         if others.any():
             logits[fold] = fit_head(pooled[others], labels[others], penalty, positive_weight)(pooled[fold])
     return logits
-
-
-def fit_background(features: Tensor, foreground: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
-    """A linear background channel by least squares: high where the photo's own classes are low.
-
-    Args:
-        features: (P, D) features of patches.
-        foreground: (P,) in [0, 1], how strongly the strongest tagged class of the photo is there; 0 in photos
-            without a tag.
-        ridge: Share of the mean squared feature that is added to the diagonal.
-
-    Returns:
-        Weight (D,) and bias () of a channel that approximates `1 - foreground`.
-    """
-    x, y = features.double(), 1 - foreground.double()
-    mean, level = x.mean(dim=0), y.mean()
-    centred = x - mean
-    gram = centred.T @ centred / len(x)
-    gram += ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    weight = torch.linalg.solve(gram, centred.T @ (y - level) / len(x))
-    return weight.float(), (level - mean @ weight).float()

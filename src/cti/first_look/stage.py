@@ -35,6 +35,7 @@ PICTURE = "panels.png"
 NUM_SEEDS = 24
 NUM_PANELS = 8
 MAX_PHOTOS = 2000  # it is a start, not the result
+MAX_PATCHES = 100_000  # likewise
 _LEARNED = 0.25  # of the way from chance to perfect
 
 
@@ -100,14 +101,14 @@ def first_look(run: Run) -> FirstLook | None:
             quality = score_tags(head(others.pooled()), labels_of(held_out, len(classes)), classes)
         else:
             quality = score_tags(across_folds, labels, classes)
-        start_from_head(model, head, fit_background_of(features, learned, head))
+        start_from_head(model, head, background_of(features, learned, head))
         save_model(stage.folder, model, {"tag_thresholds": quality.thresholds})
 
         # Its first maps: of photos that it has not seen, where there are any with tags.
         shown = _some([photo for photo in held_out or learned if photo.tags], NUM_SEEDS)
         seeds = first_seeds(model, shown, run)
         for photo, seed in seeds:
-            write_seed(stage.folder / "seeds" / f"{photo.id}.npz", {"patch": seed})
+            write_seed(stage.folder / "seeds" / f"{photo.id}.npz", {"spread": seed})
         picture = stage.folder / PICTURE
         rows = [_panel(photo, seed, classes) for photo, seed in seeds[:NUM_PANELS]]
         if rows:
@@ -127,25 +128,28 @@ def first_look(run: Run) -> FirstLook | None:
         return stage.finish(look)
 
 
-def fit_background_of(
-    features: PatchFeatures, photos: Sequence[Photo], head: LinearHead
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias of a background channel: least squares on 1 - the strongest tagged class of each photo."""
-    foreground = []
-    for photo, patches in zip(photos, features.maps, strict=True):
-        h, w, _ = patches.shape
-        if photo.tags:
-            maps = head(patches)[..., list(photo.tags)].permute(2, 0, 1)  # (n, h, w)
-            foreground.append(max_norm(maps).amax(dim=0).flatten())
-        else:
-            foreground.append(torch.zeros(h * w))
-    sample = torch.cat([patches.flatten(0, 1) for patches in features.maps]).float()
-    return fit_background(sample, torch.cat(foreground))
+def background_of(features: PatchFeatures, photos: Sequence[Photo], head: LinearHead) -> LinearHead:
+    """A background channel, learned from patches where the head sees none of the photo's own classes."""
+    foreground, patches = [], []
+    for photo, kept in zip(photos, features.maps, strict=True):
+        h, w, _ = kept.shape
+        maps = head(kept)[..., list(photo.tags)].permute(2, 0, 1)  # (n, h, w)
+        strongest = max_norm(maps).amax(dim=0).flatten() if photo.tags else torch.zeros(h * w)
+        chosen = torch.linspace(0, h * w - 1, min(h * w, max(MAX_PATCHES // len(photos), 1))).round().long()
+        foreground.append(strongest[chosen])
+        patches.append(kept.flatten(0, 1)[chosen])
+    return fit_background(torch.cat(patches).float(), torch.cat(foreground))
 
 
 @torch.no_grad()
-def start_from_head(model: CTI, head: LinearHead, background: tuple[torch.Tensor, torch.Tensor]) -> None:
-    """Put a linear head into the patch head: the centre of its 3x3 kernel, zeros around it."""
+def start_from_head(model: CTI, head: LinearHead, background: LinearHead) -> None:
+    """Put linear heads into the patch head: the centre of its 3x3 kernel, zeros around it.
+
+    Args:
+        model: The network.
+        head: The C foreground channels.
+        background: The background channel; not used by a network without one.
+    """
     C = len(model.classes)
     weight, bias = model.patch_head.weight, model.patch_head.bias
     assert bias is not None
@@ -153,17 +157,17 @@ def start_from_head(model: CTI, head: LinearHead, background: tuple[torch.Tensor
     weight[-C:, :, 1, 1] = head.weight.T.to(weight)
     bias[-C:] = head.bias.to(bias)
     if model.has_background:
-        weight[0, :, 1, 1] = background[0].to(weight)
-        bias[0] = background[1].to(bias)
+        weight[:1, :, 1, 1] = background.weight.T.to(weight)
+        bias[:1] = background.bias.to(bias)
 
 
 def first_seeds(model: CTI, photos: Sequence[Photo], run: Run) -> list[tuple[Photo, Seed]]:
-    """Patch maps of the photos' own classes, the mirrored photos included."""
+    """Maps of the photos' own classes, spread by the frozen backbone's affinity, the mirrored photos included."""
     seeds = []
     batches = size_batches(photos, run.config.seeds.long_side, model.patch_size, run.config.runtime.batch_size)
     for batch, images in load_batches(batches, model.mean, model.std, run.config.runtime):
         tags = [photo.tags for photo in batch.photos]
-        rows = batch_maps(model, images.to(model.device), tags, kinds=("patch",))["patch"]
+        rows = batch_maps(model, images.to(model.device), tags, kinds=("spread",))["spread"]
         for photo, size, stack in zip(batch.photos, batch.sizes, rows, strict=True):
             maps: NDArray[np.float32] = stack.float().cpu().numpy()
             count = len(photo.tags)

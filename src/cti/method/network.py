@@ -211,6 +211,11 @@ class CTI(nn.Module):
         return range(self.depth)
 
     @property
+    def middle_blocks(self) -> range:
+        """The third quarter of the blocks, whose patch affinity follows objects best (docs/results.md)."""
+        return range(self.depth // 2, self.depth // 2 + max(self.depth // 4, 1))
+
+    @property
     def infused_blocks(self) -> range:
         """The blocks that an infused pass runs anew: i+1 .. L-1."""
         return range(self.infusion_index + 1, self.depth)

@@ -4,6 +4,7 @@ In training only a few rows of few passes are looked at, so attention stays fuse
 queries and keys. Maps of photos need all of it in every block, and computing it again would cost more than it spares.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,63 +19,63 @@ from cti.method.vit import run_block
 
 @dataclass(frozen=True)
 class SummedOutput(CTIOutput):
-    """What CTI says about a batch, with the attention of some blocks summed up; `attention` is empty.
+    """What CTI says about a batch, with the attention of some sets of blocks summed up; `attention` is empty.
 
     Args:
-        summed: (B, T, T) attention, heads averaged, summed over `blocks`.
-        blocks: The blocks that evidence can be asked for: all of these at once.
+        summed: Blocks -> (B, T, T) attention, heads averaged, summed over them.
     """
 
-    summed: Tensor
-    blocks: range
+    summed: dict[range, Tensor]
 
     def class_to_patch(self, blocks: range) -> Tensor:
         """Class-to-patch attention summed over `blocks`, heads averaged: (B, K, h, w)."""
-        num_tokens = self._num_class_tokens(blocks)
-        return self.summed[:, :num_tokens, num_tokens:].unflatten(-1, self.patch_maps.shape[-2:])
+        num_tokens = self.class_tokens[0].shape[1]
+        return self._attention_of(blocks)[:, :num_tokens, num_tokens:].unflatten(-1, self.patch_maps.shape[-2:])
 
     def refine(self, maps: Tensor, blocks: range) -> Tensor:
         """Patch affinity summed over `blocks`, times maps: (B, c, h, w) -> (B, c, h, w)."""
-        num_tokens = self._num_class_tokens(blocks)
-        affinity = self.summed[:, num_tokens:, num_tokens:]  # (B, N, N)
+        num_tokens = self.class_tokens[0].shape[1]
+        affinity = self._attention_of(blocks)[:, num_tokens:, num_tokens:]  # (B, N, N)
         with torch.autocast(maps.device.type, enabled=False):
             refined = affinity @ full_precision(maps).flatten(2).transpose(1, 2)  # (B, N, c)
         return refined.transpose(1, 2).unflatten(-1, maps.shape[-2:])
 
-    def _num_class_tokens(self, blocks: range) -> int:
-        if blocks != self.blocks:
-            raise ValueError(f"The attention of {self.blocks} was summed, not that of {blocks}.")
-        return self.class_tokens[0].shape[1]
+    def _attention_of(self, blocks: range) -> Tensor:
+        if blocks not in self.summed:
+            known = ", ".join(map(str, self.summed))
+            raise ValueError(f"The attention of {known} was summed, not that of {blocks}.")
+        return self.summed[blocks]
 
 
 @torch.inference_mode()
-def summed_forward(model: CTI, images: Tensor, blocks: range) -> SummedOutput:
-    """A plain pass that keeps the summed attention of `blocks`: one (T, T) matrix an image, whatever their number.
+def summed_forward(model: CTI, images: Tensor, *sets: range) -> SummedOutput:
+    """A plain pass that keeps the summed attention of sets of blocks: one (T, T) matrix an image and set.
 
     Args:
         model: In eval mode.
         images: (B, 3, H, W), normalised; H and W multiples of the patch.
-        blocks: Blocks whose attention is summed.
+        sets: Sets of blocks whose attention is summed.
     """
     start = model.embed(images)
     B, T, _ = start.tokens.shape
-    summed = full_precision(start.tokens).new_zeros(B, T, T)
+    summed = {blocks: full_precision(start.tokens).new_zeros(B, T, T) for blocks in sets}
     tokens, class_tokens = start.tokens, []
     for index, block in enumerate(model.backbone.blocks):
-        attend = partial(open_attention, summed=summed) if index in blocks else F.scaled_dot_product_attention
+        sums = [total for blocks, total in summed.items() if index in blocks]
+        attend = partial(open_attention, sums=sums) if sums else F.scaled_dot_product_attention
         tokens, _, _ = run_block(block, tokens, attend)
         class_tokens.append(tokens[:, : model.num_class_tokens].clone())  # a view would keep the patch tokens too
-    return SummedOutput(*model.heads(tokens, start.grid), tuple(class_tokens), (), summed, blocks)
+    return SummedOutput(*model.heads(tokens, start.grid), tuple(class_tokens), (), summed)
 
 
-def open_attention(queries: Tensor, keys: Tensor, values: Tensor, summed: Tensor) -> Tensor:
-    """`softmax(q k^T / sqrt(d)) v`, its matrix added to `summed`; not differentiable.
+def open_attention(queries: Tensor, keys: Tensor, values: Tensor, sums: Sequence[Tensor]) -> Tensor:
+    """`softmax(q k^T / sqrt(d)) v`, its matrix added to each of `sums`; not differentiable.
 
     Args:
         queries: (B, heads, T, d).
         keys: (B, heads, T, d).
         values: (B, heads, T, d).
-        summed: (B, T, T); gets the matrix, averaged over heads, in full precision.
+        sums: (B, T, T) each; get the matrix, averaged over heads, in full precision.
 
     Returns:
         (B, heads, T, d).
@@ -84,6 +85,7 @@ def open_attention(queries: Tensor, keys: Tensor, values: Tensor, summed: Tensor
         for image in range(len(queries)):  # one at a time: its heads * T * T numbers stay near the processor
             scaled = full_precision(queries[image]) * queries.shape[-1] ** -0.5
             attention = (scaled @ full_precision(keys[image]).transpose(-2, -1)).softmax(dim=-1)  # (heads, T, T)
-            summed[image] += attention.mean(dim=0)
+            for total in sums:
+                total[image] += attention.mean(dim=0)
             mixed[image] = attention.to(values.dtype) @ values[image]
     return mixed

@@ -31,7 +31,7 @@ def batch_maps(
         model: In eval mode.
         images: (B, 3, H, W), normalised; H and W multiples of the patch.
         class_indices: Per image the 0-based classes wanted.
-        kinds: Any of `refined`, `fused`, `patch`, `attention`.
+        kinds: Any of `refined`, `fused`, `patch`, `spread`, `attention`.
         flip: Add the maps of the mirrored images, mirrored back.
         blocks: The last so many blocks give attention; 0 = all.
 
@@ -41,9 +41,15 @@ def batch_maps(
     B = len(images)
     both = torch.cat([images, images.flip(-1)]) if flip else images
     used = model.all_blocks[-blocks:] if blocks else model.all_blocks
-    out = summed_forward(model, both, used) if any(kind != "patch" for kind in kinds) else model(both)
+    sets = [model.middle_blocks] if "spread" in kinds else []
+    if set(kinds) - {"patch", "spread"} and used not in sets:
+        sets.append(used)
+    out = summed_forward(model, both, *sets) if sets else model(both)
     channels = _channels(model, class_indices).to(images.device).repeat(1 + flip, 1)  # (B or 2B, most n [+ 1])
-    maps = {kind: _add_mirrored(maps_of_kind(out, channels, kind, used), B) for kind in kinds}
+    maps = {
+        kind: _add_mirrored(maps_of_kind(out, channels, kind, model.middle_blocks if kind == "spread" else used), B)
+        for kind in kinds
+    }
     background = model.has_background
     counts = [len(indices) for indices in class_indices]
     return {
@@ -56,6 +62,9 @@ def scaled_maps(
     model: CTI, images: Tensor, class_indices: Sequence[Sequence[int]], config: SeedsConfig
 ) -> dict[str, list[Tensor]]:
     """Maps as `batch_maps` gives them, of all scales added up on the grid of scale 1.
+
+    A class token's attention is shared out among the patches, so with four times as many each gets a quarter: maps that
+    it multiplies are weighted by the number of patches, so that all scales count alike.
 
     Args:
         model: In eval mode.
@@ -72,8 +81,10 @@ def scaled_maps(
         scaled = _resize(images, fit_to_patches(size, model.patch_size, scale), antialias=True)
         with torch.autocast(device, torch.bfloat16, enabled=half):
             maps = batch_maps(model, scaled, class_indices, config.kinds, config.flip, config.blocks)
+        patches = scaled.shape[-2] * scaled.shape[-1] / (size[0] * size[1])
         for kind, rows in maps.items():
-            at_grid = [_resize(row[None], grid)[0] for row in rows]
+            weight = patches if kind in ("refined", "fused", "attention") else 1.0
+            at_grid = [weight * _resize(row[None], grid)[0] for row in rows]
             before = totals.get(kind)
             totals[kind] = at_grid if before is None else [a + b for a, b in zip(before, at_grid, strict=True)]
     return totals
@@ -95,11 +106,12 @@ def _channels(model: CTI, class_indices: Sequence[Sequence[int]]) -> Tensor:
 
 
 def maps_of_kind(out: CTIOutput, channels: Tensor, kind: str, blocks: range) -> Tensor:
-    """(2B, most n [+ 1], h, w) maps of the channels asked for."""
+    """(2B, most n [+ 1], h, w) maps of the channels asked for; `blocks` give the attention that they need."""
     h, w = out.patch_maps.shape[-2:]
     index = channels[:, :, None, None].expand(-1, -1, h, w)
-    if kind == "patch":
-        return out.patch_maps.gather(1, index)
+    if kind in ("patch", "spread"):
+        maps = out.patch_maps.gather(1, index)
+        return out.refine(maps, blocks) if kind == "spread" else maps
     if kind == "attention":
         attention = out.class_to_patch(blocks)
         tokenless = out.patch_maps.shape[1] - attention.shape[1]

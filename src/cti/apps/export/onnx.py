@@ -39,7 +39,8 @@ class CTIGraph(nn.Module):
     def __init__(self, model: CTI, kind: str = "refined", flip: bool = True, blocks: int = 0) -> None:
         super().__init__()
         self.model, self.kind, self.flip = model, kind, flip
-        self.blocks = model.all_blocks[-blocks:] if blocks else model.all_blocks
+        last = model.all_blocks[-blocks:] if blocks else model.all_blocks
+        self.blocks = model.middle_blocks if kind == "spread" else last
         self.background = int(model.has_background)
 
     def forward(self, images: Tensor, class_indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:

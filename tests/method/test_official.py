@@ -47,6 +47,7 @@ def test_a_network_comes_in_whole(model: CTI, tmp_path) -> None:
     for source in (state, tmp_path / "theirs.pth", str(tmp_path / "theirs.pth")):
         back = CTI.from_official(source, CLASSES)
         assert (back.config.image_size, back.config.patch_size, back.depth) == (32, 8, 5)
+        assert back.backbone.blocks[0].attn.num_heads == 1  # of 64 channels
         assert back.infusion_index == 3  # the authors', whatever this one had
         for name, value in to_our_names(state).items():
             assert torch.equal(back.state_dict()[name], value), name

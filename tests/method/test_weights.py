@@ -188,5 +188,7 @@ def test_a_stem_of_convolutions() -> None:
         (3, 16, 2), (16, 32, 2), (32, 64, 2), (64, 64, 1),
     ]  # fmt: skip
     assert sum(isinstance(layer, nn.GroupNorm) for layer in layers) == 3
+    narrow = [layer.out_channels for layer in conv_stem(32, 8) if isinstance(layer, nn.Conv2d)]
+    assert narrow == [16, 16, 32, 32]  # never fewer than 16
     images = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(layers(images)[:1], layers(images[:1]))

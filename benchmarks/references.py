@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from cti.config import PamrConfig
+from cti.data.batches import fit_to_patches
 from cti.masks.affinity_labels import Offset
 from cti.masks.pamr import DIRECTIONS
 from cti.method import CTI
 from cti.method.reference import class_to_patch, max_norm, patch_affinity, plain_pass, refine
-from cti.seeds.maps import fit_to_patches
 from cti.segment.dataset import normalise, to_tensor
 from cti.segment.networks import Segmenter, ViTSegmenter
 

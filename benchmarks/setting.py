@@ -15,7 +15,7 @@ class Setting:
         batch: Photos per training step.
         photo: (H, W) of a photo whose seeds are extracted.
         long_side: Size at which our recipe extracts seeds (`voc12-animals`).
-        photos: Photos per extraction; the default of `seeds.batch_size`.
+        photos: Photos per extraction; the default of `runtime.batch_size`.
         scored: Photos scored at all thresholds.
         grid: (h, w) of the grid on which scores walk.
         repeats: Turns that count; each contender has one more to warm up.

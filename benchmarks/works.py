@@ -16,6 +16,7 @@ from benchmarks.references import plain_blocks, plain_pamr, plain_probabilities,
 from benchmarks.setting import Setting
 from cti.classes import IGNORE_INDEX
 from cti.config import AffinityConfig, MethodConfig, PamrConfig, SeedsConfig, SegmentConfig, TrainConfig
+from cti.data.batches import fit_to_patches
 from cti.data.seed_file import to_cams
 from cti.evaluate import ThresholdSweep
 from cti.evaluate.reference import sweep_by_loop
@@ -25,7 +26,8 @@ from cti.masks.random_walk import random_walk, transition_matrix
 from cti.method import CTI
 from cti.method.reference import plain_pass, plain_step
 from cti.method.step import CTIStep
-from cti.seeds.maps import fit_to_patches, scaled_maps
+from cti.seeds.maps import scaled_maps
+from cti.segment.inference import Inference
 from cti.segment.networks import build_segmenter
 from cti.segment.predict import predict_probabilities
 from cti.segment.step import SegmentationStep
@@ -213,11 +215,10 @@ def _segmenter_prediction(setting: Setting, contender: str) -> Work:
     network = _segmenter(setting, contender == "ours").network.eval()
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 256, (*setting.photo, 3), dtype=np.uint8))
-    config = _segment_config(setting)
 
     def predict() -> Tensor:
         if contender == "ours":
-            return predict_probabilities(network, photo, config)
+            return predict_probabilities(network, photo, Inference())
         return plain_probabilities(network, photo)
 
     return Work(_timed(predict), lambda: predict().numpy(), 1)

@@ -105,7 +105,7 @@ def make_run(folder: Path, seeds: SeedsConfig | None = None) -> Path:
     tags = TagScores(0.5, 0.5, 0.6, half, half, half, dict.fromkeys(CLASSES, 0.0))
     cost = FitResult(1, 1.0, 1.0, 0.0, 1.0, {})
     with run.stage("train") as stage:
-        stage.finish(TrainResult(CLASSES, 4, (), tags, cost))
+        stage.finish(TrainResult(CLASSES, 4, (), tags, None, "", cost))
     pipeline.seeds(run)
     pipeline.masks(run)
     save_segmenter(run.stage_folder("segment"), TrainedSegmenter(network, segment, config.predict, CLASSES))

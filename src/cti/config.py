@@ -70,6 +70,7 @@ class Section:
     """
 
     section: ClassVar[str] = ""
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # read back, unknown settings are errors
 
     def __post_init__(self) -> None:
         section: Any = type(self)

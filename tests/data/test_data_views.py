@@ -176,12 +176,6 @@ def test_tiny_and_narrow_photos_give_views(tmp_path: Path, size: tuple[int, int]
         assert (view * 255).mean(dim=(1, 2)).tolist() == pytest.approx([10, 20, 30], abs=0.01)
 
 
-def test_early_epochs_have_small_views(photos: list[Photo]) -> None:
-    data = TwoViewDataset(photos, 3, 32, MEAN, STD, early_size=16, early_epochs=2)
-    sides = [data[epoch, 0][view].shape[-1] for epoch in range(4) for view in ("images", "images_pos")]
-    assert sides == [16, 16, 16, 16, 32, 32, 32, 32]
-
-
 def test_the_smallest_area_of_a_crop_can_be_raised() -> None:
     def areas(scale: tuple[float, float]) -> list[float]:
         with drawing_from(0):

@@ -73,7 +73,7 @@ def spoil_other_size(folder: Path) -> None:
         (spoil_cut_short, "could not be read as weights"),
         (spoil_other_type, "describes a 'tokenizer'"),
         (spoil_no_json, "is not valid JSON"),
-        (spoil_other_version, "is not one of this version of cti .*no_such_setting"),
+        (spoil_other_version, "was not written by this version of cti .*no_such_setting"),
         (spoil_not_a_number, r"model.safetensors holds 1 weights that are not finite numbers \(.*restore it or train"),
         (spoil_other_size, "is not one of this version of cti .*size mismatch"),
     ],

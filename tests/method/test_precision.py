@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from builders import tiny_batch, tiny_model
-from cti.config import MethodConfig, SeedsConfig, TrainConfig
+from cti.config import MethodConfig, RuntimeConfig, SeedsConfig, TrainConfig
 from cti.method.attention import class_to_patch, full_precision, max_norm, patch_affinity_times
 from cti.method.losses import background_loss, classification_loss, cross_image_loss, intra_image_loss
 from cti.method.network import CTI, CTIOutput
@@ -150,10 +150,10 @@ def test_training_goes_the_same_way_on_every_processor(
 ) -> None:
     weights = []
     for precision in ("32", "auto"):
-        config = TrainConfig(epochs=1, batch_size=4, lr=1e-3, warmup_epochs=0, workers=0, precision=precision,
-                             accelerator="cpu", devices=1)  # fmt: skip
+        config = TrainConfig(epochs=1, batch_size=4, lr=1e-3, warmup_epochs=0, precision=precision)
+        runtime = RuntimeConfig(workers=0, accelerator="cpu", devices=1)
         step = CTIStep(tiny_model(), MethodConfig(bank_size=1))
-        fit(step, noise_photos, config, tmp_path / precision, parameter_groups(step, config))
+        fit(step, noise_photos, config, tmp_path / precision, parameter_groups(step, config), runtime)
         weights.append(step.model.patch_head.weight.detach())
     assert weights[0].dtype == weights[1].dtype == torch.float32
     assert torch.equal(*weights) is not either_processor

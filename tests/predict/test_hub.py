@@ -155,7 +155,7 @@ def test_a_card_says_when_pixel_labels_were_used(tmp_path: Path) -> None:
     config = SegmentConfig(weights="none", masks="real")
     description: dict[str, Any] = {"type": "segmenter", "classes": CLASSES, "segment": vars(config)}
     write_manifest(tmp_path / "segment", {"photos": 7})
-    card = model_card(description, about_run(tmp_path, "segmenter", description))
+    card = model_card(description, about_run(tmp_path, "segment", description))
     assert "trained on pixel labels" in card
     assert "7 photos with pixel labels." in card
     assert "Infusion made" not in card

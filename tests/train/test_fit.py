@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from builders import CLASSES, tiny_model
 from cti.config import MethodConfig, RuntimeConfig, TrainConfig
 from cti.method.step import CTIStep
-from cti.train.fit import METRICS, STATE, EpochSampler, fit
+from cti.train.fit import METRICS, STATE, EpochSampler, Validation, fit
 from cti.train.optimiser import build_optimiser, learning_rate, parameter_groups
 
 CONFIG = TrainConfig(epochs=2, batch_size=4, lr=1e-3, warmup_epochs=1, precision="32")
@@ -84,7 +84,13 @@ def test_drop_path_makes_the_run_depend_on_the_seed(tmp_path: Path) -> None:
 def test_metrics_are_logged_each_epoch(tmp_path: Path) -> None:
     step = new_step()
     result = fit(
-        step, Photos(), CONFIG, tmp_path, parameter_groups(step, CONFIG), RUNTIME, lambda epoch: {"tag_map": epoch / 2}
+        step,
+        Photos(),
+        CONFIG,
+        tmp_path,
+        parameter_groups(step, CONFIG),
+        RUNTIME,
+        lambda epoch: Validation({"tag_map": epoch / 2}),
     )
     lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
     assert [line["tag_map"] for line in lines if "tag_map" in line] == [0.0, 0.5]

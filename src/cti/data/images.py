@@ -1,5 +1,6 @@
 """Reading any photo as RGB, and reading and writing indexed masks."""
 
+import io
 import struct
 import sys
 import zlib
@@ -58,7 +59,7 @@ _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, stru
 
 
 @contextmanager
-def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+def open_image(path: Path | str, max_pixels: int = MAX_PIXELS, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open an image file, its header read and its size checked, its pixels not decoded yet.
 
     Whatever goes wrong with the file inside the block is said with its name.
@@ -69,7 +70,7 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS) -> Iterator[Image
     """
     too_large = f"more than the {max_pixels} pixels allowed; shrink it or raise data.max_pixels"
     try:
-        image = _open(Path(path))
+        image = _open(Path(path), content)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no image {path}; restore it or take it off the list.") from error
     except _DECODING_ERRORS as error:
@@ -128,7 +129,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def load_image(path: Path | str, max_pixels: int = MAX_PIXELS, enough: tuple[int, int] | None = None) -> Image.Image:
+def load_image(
+    path: Path | str,
+    max_pixels: int = MAX_PIXELS,
+    enough: tuple[int, int] | None = None,
+    content: bytes | None = None,
+) -> Image.Image:
     """Read a photo as an upright RGB image.
 
     Args:
@@ -136,12 +142,13 @@ def load_image(path: Path | str, max_pixels: int = MAX_PIXELS, enough: tuple[int
         max_pixels: Larger photos are refused by name before they are decoded.
         enough: (width, height) that will do: a JPEG may then come at 1/2, 1/4 or 1/8 of its size (never below
             `enough`), which is several times as fast.
+        content: The bytes of the file, where it is not on the disk; `path` is then only what it is called.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is no image, is damaged, or has too many pixels.
     """
-    with open_image(path, max_pixels) as image:
+    with open_image(path, max_pixels, content) as image:
         if enough is not None:
             turned = oriented_size(image) != image.size
             image.draft("RGB", enough[::-1] if turned else enough)
@@ -259,20 +266,25 @@ def _with_other_byte(arguments: Any) -> Any:
     return _OTHER_BYTE[arguments]
 
 
-def _open(path: Path) -> ImageFile.ImageFile:
+def _open(path: Path, content: bytes | None = None) -> ImageFile.ImageFile:
     """Open an image by the first format that takes it.
 
     As `Image.open` does, but without Pillow's own limit of about 179 million pixels, which would overrule
     `data.max_pixels`; the caller checks the size.
     """
-    with path.open("rb") as handle:
-        prefix = handle.read(16)
+    if content is None:
+        with path.open("rb") as handle:
+            prefix = handle.read(16)
+    else:
+        prefix = content[:16]
     reasons = []
     for name in FORMATS:
         factory, accept = Image.OPEN[name]
         if accept is None or accept(prefix) is True:
             try:
-                return cast(ImageFile.ImageFile, cast(Any, factory)(str(path), ""))
+                return cast(
+                    ImageFile.ImageFile, cast(Any, factory)(str(path) if content is None else io.BytesIO(content), "")
+                )
             except (SyntaxError, IndexError, TypeError, struct.error) as error:
                 reasons.append(str(error))
     raise ValueError("; ".join(reasons) or ("the file is empty" if not prefix else "no known image format"))

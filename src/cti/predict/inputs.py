@@ -2,7 +2,6 @@
 
 import os
 import urllib.request
-from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,9 +31,9 @@ def read_image(image: ImageLike, max_pixels: int = MAX_PIXELS) -> tuple[Image.Im
         ValueError: if it is no photo; the message says what to give.
     """
     if isinstance(image, bytes):
-        return _decoded(image, "the bytes given", max_pixels), ""
+        return load_image("the bytes given", max_pixels, content=image), ""
     if isinstance(image, str) and image.startswith(("http://", "https://")):
-        return _decoded(_downloaded(image), image, max_pixels), image
+        return load_image(image, max_pixels, content=_downloaded(image)), image
     if isinstance(image, str | os.PathLike):
         path = Path(image)
         if path.is_dir() or is_pattern(path):
@@ -77,21 +76,6 @@ def _bytes(image: NDArray[Any]) -> NDArray[np.uint8]:
             f"An image of floats from {low:.3g} to {high:.3g} cannot be used; give floats in [0, 1], or uint8."
         )
     return np.rint(image * 255).astype(np.uint8)
-
-
-class _NamedBytes(BytesIO):
-    """Bytes that an error message can call by a name."""
-
-    def __init__(self, content: bytes, name: str) -> None:
-        super().__init__(content)
-        self._called = name
-
-    def __str__(self) -> str:
-        return self._called
-
-
-def _decoded(content: bytes, name: str, max_pixels: int) -> Image.Image:
-    return load_image(cast(Any, _NamedBytes(content, name)), max_pixels)
 
 
 def _downloaded(address: str) -> bytes:

@@ -187,6 +187,6 @@ def test_the_command_knows_every_format(to: str, run: Path, tmp_path: Path, caps
     if to == "coco":
         pytest.importorskip("pycocotools", reason="needs the extra coco")
     out = tmp_path / module._USUAL_NAMES.get(to, "out")
-    assert main(["export", str(run), "--to", to, "--list", "val", "--out", str(out), "--json"]) == 0
+    assert main(["export", to, str(run), "--list", "val", "--out", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 2
     assert out.exists()

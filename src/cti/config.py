@@ -201,6 +201,8 @@ class ModelConfig(BackboneConfig):
         infusion_index: 0-based block whose output class tokens are infused into the next block's input.
         background: `token` = the method; `cam` = a background channel without a token; `none` = neither.
         final_norm: Layer-norm the patch tokens before the patch head; `auto` = where the backbone has layer scale.
+        patch_features: What the patch head sees: patches of the `last` block (the method), or of `two` blocks side by
+            side, the last and, layer-normed, the one at three quarters of the depth, which is less smeared.
     """
 
     section: ClassVar[str] = "model"
@@ -209,6 +211,7 @@ class ModelConfig(BackboneConfig):
     infusion_index: CountOrNone = 3
     background: Literal["none", "cam", "token"] = "token"
     final_norm: Literal["auto", "on", "off"] = "auto"
+    patch_features: Literal["last", "two"] = "last"
 
 
 @dataclass(frozen=True)

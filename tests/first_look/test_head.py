@@ -92,9 +92,10 @@ def test_the_background_is_high_where_the_classes_are_low() -> None:
     assert fit_background(features, torch.zeros(1000))(features).isfinite().all()  # nothing but background
 
 
+@pytest.mark.parametrize("patch_features", ["last", "two"])
 @pytest.mark.parametrize("background", ["token", "cam", "none"])
-def test_a_network_that_starts_from_a_head_gives_its_logits(background: str) -> None:
-    model = tiny_model(background=background).eval()
+def test_a_network_that_starts_from_a_head_gives_its_logits(background: str, patch_features: str) -> None:
+    model = tiny_model(background=background, patch_features=patch_features).eval()
     images = torch.randn(2, 3, 32, 48)
     features = model.features(images)  # (B, D, h, w)
     pooled = torch.randn(30, features.shape[1])

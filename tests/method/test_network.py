@@ -38,6 +38,24 @@ def test_features_are_the_patch_tokens_in_their_places(final_norm: str) -> None:
         torch.testing.assert_close(model.patch_head(features).relu(), model(images).patch_maps, rtol=1e-4, atol=1e-5)
 
 
+def test_patches_of_an_earlier_block_stand_beside_the_last_ones() -> None:
+    model = tiny_model(patch_features="two", final_norm="off").eval()
+    assert model.early_block == 1
+    images = torch.randn(2, 3, 32, 48)
+    with torch.no_grad():
+        patches, _ = model.backbone.embed(images)
+        tokens = torch.cat([model.class_tokens().repeat(2, 1, 1), patches], dim=1)
+        for block in model.backbone.blocks[:2]:
+            tokens = block(tokens)
+        early = F.layer_norm(tokens[:, model.num_class_tokens :], (32,))
+        features = model.features(images)
+        assert features.shape == (2, 64, 4, 6)
+        torch.testing.assert_close(features[:, :32].flatten(2).transpose(1, 2), early, rtol=1e-4, atol=1e-5)
+        last = run_plainly(model, images)
+        torch.testing.assert_close(features[:, 32:].flatten(2).transpose(1, 2), last, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(model.patch_head(features).relu(), model(images).patch_maps, rtol=1e-4, atol=1e-5)
+
+
 def test_a_bright_corner_stands_out_in_its_corner() -> None:
     """A photo and its features are the same way up and not mirrored."""
     model = tiny_model().eval()

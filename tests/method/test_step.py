@@ -47,9 +47,10 @@ def test_agrees_with_the_plain_reference(background: str, gate: str, detach: boo
             torch.testing.assert_close(fast_gradients[name], parameter.grad, rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.parametrize("patch_features", ["last", "two"])  # of three blocks the early one is the middle one
 @pytest.mark.parametrize("infusion_index", [0, 1])
-def test_any_infusion_index_agrees_with_the_plain_reference(infusion_index: int) -> None:
-    step = filled_step(PAPER, infusion_index=infusion_index)
+def test_any_infusion_index_agrees_with_the_plain_reference(infusion_index: int, patch_features: str) -> None:
+    step = filled_step(PAPER, infusion_index=infusion_index, patch_features=patch_features)
     batch = {name: value.double() for name, value in tiny_batch().items()}
     plain = plain_step(step.model, PAPER, batch, step.bank.means(), step.bank.full)
     # The reference was given the means before the batch; appending comes first in the step.

@@ -7,10 +7,11 @@ from builders import tiny_model
 from cti.method.summed import summed_forward
 
 
+@pytest.mark.parametrize("patch_features", ["last", "two"])
 @pytest.mark.parametrize("background", ["token", "cam", "none"])
 @pytest.mark.parametrize("blocks", [range(3), range(1, 3)])
-def test_agrees_with_recomputed_attention(background: str, blocks: range) -> None:
-    model = tiny_model(background=background).double().eval()
+def test_agrees_with_recomputed_attention(background: str, blocks: range, patch_features: str) -> None:
+    model = tiny_model(background=background, patch_features=patch_features).double().eval()
     images = torch.randn(2, 3, 32, 48, dtype=torch.float64)
     summed = summed_forward(model, images, blocks)
     with torch.no_grad():

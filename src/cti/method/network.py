@@ -6,11 +6,12 @@ background first, N = h*w patches, T = K+N tokens, D width, L blocks.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -31,12 +32,14 @@ class Tokens:
         grid: (h, w) patch grid.
         class_tokens: (B, K, D) class tokens at the output of every block so far.
         attention: Queries and keys of every block so far.
+        early: (B, N, D) patch tokens at the output of the model's `early_block`; None before it, or without one.
     """
 
     tokens: Tensor
     grid: tuple[int, int]
     class_tokens: tuple[Tensor, ...] = ()
     attention: tuple[QueriesKeys, ...] = ()
+    early: Tensor | None = None
 
     def split(self, parts: int) -> list["Tokens"]:
         """Cut the batch into equal parts (views, no copies)."""
@@ -46,12 +49,14 @@ class Tokens:
         tokens = self.tokens.chunk(parts)
         class_tokens = [tokens.chunk(parts) for tokens in self.class_tokens]
         attention = [(q.chunk(parts), k.chunk(parts)) for q, k in self.attention]
+        early = [None] * parts if self.early is None else list(self.early.chunk(parts))
         return [
             Tokens(
                 tokens[part],
                 self.grid,
                 tuple(chunks[part] for chunks in class_tokens),
                 tuple(QueriesKeys(queries[part], keys[part]) for queries, keys in attention),
+                early[part],
             )
             for part in range(parts)
         ]
@@ -188,7 +193,9 @@ class CTI(nn.Module):
         with_token = self.config.background == "token"
         self.class_tokens = ClassTokens(*self.backbone.initial_cls, num_classes, with_token)
         self.num_class_tokens = self.class_tokens.num_tokens
-        self.patch_head = nn.Conv2d(dim, num_classes + int(self.has_background), kernel_size=3, padding=1)
+        self.early_block = 3 * self.depth // 4 - 1 if self.config.patch_features == "two" else None
+        width = dim if self.early_block is None else 2 * dim
+        self.patch_head = nn.Conv2d(width, num_classes + int(self.has_background), kernel_size=3, padding=1)
         nn.init.trunc_normal_(self.patch_head.weight, std=0.02)
         assert self.patch_head.bias is not None
         nn.init.zeros_(self.patch_head.bias)
@@ -252,7 +259,7 @@ class CTI(nn.Module):
             raise ValueError(f"infuse has {infused} class tokens; give {len(self.classes)} (foreground) or {K} (all).")
         untouched, own, patches = start.tokens.split([K - infused, infused, start.tokens.shape[1] - K], dim=1)
         mixed = (own + class_tokens.to(own.dtype)) / 2
-        return Tokens(torch.cat([untouched, mixed, patches], dim=1), start.grid, start.class_tokens, start.attention)
+        return replace(start, tokens=torch.cat([untouched, mixed, patches], dim=1))
 
     def last_blocks(self, starts: list[Tokens]) -> list[CTIOutput]:
         """The remaining blocks and the heads, for several passes of equal size as one batch.
@@ -260,9 +267,12 @@ class CTI(nn.Module):
         Args:
             starts: What `first_blocks` and `infuse` returned.
         """
-        joined = Tokens(torch.cat([start.tokens for start in starts]), starts[0].grid)
+        early = [start.early for start in starts if start.early is not None]
+        joined = Tokens(
+            torch.cat([start.tokens for start in starts]), starts[0].grid, early=torch.cat(early) if early else None
+        )
         end = self._run(joined, self.infused_blocks)
-        heads = self.heads(end.tokens, end.grid)
+        heads = self.heads(end.tokens, end.grid, end.early)
         # One pass alone is not cut: `chunk` would tie an exported graph to the batch size it was traced with.
         class_logits, patch_logits, patch_maps = (
             head.chunk(len(starts)) if len(starts) > 1 else (head,) for head in heads
@@ -278,30 +288,42 @@ class CTI(nn.Module):
             for i, (start, part) in enumerate(zip(starts, end.split(len(starts)), strict=True))
         ]
 
-    def heads(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Class logits (B, C), patch logits (B, C) and patch maps (B, K, h, w) of the last block's tokens."""
+    def heads(
+        self, tokens: Tensor, grid: tuple[int, int], early: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Class logits (B, C), patch logits (B, C) and patch maps (B, K, h, w) of the last block's tokens.
+
+        Args:
+            tokens: (B, T, D).
+            grid: (h, w) patch grid.
+            early: (B, N, D) patch tokens of `early_block`, for a network that has one.
+        """
         C, K = len(self.classes), self.num_class_tokens
         class_logits = full_precision(tokens[:, K - C : K]).mean(dim=-1)
         with torch.autocast(tokens.device.type, enabled=False):  # maps are evidence: not rounded to half precision
-            patches = self._patches(tokens).to(self.patch_head.weight.dtype)
+            patches = self._patches(tokens, early).to(self.patch_head.weight.dtype)
             scores = full_precision(self.patch_head(patches.transpose(1, 2).unflatten(-1, grid)))
         return class_logits, scores[:, -C:].mean(dim=(-2, -1)), scores.relu()
 
-    def _patches(self, tokens: Tensor) -> Tensor:
+    def _patches(self, tokens: Tensor, early: Tensor | None) -> Tensor:
+        """What the patch head sees, (B, N, D or 2D): the last block's patches, behind those of the early one."""
         patches = tokens[:, self.num_class_tokens :]
-        return self.backbone.norm(patches) if self.final_norm else patches
+        if self.final_norm:
+            patches = self.backbone.norm(patches)
+        return patches if early is None else torch.cat([F.layer_norm(early, early.shape[-1:]), patches], dim=-1)
 
     def features(self, images: Tensor) -> Tensor:
-        """Patch features of the last block, (B, D, h, w), as the patch head sees them.
+        """Patch features, (B, D, h, w), as the patch head sees them; 2D of them with `patch_features: two`.
 
         Args:
             images: (B, 3, H, W), normalised; H and W multiples of the patch.
         """
         end = self._run(self.first_blocks(images), self.infused_blocks)
-        return self._patches(end.tokens).transpose(1, 2).unflatten(-1, end.grid)
+        return self._patches(end.tokens, end.early).transpose(1, 2).unflatten(-1, end.grid)
 
     def _run(self, batch: Tokens, blocks: range) -> Tokens:
         tokens, class_tokens, attention = batch.tokens, list(batch.class_tokens), list(batch.attention)
+        early = batch.early
         for block in blocks:
             if self.recompute and torch.is_grad_enabled():
                 tokens, queries, keys = checkpoint(run_block, self.backbone.blocks[block], tokens, use_reentrant=False)
@@ -309,7 +331,9 @@ class CTI(nn.Module):
                 tokens, queries, keys = run_block(self.backbone.blocks[block], tokens)
             class_tokens.append(tokens[:, : self.num_class_tokens])
             attention.append(QueriesKeys(queries, keys))
-        return Tokens(tokens, batch.grid, tuple(class_tokens), tuple(attention))
+            if block == self.early_block:
+                early = tokens[:, self.num_class_tokens :]
+        return Tokens(tokens, batch.grid, tuple(class_tokens), tuple(attention), early)
 
     @classmethod
     def from_config(cls, classes: Sequence[str], config: ModelConfig) -> "CTI":

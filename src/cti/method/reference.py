@@ -129,8 +129,12 @@ def plain_pass(model: CTI, images: Tensor, infuse: Tensor | None = None) -> Plai
         tokens, matrix = _block(block, tokens)
         class_tokens.append(tokens[:, :K])
         attention.append(matrix)
+        if index == model.early_block:
+            early = F.layer_norm(tokens[:, K:], tokens.shape[2:])
     # A class is in the photo as far as the mean of its token says so, and as far as the mean of its map does.
     ends = model.backbone.norm(tokens[:, K:]) if model.final_norm else tokens[:, K:]
+    if model.early_block is not None:  # not the paper's: patches of an earlier block beside them
+        ends = torch.cat([early, ends], dim=2)
     scores = model.patch_head(ends.transpose(1, 2).reshape(B, -1, h, w))  # (B, K, h, w)
     class_logits, patch_logits = tokens[:, K - C : K].mean(dim=2), scores[:, -C:].mean(dim=(2, 3))
     return PlainOutput(class_logits, patch_logits, scores.relu(), class_tokens, attention)

@@ -59,13 +59,15 @@ def summed_forward(model: CTI, images: Tensor, *sets: range) -> SummedOutput:
     start = model.embed(images)
     B, T, _ = start.tokens.shape
     summed = {blocks: full_precision(start.tokens).new_zeros(B, T, T) for blocks in sets}
-    tokens, class_tokens = start.tokens, []
+    tokens, class_tokens, early = start.tokens, [], None
     for index, block in enumerate(model.backbone.blocks):
         sums = [total for blocks, total in summed.items() if index in blocks]
         attend = partial(open_attention, sums=sums) if sums else F.scaled_dot_product_attention
         tokens, _, _ = run_block(block, tokens, attend)
         class_tokens.append(tokens[:, : model.num_class_tokens].clone())  # a view would keep the patch tokens too
-    return SummedOutput(*model.heads(tokens, start.grid), tuple(class_tokens), (), summed)
+        if index == model.early_block:
+            early = tokens[:, model.num_class_tokens :]
+    return SummedOutput(*model.heads(tokens, start.grid, early), tuple(class_tokens), (), summed)
 
 
 def open_attention(queries: Tensor, keys: Tensor, values: Tensor, sums: Sequence[Tensor]) -> Tensor:

@@ -1,6 +1,9 @@
 """Recipes, files, run folders and options make one checked configuration; what is written reads back equal."""
 
+import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +62,8 @@ def test_sections_that_a_file_leaves_out_keep_their_defaults(tmp_path: Path) -> 
         ("train: {epochs: many}", r"train\.epochs is 'many'; give a whole number\."),
         ("method: {gate: some}", r"method\.gate is 'some'; give one of all, per_class\."),
         ("method: {intra_weight: -1}", r"method\.intra_weight is -1\.0; give 0 or more\."),
-        ("train: [", "Problems parsing config"),
+        ("train: [", r"wrong\.yaml cannot be read as YAML in UTF-8: "),
+        ("train", r"wrong\.yaml is no configuration"),
     ],
 )
 def test_wrong_files_are_refused_in_one_line(text: str, sentence: str, tmp_path: Path) -> None:
@@ -68,6 +72,40 @@ def test_wrong_files_are_refused_in_one_line(text: str, sentence: str, tmp_path:
     with pytest.raises(ValueError, match=sentence) as caught:
         load_config(path)
     assert "\n" not in str(caught.value)
+
+
+NAMES = ("3", "12", "yes", "null", "écureuil")
+
+
+def test_names_are_text_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text(f"data: {{classes: [{', '.join(NAMES)}], normal: [no]}}\n", encoding="utf-8")
+    config = load_config(path)
+    assert (config.data.classes, config.data.normal) == (NAMES, ("no",))
+
+
+@pytest.mark.parametrize("words", [["--data.classes", "[{}]"], ["--data.classes=[{}]"]], ids=["two words", "one word"])
+def test_names_are_text_on_the_command_line(words: list[str]) -> None:
+    assert load_config(None, [word.format(", ".join(NAMES)) for word in words]).data.classes == NAMES
+
+
+def test_a_configuration_is_utf8_whatever_the_platform_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "some.yaml"
+    path.write_text(dump_config(replace(Config(), out=Path("猫 ü"))), encoding="utf-8")
+    true_open = io.open
+
+    def cp1252(file: Any, mode: str = "r", buffering: int = -1, encoding: str | None = None, *rest: Any) -> Any:
+        return true_open(file, mode, buffering, "cp1252" if "b" not in mode and encoding is None else encoding, *rest)
+
+    monkeypatch.setattr("builtins.open", cp1252)
+    assert Path(load_config(path).out) == Path("猫 ü")
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("out: läufe\n".encode("cp1252"))
+    with pytest.raises(ValueError, match=r"latin\.yaml cannot be read as YAML in UTF-8"):
+        load_config(path)
 
 
 def test_unknown_recipe_lists_the_known_ones() -> None:

@@ -5,6 +5,7 @@ jsonargparse makes the options out of the dataclasses of `config.py`; unknown ke
 
 import argparse
 import difflib
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ class _RecipeOrFile(ActionConfigFile):
     """`--config` that takes the name of a shipped recipe, a YAML file or a run folder."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        super().__call__(parser, namespace, str(find_config(str(values))), option_string)  # type: ignore[no-untyped-call]
+        super().__call__(parser, namespace, _content(find_config(str(values))), option_string)  # type: ignore[no-untyped-call]
         if Path(str(values)).is_dir():
             namespace["out"] = str(values)  # a run is where it lies, wherever it was made
 
@@ -55,6 +56,48 @@ def find_config(name: str) -> Path:
     )
 
 
+_TEXTS = ("classes", "normal")  # lists of `data` whose items are names: 3, yes and null too
+_TEXT_OPTIONS = tuple(f"--data.{name}" for name in _TEXTS)
+
+
+def _content(path: Path) -> str:
+    """A configuration file as JSON, read as UTF-8 whatever the platform's encoding is."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        content, words = yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise argparse.ArgumentError(None, f"{path} cannot be read as YAML in UTF-8: {reason}") from error
+    content = content or {}
+    if not isinstance(content, dict):
+        raise argparse.ArgumentError(None, f"{path} is no configuration: give sections such as `train:` with settings")
+    data: Any = content.get("data")
+    for name in _TEXTS:
+        if isinstance(data, dict) and isinstance(data.get(name), list):
+            data[name] = words["data"][name]
+    return json.dumps(content, default=str)
+
+
+def _as_text(words: Sequence[str]) -> list[str]:
+    """The words of a command line; in lists of names, 3 and yes become "3" and "yes"."""
+    made: list[str] = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        if equals and option in _TEXT_OPTIONS:
+            made.append(f"{option}={_list_of_text(value)}")
+        else:
+            made.append(_list_of_text(word) if made and made[-1] in _TEXT_OPTIONS else word)
+    return made
+
+
+def _list_of_text(value: str) -> str:
+    try:
+        items = yaml.load(value, yaml.BaseLoader)
+    except yaml.YAMLError:
+        return value
+    return json.dumps(items) if isinstance(items, list) else value
+
+
 def add_settings(parser: ArgumentParser, shown: Sequence[str] | None = None) -> None:
     """Add `--config` and an option for every field of `Config` to a parser.
 
@@ -81,7 +124,7 @@ def parse_words(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
         ValueError: for an unknown recipe, key or value.
     """
     try:
-        return parser.parse_args(list(words), env=False)
+        return parser.parse_args(_as_text(words), env=False)
     except argparse.ArgumentError as error:
         raise ValueError(_sentence(str(error))) from error
 

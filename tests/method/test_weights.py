@@ -97,6 +97,12 @@ def test_what_is_no_plain_vit_is_refused(options: dict[str, Any], reason: str) -
         PlainViT(vit(**options))
 
 
+def test_a_hybrid_is_refused() -> None:
+    hybrid = timm.create_model("vit_tiny_r_s16_p8_224", pretrained=False)  # patches come from a small ResNet
+    with pytest.raises(ValueError, match="not a plain ViT: its patches are embedded by another network"):
+        PlainViT(hybrid)
+
+
 def test_weights_come_in_whatever_they_are_wrapped_in(tmp_path: Path) -> None:
     """Heads are left out; a trainer's wrappers and `module.` are taken off."""
     theirs = vit(num_classes=7)

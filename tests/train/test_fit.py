@@ -74,6 +74,15 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     assert metrics[0] == metrics[1]
 
 
+def test_a_state_cut_short_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(new_step(), tmp_path, dataset=Dying())
+    state = tmp_path / STATE
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"state\.pt is damaged, so this training cannot go on; delete it"):
+        train(new_step(), tmp_path)
+
+
 def test_drop_path_makes_the_run_depend_on_the_seed(tmp_path: Path) -> None:
     first, second = new_step(), new_step()
     train(first, tmp_path / "0")

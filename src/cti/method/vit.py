@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
@@ -156,7 +157,8 @@ def _check_plain(vit: VisionTransformer) -> None:
         "it has register tokens": vit.num_prefix_tokens != 1,
         "it has no CLS token": vit.cls_token is None,
         "it normalises before the blocks": not isinstance(vit.norm_pre, nn.Identity),
-        "its patch embedding is normalised": not isinstance(vit.patch_embed.norm, nn.Identity),
+        "its patches are embedded by another network": not isinstance(vit.patch_embed, PatchEmbed),
+        "its patch embedding is normalised": not isinstance(getattr(vit.patch_embed, "norm", None), nn.Identity),
         "its position grid is not square": int(vit.patch_embed.num_patches**0.5) ** 2 != vit.patch_embed.num_patches,
         "its attention is not the standard one": not all(
             isinstance(block, Block)

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import pickle
 import resource
 import time
 from collections.abc import Callable, Iterator, Sized
@@ -242,7 +243,10 @@ def _load_state(folder: Path, step: nn.Module, optimiser: Any) -> dict[str, Any]
     path = folder / STATE
     if not path.is_file():
         return {"step": 0, "seconds": 0.0, "validation": {}, "stop": ""}
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is damaged, so this training cannot go on; delete it to begin anew.") from error
     step.load_state_dict(saved["module"])
     optimiser.load_state_dict(saved["optimiser"])
     torch.set_rng_state(saved["random"])

@@ -27,6 +27,13 @@ class PatchFeatures:
         """The mean feature of each photo, (n, D) float32."""
         return torch.stack([patches.float().mean(dim=(0, 1)) for patches in self.maps])
 
+    def scale(self) -> Tensor:
+        """The standard deviation of each feature over all patches, (D,) float32."""
+        count = sum(patches.shape[0] * patches.shape[1] for patches in self.maps)
+        mean = sum(patches.double().sum(dim=(0, 1)) for patches in self.maps) / count
+        squares = sum((patches.double() - mean).square().sum(dim=(0, 1)) for patches in self.maps) / count
+        return torch.as_tensor(squares).sqrt().float()
+
 
 @torch.inference_mode()
 def extract_features(model: CTI, photos: Sequence[Photo], long_side: int, runtime: RuntimeConfig) -> PatchFeatures:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from cti.evaluate.tags import score_tags
 
-PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
+PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+TOLERANCE = 0.005  # of tag mAP: less is noise, and a larger penalty makes better maps
 FOLDS = 5
 BACKGROUND_BELOW = 0.25  # of the photo's maximum of the strongest tagged class
 _STEPS = 100  # of L-BFGS; it stops by itself before
@@ -50,7 +51,7 @@ class HeadChoice:
     tag_map: dict[str, float | None]
 
 
-def fit_head(pooled: Tensor, labels: Tensor, penalty: float, positive_weight: Tensor | None = None) -> LinearHead:
+def fit_head(pooled: Tensor, labels: Tensor, penalty: float, scale: Tensor | None = None) -> LinearHead:
     """Fit a linear head by the classification loss of the method, with a squared penalty.
 
     Args:
@@ -58,16 +59,14 @@ def fit_head(pooled: Tensor, labels: Tensor, penalty: float, positive_weight: Te
             of the mean feature, so nothing else of the patches is needed.
         labels: (n, C) multi-hot.
         penalty: Weight of the squared weights (of standardised features) in the loss.
-        positive_weight: (C,) weight of each class's positive tags; None = 1.
+        scale: (D,) what features are divided by to standardise them; None = the standard deviation of `pooled`. That
+            of patches makes better maps: a feature that varies within photos but hardly between them gets no say.
 
     Returns:
         The head; logits of patches and of pooled features alike.
     """
     features, targets = pooled.double(), labels.double()
-    weights = torch.ones_like(targets)
-    if positive_weight is not None:
-        weights = torch.where(targets > 0, positive_weight.double(), weights)
-    return _logistic_regression(features, targets, weights, penalty)
+    return _logistic_regression(features, targets, torch.ones_like(targets), penalty, scale)
 
 
 def fit_background(features: Tensor, foreground: Tensor, penalty: float = 1e-3) -> LinearHead:
@@ -90,9 +89,12 @@ def fit_background(features: Tensor, foreground: Tensor, penalty: float = 1e-3) 
     return _logistic_regression(features.double(), targets, weights, penalty)
 
 
-def _logistic_regression(features: Tensor, targets: Tensor, weights: Tensor, penalty: float) -> LinearHead:
+def _logistic_regression(
+    features: Tensor, targets: Tensor, weights: Tensor, penalty: float, scale: Tensor | None = None
+) -> LinearHead:
     """Mean of weighted cross-entropies over rows and columns, and the penalty per column, minimised by L-BFGS."""
-    mean, std = features.mean(dim=0), features.std(dim=0, correction=0).clamp(min=1e-6)
+    mean = features.mean(dim=0)
+    std = (features.std(dim=0, correction=0) if scale is None else scale.double()).clamp(min=1e-6)
     standard = (features - mean) / std
     weight = torch.zeros(features.shape[1], targets.shape[1], dtype=torch.float64, requires_grad=True)
     bias = targets.mean(dim=0).clamp(1e-3, 1 - 1e-3).logit().requires_grad_()
@@ -111,30 +113,33 @@ def _logistic_regression(features: Tensor, targets: Tensor, weights: Tensor, pen
 
 
 def choose_head(
-    pooled: Tensor, labels: Tensor, classes: Sequence[str], positive_weight: Tensor | None = None
+    pooled: Tensor, labels: Tensor, classes: Sequence[str], scale: Tensor | None = None
 ) -> tuple[LinearHead, HeadChoice, Tensor]:
-    """Fit a head with the penalty that predicts the tags of other photos best; no mask is used.
+    """Fit a head with the largest penalty that predicts the tags of other photos well; no mask is used.
+
+    Well is `TOLERANCE` below the best penalty or better.
 
     Args:
         pooled: (n, D) mean patch features of the photos.
         labels: (n, C) multi-hot.
         classes: The C class names.
-        positive_weight: See `fit_head`.
+        scale: See `fit_head`.
 
     Returns:
         The head; how it was chosen; and (n, C) logits of the photos in cross-validation, each by a head that has not
         seen it.
     """
-    logits = {penalty: _across_folds(pooled, labels, penalty, positive_weight) for penalty in PENALTIES}
+    logits = {penalty: _across_folds(pooled, labels, penalty, scale) for penalty in PENALTIES}
     scores = {
         penalty: score_tags(predicted, labels, classes).mean_average_precision for penalty, predicted in logits.items()
     }
-    best = max(PENALTIES, key=lambda penalty: scores[penalty] or 0.0)
+    needed = max(score or 0.0 for score in scores.values()) - TOLERANCE
+    best = max(penalty for penalty in PENALTIES if (scores[penalty] or 0.0) >= needed)
     choice = HeadChoice(best, {f"{penalty:g}": score for penalty, score in scores.items()})
-    return fit_head(pooled, labels, best, positive_weight), choice, logits[best]
+    return fit_head(pooled, labels, best, scale), choice, logits[best]
 
 
-def _across_folds(pooled: Tensor, labels: Tensor, penalty: float, positive_weight: Tensor | None) -> Tensor:
+def _across_folds(pooled: Tensor, labels: Tensor, penalty: float, scale: Tensor | None) -> Tensor:
     """Logits (n, C) of photos, each by a head that has not seen it."""
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(pooled)))
     logits = torch.zeros_like(labels)
@@ -142,5 +147,5 @@ def _across_folds(pooled: Tensor, labels: Tensor, penalty: float, positive_weigh
         others = torch.ones(len(pooled), dtype=torch.bool)
         others[fold] = False
         if others.any():
-            logits[fold] = fit_head(pooled[others], labels[others], penalty, positive_weight)(pooled[fold])
+            logits[fold] = fit_head(pooled[others], labels[others], penalty, scale)(pooled[fold])
     return logits

@@ -26,7 +26,7 @@ from cti.method.attention import max_norm
 from cti.method.checkpoint import save_model
 from cti.run import Run
 from cti.seeds.maps import batch_maps
-from cti.train.tagging import labels_of, positive_weights
+from cti.train.tagging import labels_of
 from cti.visualize import PanelRow, panel_row, save_panels
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ PICTURE = "panels.png"
 NUM_SEEDS = 24
 NUM_PANELS = 8
 MAX_PHOTOS = 2000  # it is a start, not the result
-MAX_PATCHES = 100_000  # likewise
+MAX_PATCHES = 30_000  # likewise
 _LEARNED = 0.25  # of the way from chance to perfect
 
 
@@ -78,8 +78,7 @@ def first_look(run: Run) -> FirstLook | None:
     config = run.config
     if not wanted(config):
         return None
-    shaping = {"long_side": config.seeds.long_side, "positive_weight": config.method.positive_weight}
-    with run.stage("first_look", ("data", "model"), seed=config.train.seed, **shaping) as stage:
+    with run.stage("first_look", ("data", "model"), seed=config.train.seed, long_side=config.seeds.long_side) as stage:
         if stage.finished:
             return stage.result(FirstLook)
         started = time.perf_counter()
@@ -95,8 +94,7 @@ def first_look(run: Run) -> FirstLook | None:
 
         # The head is chosen and scored by tags alone.
         labels = labels_of(learned, len(classes))
-        weights = positive_weights(learned, len(classes), config.method.positive_weight)
-        head, choice, across_folds = choose_head(features.pooled(), labels, classes, weights)
+        head, choice, across_folds = choose_head(features.pooled(), labels, classes, features.scale())
         if held_out:
             quality = score_tags(head(others.pooled()), labels_of(held_out, len(classes)), classes)
         else:

@@ -34,12 +34,12 @@ UNLISTED = "holiday"  # a photo in the folder that has no tags
 THRESHOLD = 0.3
 
 
-def tiny_cti(seed: int = 0, background: str = "token") -> CTI:
+def tiny_cti(seed: int = 0, background: str = "token", patch_features: str = "last") -> CTI:
     """Three blocks on patches of 8 pixels, moved off their near-zero start."""
     torch.manual_seed(seed)
     settings = ModelConfig(
         backbone="vit", weights="none", image_size=32, patch_size=8, embed_dim=32, depth=3, num_heads=2, drop_path=0.0,
-        infusion_index=0, background=background,
+        infusion_index=0, background=background, patch_features=patch_features,
     )  # fmt: skip
     return shaken(CTI.from_config(CLASSES, settings)).eval()
 

@@ -35,10 +35,11 @@ def as_input(*photos: Image.Image) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("background", ["token", "none"])
-def test_cti_gives_scores_and_cams_of_given_classes(background: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("background", "patch_features"), [("token", "two"), ("none", "last")])
+def test_cti_gives_scores_and_cams_of_given_classes(background: str, patch_features: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
-    predictor = Predictor(CTIAnalyser(tiny_cti(background=background), {"cat": 0.5}, SeedsConfig(blocks=2)))
+    network = tiny_cti(background=background, patch_features=patch_features)
+    predictor = Predictor(CTIAnalyser(network, {"cat": 0.5}, SeedsConfig(blocks=2)))
     result = export_onnx(predictor, tmp_path / "cti.onnx")
     assert result["largest_difference"] < 1e-4
     graph = session(tmp_path / "cti.onnx")

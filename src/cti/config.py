@@ -222,6 +222,9 @@ class MethodConfig(Section):
         background_weight: Weight of the background loss; 0 switches it off.
         intra_weight: Weight of intra-image infusion; 0 switches its pass off.
         cross_weight: Weight of cross-image infusion; 0 switches its pass off.
+        intra_detach: Stop the gradient at the tokens that view 2 gives (the method lets it pass).
+        cross_source: Whose tokens cross-image infusion gives: those of the `bank` (the method), or the photo's `own`,
+            which leaves of its loss only that patch maps agree with class-to-patch attention.
         start_epoch: Epoch (0-based) from which these three losses count; before it only tags are learned.
         bank_size: Class tokens kept per class for cross-image infusion.
         gate: `all` = the cross loss waits until every class has `bank_size` tokens; `per_class` = class by class.
@@ -238,6 +241,8 @@ class MethodConfig(Section):
     background_weight: NotNegative = 0.1
     intra_weight: NotNegative = 1.0
     cross_weight: NotNegative = 1.0
+    intra_detach: bool = False
+    cross_source: Literal["bank", "own"] = "bank"
     start_epoch: int = 0
     bank_size: Count = 30
     gate: Literal["all", "per_class"] = "all"

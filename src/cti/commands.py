@@ -13,6 +13,7 @@ from cti.arguments import reads
 from cti.config import Config
 
 if TYPE_CHECKING:
+    from cti.apps.ablate import AblationResult
     from cti.data.check_report import CheckReport
     from cti.evaluate.scores import RunScores
     from cti.predict.label import LabelResult
@@ -154,6 +155,24 @@ def compare(runs: Sequence[str], *, out: str = "compare.html") -> dict[str, str]
     from cti.apps.report import compare_runs
 
     return {"report": str(compare_runs([Path(run) for run in runs], Path(out)))}
+
+
+@reads("data", "train", "runtime")
+def ablate(config: Config, grid: str, *, repeats: int = 0, only: Sequence[str] | None = None) -> "AblationResult":
+    """Run a grid of changed settings over several seeds, and compare: OUT/ablate/GRID/, with table, plot and page.
+
+    Runs that are done are skipped, so call it again after an interruption. First looks are shared where they are the
+    same.
+
+    Args:
+        config: What the grid changes.
+        grid: components, infusion-index, background, choices, or a YAML file.
+        repeats: Seeds per variant; 0 = as many as the grid says.
+        only: Variants to run; default: all. All that have been run are compared.
+    """
+    from cti.apps.ablate import ablate as run_grid
+
+    return run_grid(grid, config, repeats, only or ())
 
 
 def label(

@@ -31,7 +31,7 @@ NUM_PANELS = 36
 RESAMPLES = 1000
 
 
-def compare_runs(runs: list[Path], out: Path) -> Path:
+def compare_runs(runs: list[Path], out: Path, title: str = "Runs side by side", before: Sequence[Section] = ()) -> Path:
     """Write a page with runs side by side: scores, differences, curves, classes, the same photos, settings.
 
     Differences are against the first run, with a paired bootstrap over the photos that all runs have results for.
@@ -39,6 +39,8 @@ def compare_runs(runs: list[Path], out: Path) -> Path:
     Args:
         runs: Run folders, at least two, the baseline first.
         out: The HTML file to write.
+        title: Title of the page.
+        before: Sections to begin with.
 
     Returns:
         `out`.
@@ -62,6 +64,7 @@ def compare_runs(runs: list[Path], out: Path) -> Path:
     notes = tuple(f"{folder.name}: {note}" for folder in folders for note in folder.notes)
     panels = build_panels(folders, NUM_PANELS)
     sections = [
+        *before,
         *(Section(f"scores-{name}", f"Scores: list {name}", _score_blocks(folders, name)) for name in shared),
         Section("panels", "The same photos", [] if panels is None else [panels]),
         Section("training", "Training", _training(folders)),
@@ -71,7 +74,7 @@ def compare_runs(runs: list[Path], out: Path) -> Path:
         Section("data", "Data", [Words(notes)] if notes else []),
     ]
     names = " · ".join(folder.name for folder in folders)
-    return write_page(Path(out), "Runs side by side", names, sections)
+    return write_page(Path(out), title, names, sections)
 
 
 def paired_areas(

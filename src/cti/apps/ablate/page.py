@@ -58,8 +58,8 @@ def difference_chart(result: AblationResult) -> Chart | None:
     if not series:
         return None
     rows = [name if other == result.grid.baseline else f"{name} less {other}" for name, other in pairs]
-    label = f"points of mIoU ({start.removesuffix(', ')}) more than {result.grid.baseline}"
-    return interval_chart(result.grid.title, rows, series, label, note="With 95 % intervals over photos.")
+    caption = f"{result.grid.title}: mIoU ({start.removesuffix(', ')}) less that of {result.grid.baseline}"
+    return interval_chart(caption, rows, series, "points of mIoU", note="With 95 % intervals over photos.")
 
 
 def token_chart(result: AblationResult) -> Chart | None:

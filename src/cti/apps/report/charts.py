@@ -157,7 +157,7 @@ def interval_chart(
         note: A sentence below.
     """
     figure, axes = _canvas()
-    figure.set_size_inches(_SIZE[0], 0.9 + 0.34 * len(rows))
+    figure.set_size_inches(1.35 * _SIZE[0], 0.9 + 0.34 * len(rows))
     words = []
     for place, points in enumerate(series):
         values, low, high = (np.asarray(ends, float) for ends in (points.values, points.low, points.high))
@@ -184,7 +184,8 @@ def svg_file(chart: Chart) -> str:
     words = "".join(f'<tspan fill="{colour}" dx="8">{escape(name)}</tspan>' for name, colour, _ in chart.legend if name)
     head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     text = chart.svg.replace("<svg", head, 1)
-    text = text.replace("</svg>", f'<text y="10" font-size="10" font-family="sans-serif">{words}</text></svg>')
+    text = text.replace("<defs>", f'<rect width="100%" height="100%" fill="{colours["paper"]}"/>\n<defs>', 1)
+    text = text.replace("</svg>", f'<text y="11" font-size="10" font-family="sans-serif">{words}</text></svg>')
     return re.sub(r"var\(--(\w+)\)", lambda match: colours[match[1]], text)
 
 

@@ -54,7 +54,7 @@ def check_nothing_half_is_finished(run: Path) -> None:
 def test_a_run_killed_again_and_again_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     photos = tiny_shapes(tmp_path / "shapes")
     words, undisturbed = (
-        ["run", *options(photos, tmp_path / name, train__epochs="3", train__checkpoint_every="1")]
+        ["run", *options(photos, tmp_path / name, train__epochs="3", runtime__checkpoint_every="1")]
         for name in ("killed", "undisturbed")
     )
     run = tmp_path / "killed"
@@ -65,8 +65,8 @@ def test_a_run_killed_again_and_again_ends_like_an_undisturbed_one(tmp_path: Pat
         (run / "seeds", "shapes_*.npz"),  # after some seeds
         (run / "masks" / "pseudo", "shapes_*.png"),  # after some pseudo-masks
         (run / "segment", "state.pt"),  # segmenter trained, not yet stored
-        (run / "segment" / "predictions" / "single", "shapes_*.png"),  # after some predictions
-        (run / "masks", "photos.jsonl"),  # after some masks
+        (run / "segment" / "predictions" / "single", "shapes_*.png"),  # after some predictions and masks
+        (run / "masks", "photos.csv"),  # all masks made, the stage not yet finished
         (run / "evaluate", "stage.json"),  # while scoring
     ]
     for folder, pattern in moments:

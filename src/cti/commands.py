@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Use = Literal["cti", "segmenter"]
-MaskStage = Literal["masks", "segment"]
+MaskStage = Literal["masks", "pseudo", "segment"]
 LastStage = Literal["first-look", "train", "seeds", "masks", "segment", "evaluate"]
 
 
@@ -97,7 +97,7 @@ def seeds(config: Config, *, official: str = "") -> Any:
 
 @reads("data", "masks", "runtime")
 def masks(config: Config) -> Any:
-    """Refine the seeds into pseudo-masks: masks/PHOTO.png.
+    """Refine the seeds into pseudo-masks: masks/pseudo/PHOTO.png, which are the masks until there is a segmenter.
 
     Args:
         config: The configuration.
@@ -107,7 +107,7 @@ def masks(config: Config) -> Any:
 
 @reads("data", "segment", "predict", "runtime")
 def segment(config: Config) -> Any:
-    """Train a segmentation network on the pseudo-masks, and predict: segment/.
+    """Train a segmentation network on the pseudo-masks, predict, and make the masks: segment/, masks/PHOTO.png.
 
     Args:
         config: The configuration.
@@ -117,7 +117,7 @@ def segment(config: Config) -> Any:
 
 @reads("data", "evaluate", "runtime")
 def evaluate(config: Config, *, official: str = "") -> "RunScores":
-    """Score seeds, pseudo-masks and segmentations where the photos have true masks: evaluate/.
+    """Score seeds, pseudo-masks, segmentations and masks where the photos have true masks: evaluate/.
 
     Args:
         config: The configuration.
@@ -284,7 +284,7 @@ def export_png(
     Args:
         run: Run folder, or folder that `cti label` wrote.
         out: Folder to write; default: in export/ of the run.
-        stage: Whose masks; default: the segmenter's where it has finished.
+        stage: The run's masks (default), its pseudo-masks, or what its segmenter predicts without tags.
         list_: List of the run, or file of photo ids; default: all photos with a mask.
         overwrite: Replace what is there.
     """
@@ -306,7 +306,7 @@ def export_coco(
     Args:
         run: Run folder, or folder that `cti label` wrote.
         out: File to write; default: in export/ of the run.
-        stage: Whose masks; default: the segmenter's where it has finished.
+        stage: The run's masks (default), its pseudo-masks, or what its segmenter predicts without tags.
         list_: List of the run, or file of photo ids; default: all photos with a mask.
         shape: How regions are written.
         per: What becomes one annotation.
@@ -323,7 +323,7 @@ def export_yolo(
     Args:
         run: Run folder, or folder that `cti label` wrote.
         out: Folder to write; default: in export/ of the run.
-        stage: Whose masks; default: the segmenter's where it has finished.
+        stage: The run's masks (default), its pseudo-masks, or what its segmenter predicts without tags.
         list_: List of the run, or file of photo ids; default: all photos with a mask.
         overwrite: Replace what is there.
     """
@@ -338,7 +338,7 @@ def export_pascal_voc(
     Args:
         run: Run folder, or folder that `cti label` wrote.
         out: Folder to write; default: in export/ of the run.
-        stage: Whose masks; default: the segmenter's where it has finished.
+        stage: The run's masks (default), its pseudo-masks, or what its segmenter predicts without tags.
         list_: List of the run, or file of photo ids; default: all photos with a mask.
         overwrite: Replace what is there.
     """
@@ -353,7 +353,7 @@ def export_labelme(
     Args:
         run: Run folder, or folder that `cti label` wrote.
         out: Folder to write; default: in export/ of the run.
-        stage: Whose masks; default: the segmenter's where it has finished.
+        stage: The run's masks (default), its pseudo-masks, or what its segmenter predicts without tags.
         list_: List of the run, or file of photo ids; default: all photos with a mask.
         overwrite: Replace what is there.
     """

@@ -586,7 +586,10 @@ class PredictConfig(Section):
         window: Larger photos are predicted window by window of this side in pixels; 0 = always whole.
         stride: Distance between windows in pixels; 0 = two thirds of the window.
         crf: Preset of the dense CRF of the `+crf` variants.
-        lists: Lists of photos to predict.
+        lists: Lists of photos to predict without their tags, beside the masks, which all photos get.
+        pseudo_weight: How much the pseudo-mask counts in a photo's mask: the label it gives a pixel gains so much in
+            log-probability (1 = as if the segmenter found it e times as likely); 0 = the segmenter alone, restricted
+            to the photo's tags.
     """
 
     section: ClassVar[str] = "predict"
@@ -598,6 +601,7 @@ class PredictConfig(Section):
     stride: CountOrNone = 0
     crf: Literal["psa", "irn"] = "psa"
     lists: tuple[ListName, ...] = ("score", "val")
+    pseudo_weight: NotNegative = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

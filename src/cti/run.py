@@ -7,7 +7,8 @@ Nobody else knows the layout:
     <stage>/stage.json      the settings that the stage's result depends on
     <stage>/manifest.json   the result, seconds, versions; written last: a folder without it is unfinished
     seeds/<photo>.npz, seeds/predicted/<photo>.npz
-    masks/<photo>.png, masks/steps/<step>/<photo>.png, masks/preview/<photo>.png
+    masks/<photo>.png       the result for every photo of the lists; masks/photos.jsonl, masks/photos.csv about each
+    masks/pseudo/<photo>.png, masks/steps/<step>/<photo>.png, masks/preview/<photo>.png
     segment/predictions/<variant>/<photo>.png
     report.html
 """
@@ -125,8 +126,17 @@ class Run:
         return self.folder / "seeds" / f"{photo.id}.npz"
 
     def mask(self, photo: Photo) -> Path:
-        """The pseudo-mask of a photo."""
+        """The mask of a photo, which is the run's result: its pseudo-mask, until the segmenter is trained."""
         return self.folder / "masks" / f"{photo.id}.png"
+
+    @property
+    def pseudo_masks(self) -> Path:
+        """The folder of the pseudo-masks."""
+        return self.folder / "masks" / "pseudo"
+
+    def pseudo_mask(self, photo: Photo) -> Path:
+        """The pseudo-mask of a photo, which the segmenter learns from."""
+        return self.pseudo_masks / f"{photo.id}.png"
 
     def preview(self, photo: Photo) -> Path:
         """The overlay of a photo's pseudo-mask."""

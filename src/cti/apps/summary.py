@@ -43,13 +43,17 @@ def _qualities(results: Mapping[str, Any]) -> Iterator[str]:
             for variant, masks in one.segment.items():
                 if masks.as_background.miou is not None:
                     yield f"segmentation ({variant}) on {name} {100 * masks.as_background.miou:.1f} %"
+            if one.masks is not None and one.masks.as_background.miou is not None:
+                yield f"masks on {name} {100 * one.masks.as_background.miou:.1f} %"
 
 
 def _doubts(results: Mapping[str, Any]) -> Iterator[str]:
-    look, trained, masks = results.get("first_look"), results.get("train"), results.get("masks")
+    look, trained, masks, scores = (results.get(name) for name in ("first_look", "train", "masks", "evaluate"))
     if isinstance(look, FirstLook):
         yield from look.remarks
     if isinstance(trained, TrainResult) and trained.kept:
         yield trained.kept
     if masks is not None and masks.without_foreground:
         yield f"{masks.without_foreground} pseudo-masks hold no class at all."
+    if isinstance(scores, RunScores):
+        yield from scores.remarks

@@ -10,6 +10,7 @@ from cti.tables import MISSING, Cell, NamedCells, Table, bar, percent, row
 SWEPT = "swept, uses pixel labels"
 SWEPT_NOTE = "Swept: at the best threshold, which was found with true masks; the other numbers need none."
 BASELINE_NOTE = "Baselines are what the tags alone give, without a look at the photo."
+MASKS_NOTE = "Masks and pseudo-masks use the photos' tags, the segmentation does not."
 NUM_NAMES = 5  # in a sentence about photos
 
 
@@ -57,7 +58,7 @@ def seed_table(scores: ListScores, list_name: str) -> Table | None:
 
 
 def mask_table(scores: ListScores, list_name: str) -> Table | None:
-    """Pseudo-masks and segmentations, with their ignored pixels counted both ways."""
+    """Pseudo-masks, segmentations and masks, with their ignored pixels counted both ways."""
     masks = scores.masks_by_name
     if not masks:
         return None
@@ -73,10 +74,10 @@ def mask_table(scores: ListScores, list_name: str) -> Table | None:
     num_photos = max(scored.num_photos for scored in masks.values())
     missing = (photo for scored in masks.values() for photo in scored.missing)
     return Table(
-        f"Pseudo-masks and segmentation, list {list_name}: % over {num_photos} photos",
+        f"Masks, list {list_name}: % over {num_photos} photos",
         ("masks", "mIoU", "confident pixels only", "pixels confident"),
         tuple(rows),
-        note=_sentences("mIoU counts ignored pixels as background.", _left_out(missing)),
+        note=_sentences(MASKS_NOTE, "mIoU counts ignored pixels as background.", _left_out(missing)),
     )
 
 

@@ -20,7 +20,7 @@ from cti.evaluate.bootstrap import Interval, paired_difference
 from cti.evaluate.confusion import Counts
 from cti.evaluate.list_scores import covers
 from cti.evaluate.masks import count_masks
-from cti.evaluate.scores import PSEUDO_MASKS, SEED_FIXED, SEED_FREE, ListScores, segmentation_name
+from cti.evaluate.scores import MASKS, PSEUDO_MASKS, SEED_FIXED, SEED_FREE, ListScores, segmentation_name
 from cti.evaluate.seeds import count_seeds
 from cti.evaluate.tables import SWEPT_NOTE, class_table, measures
 from cti.tables import MISSING, Cell, Table, percent, row
@@ -90,9 +90,11 @@ def paired_areas(
         areas[SEED_FIXED] = np.stack(counts.fixed_areas)
         if counts.free_areas:
             areas[SEED_FREE] = np.stack(counts.free_areas)
-    masks = {PSEUDO_MASKS: folder.path / "masks"}
+    masks = {PSEUDO_MASKS: folder.path / "masks" / "pseudo"}
     for variant in folder.config.predict.variants:
         masks[segmentation_name(variant)] = folder.path / "segment" / "predictions" / variant
+    if "segment" in folder.manifests:
+        masks[MASKS] = folder.path / "masks"
     areas |= {
         name: count_masks(path, photos, classes).areas for name, path in masks.items() if covers(path, photos, ".png")
     }

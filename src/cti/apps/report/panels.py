@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 THUMBNAIL = 320  # longest side in pixels
 QUALITY = 80
 MAX_BYTES = 18_000_000  # of all pictures together, as base64
-MASKS = ("seed", "mask", "segmentation")
+MASKS = ("seed", "pseudo-mask", "segmentation", "mask")
 
 
 def build_panels(runs: Sequence[RunFolder], count: int) -> Panels | None:
@@ -115,7 +115,9 @@ def _has_result(run: RunFolder, photo: Photo) -> bool:
 
 
 def _mask_paths(run: RunFolder, photo: Photo) -> dict[str, Path]:
-    folders = {"mask": run.path / "masks", "segmentation": run.segmentation_folder}
+    folders = {"pseudo-mask": run.path / "masks" / "pseudo", "segmentation": run.segmentation_folder}
+    if "segment" in run.manifests:  # before, the pseudo-masks are the masks
+        folders["mask"] = run.path / "masks"
     return {name: folder / f"{photo.id}.png" for name, folder in folders.items()}
 
 
@@ -181,7 +183,8 @@ def _row(
         image, classes, name="photo", truth=truth, cams=cams,
         class_indices=() if seed is None else seed.class_indices,
         background_cam=None if seed is None else seed.background_cam(),
-        seed=masks.get("seed"), mask=masks.get("mask"), segmentation=masks.get("segmentation"),
+        seed=masks.get("seed"), pseudo_mask=masks.get("pseudo-mask"), segmentation=masks.get("segmentation"),
+        mask=masks.get("mask"),
     )  # fmt: skip
     return row, masks
 

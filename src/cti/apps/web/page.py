@@ -295,7 +295,7 @@ class Page:
             return {self.status: _said(str(error))}
         if following is None:
             return {self.status: _said("Every photo of the list is judged."), **self._list(session, name, shown)}
-        return self._open(session, following, shown, opacity, f"{name} is {verdict or 'empty'}.")
+        return self._open(session, following, shown, opacity, f"{name} is {verdict or 'empty: nothing here'}.")
 
     def _step(self, by: int, session: Session, name: str | None, shown: str, opacity: float) -> Updates:
         assert self.review is not None

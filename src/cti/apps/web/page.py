@@ -11,6 +11,7 @@ import gradio as gr
 
 from cti.apps.web.cards import Card, Desk
 from cti.apps.web.guards import Limits
+from cti.apps.web.painting import brush_colours, to_editor
 from cti.apps.web.review import Listing, ReviewList
 from cti.apps.web.run_review import RunReview
 from cti.apps.web.session import Session, add_photos, judge, make_downloads, nothing_here, open_reviewed
@@ -139,6 +140,8 @@ class Page:
 
     def _lay_out_pictures(self) -> None:
         picture: dict[str, Any] = {"interactive": False, "buttons": ["fullscreen"]}
+        if self.review is not None:
+            self._lay_out_brush()
         self.layer = gr.Radio([], label="Mask", visible=False, elem_id="layer")
         self.overlay = gr.Image(
             label="Mask over the photo", alt_text="The photo with its mask painted over it",
@@ -152,6 +155,20 @@ class Page:
                 label="Class activation maps", columns=3, height="auto", object_fit="contain", format="jpeg",
                 scale=2, elem_id="cams", buttons=["fullscreen"],
             )  # fmt: skip
+
+    def _lay_out_brush(self) -> None:
+        colours = brush_colours(self.desk.classes)
+        with gr.Accordion("Correct the mask", open=False, elem_id="correct") as self.brush:
+            names = " ".join(
+                f'<i class="swatch" style="background:{colour}"></i>{escape(name)}' for colour, name in colours
+            )
+            gr.HTML(f"{names}; erased = background", elem_id="colours")
+            self.editor = gr.ImageEditor(
+                label="Paint on the mask", type="pil", format="png", sources=[], transforms=[], layers=False,
+                buttons=[], height=540, elem_id="editor",
+                eraser=gr.Eraser(), brush=gr.Brush(colors=[colour for colour, _ in colours], color_mode="fixed"),
+            )  # fmt: skip
+            self.use = gr.Button("Use this mask (U)", elem_id="use", size="md")
 
     # What it does
 
@@ -177,7 +194,7 @@ class Page:
     def _connect_review(self) -> None:
         session, opacity = self.session, self.opacity
         given = [session, self.listed, self.filter, opacity]
-        changed = [*self.shown, self.listed, self.filter]
+        changed = [*self.shown, self.listed, self.filter, self.brush]
         waiting: dict[str, Any] = {"show_progress": "minimal", "show_progress_on": self.overlay, **NETWORK}
         self.blocks.load(self._start_review, given, changed, **waiting)
         self.listed.input(self._open, given, changed, trigger_mode="always_last", **waiting)
@@ -187,6 +204,8 @@ class Page:
                 self._relist, [session, self.listed, self.filter, self.only, self.order], [self.listed, self.filter],
                 **LIVE,
             )  # fmt: skip
+        self.brush.expand(self._paint_on, [session, opacity], [self.editor], **LIVE)
+        self.use.click(self._use, [session, self.editor, opacity], [*self.shown, self.brush], **LIVE)
         for button, call in (
             (self.accept, partial(self._judge, "accepted")),
             (self.reject, partial(self._judge, "rejected")),
@@ -278,7 +297,7 @@ class Page:
             remarks = self.review.remarks(name)
         except (ValueError, OSError) as error:
             card, remarks = None, str(error)
-        said = {self.status: _said(f"{message} {remarks}")}
+        said = {self.status: _said(f"{message} {remarks}"), self.brush: gr.update(open=False)}
         return {**self._view(card, opacity), **said, **self._list(session, name, shown)}
 
     def _judge(
@@ -296,6 +315,17 @@ class Page:
         if following is None:
             return {self.status: _said("Every photo of the list is judged."), **self._list(session, name, shown)}
         return self._open(session, following, shown, opacity, f"{name} is {verdict or 'empty: nothing here'}.")
+
+    def _paint_on(self, session: Session, opacity: float) -> Updates:
+        return {self.editor: to_editor(session.card, opacity) if session.card else None}
+
+    def _use(self, session: Session, painted: dict[str, Any] | None, opacity: float) -> Updates:
+        if not painted or not painted["layers"]:
+            return {self.status: _said("Nothing was painted; open the photo's mask and paint on it first.")}
+        card = session.paint(painted["layers"][0])
+        if card is None:
+            return {self.status: _said("Another photo is shown meanwhile; what was painted is not used.")}
+        return {**self._view(card, opacity), self.brush: gr.update(open=False)}
 
     def _step(self, by: int, session: Session, name: str | None, shown: str, opacity: float) -> Updates:
         assert self.review is not None

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from cti.apps.web.cards import Card, Desk
 from cti.apps.web.downloads import write_downloads
 from cti.apps.web.guards import Limits, read_photo
+from cti.apps.web.painting import paint
 from cti.apps.web.review import ALL, Listing, ReviewList
 from cti.data.review import Verdict
 from cti.predict.prediction import Threshold
@@ -62,6 +64,10 @@ class Session:
     def switch(self, layer: str) -> Card | None:
         """Show another mask of the photo that is shown; returns as `edit` does."""
         return self._replace(lambda card: card.show(layer))
+
+    def paint(self, layer: Image.Image) -> Card | None:
+        """Take over a mask that was painted on the photo that is shown; returns as `edit` does."""
+        return self._replace(lambda card: paint(card, layer))
 
     def _replace(self, change: Callable[[Card], Card]) -> Card | None:
         old = self.card

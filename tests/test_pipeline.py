@@ -50,6 +50,16 @@ def test_every_stage_is_finished(config: Config, results: dict[str, Any]) -> Non
         assert manifest["result"] == to_json(results[name])
 
 
+def test_the_time_left_follows_from_what_the_stages_took() -> None:
+    assert pipeline.time_left(30, ["first_look"], ["train", "seeds"]) == ""  # too early to tell
+    # 51 % took 510 s, so the other 49 % take 490 s
+    done, left = ["first_look", "train"], ["seeds", "masks", "segment", "evaluate", "report"]
+    assert pipeline.time_left(510, done, left) == ", about 8 minutes left in all"
+    assert pipeline.time_left(510, done, ["seeds"]) == ", about a minute left in all"
+    assert set(pipeline.SHARES) == set(pipeline.STAGES)
+    assert sum(pipeline.SHARES.values()) == 100
+
+
 def test_what_the_stages_leave(config: Config, results: dict[str, Any]) -> None:
     run = Path(config.out)
     model, facts = load_model(run / "train")

@@ -209,18 +209,22 @@ def serve(
     use: Use | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
+    photo: str = "",
+    open_: bool = False,
     max_upload_mb: float = 20,
     max_pixels: int = 25_000_000,
 ) -> None:
-    """Serve a web page to try a run and to review its masks, until Ctrl-C.
+    """Serve a web page to look through a run, to correct its masks and to try it on other photos, until Ctrl-C.
 
     Args:
         run: Run folder, saved network, or id on the Hugging Face hub.
-        folder: Folder of photos to review.
+        folder: Folder of photos to review; default: the run's own photos, the most doubtful first.
         out: Where the review is kept; default: FOLDER_review.
         use: Which network; default: the segmenter if there is one.
         host: Address to listen on; anybody who can reach it can use the page.
-        port: Port to listen on.
+        port: Port to listen on; the next free one if it is taken.
+        photo: Photo of the run to show first.
+        open_: Open the page in the browser.
         max_upload_mb: Largest photo file.
         max_pixels: Largest photo.
     """
@@ -235,6 +239,8 @@ def serve(
         out=Path(out) if out else None,
         use=use,
         limits=Limits(max_upload_mb, max_pixels),
+        photo=photo or None,
+        in_browser=open_,
     )
 
 

@@ -38,3 +38,7 @@ def test_quickstart_sums_up_every_stage(
     assert "minutes" in err  # the predicted time, before anything starts
     for text in ("seeds: mIoU", "masks: mIoU", "segmenter: mIoU", "mAP of tags"):
         assert text in err
+    for text in ("Stage 1 of 5: train", "Stage 5 of 5: evaluate"):
+        assert text in err
+    for text in ("Made: ", "Where: ", "How good: ", "Doubtful: ", "Next: "):
+        assert text in err

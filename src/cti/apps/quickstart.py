@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cti import pipeline
+from cti.apps.summary import summary as five_lines
 from cti.data.readers.shapes import SHAPES_CLASSES
 from cti.evaluate.scores import RunScores
 from cti.evaluate.tags import TagScores
@@ -63,7 +64,8 @@ def quickstart(out: Path, seed: int = 0) -> QuickstartResult:
         results["train"].tags, results["evaluate"], config.predict.variants[0], round(time.perf_counter() - started, 1)
     )
     console.print(to_rich(summary_table(result)))
-    console.print(f"Look at {result.picture}", highlight=False, soft_wrap=True)
+    for line in (f"Look at {result.picture}", *five_lines(config, results)):
+        console.print(line, highlight=False, soft_wrap=True)
     return result
 
 

@@ -16,6 +16,7 @@ from cti.evaluate.list_scores import ResultFolders, score_list
 from cti.evaluate.scores import ListScores, RunScores
 from cti.evaluate.tables import list_tables, tag_table
 from cti.evaluate.tags import TagScores, read_tags
+from cti.evaluate.verdict import make_verdict
 from cti.files import read_manifest
 from cti.masks.steps import step_names
 from cti.run import Run, split_by_file
@@ -29,7 +30,7 @@ NUM_PANELS = 8
 
 
 def evaluate(run: Run) -> RunScores:
-    """Score whatever the run has made, where the photos have masks: evaluate/, with numbers, tables and panels.
+    """Score whatever the run has made, where the photos have masks: evaluate/, with numbers, panels and verdict.
 
     Raises:
         ValueError: if the run has made nothing that could be scored.
@@ -47,7 +48,7 @@ def evaluate(run: Run) -> RunScores:
 
 
 def score_run(run: Run, folder: Path) -> RunScores:
-    """Score every finished stage on the lists `score` and `val`, print tables, draw panels.
+    """Score every finished stage on the lists `score` and `val`, print tables, draw panels, say what to doubt.
 
     Args:
         run: The run; photos with a true mask are scored, and those without a tag.
@@ -64,6 +65,7 @@ def score_run(run: Run, folder: Path) -> RunScores:
         if scores != ListScores():
             lists[name] = scores
     print_tables(read_tags(run.stage_folder("train")), lists)
+    make_verdict(run)
     rows = panel_rows(run)
     if rows:
         save_panels(folder / PICTURE, rows, run.photos.classes)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from cti.evaluate.bootstrap import Interval
 from cti.evaluate.scores import ClassScores, ListScores, MaskScores, SeedScores, mean_defined
 from cti.evaluate.tags import TagScores
+from cti.evaluate.verdict import Verdict
 from cti.tables import MISSING, Cell, NamedCells, Table, bar, percent, row
 
 SWEPT = "swept, uses pixel labels"
@@ -130,6 +131,26 @@ def detail_table(name: str, scores: ClassScores, list_name: str) -> Table:
     header = ("class", "precision", "recall", "false-positive rate")
     caption = f"Precision and recall of {name}, list {list_name}, %"
     return Table(caption, header, tuple(rows), style="bars", footer=1, folded=True)
+
+
+def verdict_table(verdict: Verdict) -> Table:
+    """What is known about each class without any mask."""
+    rows = [
+        row(
+            name,
+            str(one.photos),
+            bar(one.average_precision),
+            bar(one.auroc),
+            bar(one.f1),
+            percent(one.usual_share),
+            str(one.masks),
+            str(one.empty),
+        )
+        for name, one in verdict.classes.items()
+    ]
+    header = ("class", "photos", "tag AP", "tag AUROC", "tag F1", "usual share of a photo", "masks", "empty")
+    note = "In %. Tags on photos not learned from; an empty mask holds none of a class that its photo is tagged with."
+    return Table("Classes", header, tuple(rows), style="bars", note=note)
 
 
 def tag_table(tags: TagScores) -> Table:

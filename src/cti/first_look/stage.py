@@ -19,6 +19,7 @@ from cti.data.batches import load_batches, size_batches
 from cti.data.seed_file import Seed, write_seed
 from cti.device import default_device
 from cti.evaluate.tags import TagScores, score_tags
+from cti.evaluate.wrong_tags import write_tag_logits
 from cti.first_look.features import PatchFeatures, extract_features
 from cti.first_look.head import HeadChoice, LinearHead, choose_head, fit_background
 from cti.method import CTI
@@ -95,10 +96,12 @@ def first_look(run: Run) -> FirstLook | None:
         # The head is chosen and scored by tags alone.
         labels = labels_of(learned, len(classes))
         head, choice, across_folds = choose_head(features.pooled(), labels, classes, features.scale())
+        of_others = head(others.pooled()) if held_out else torch.zeros(0, len(classes))
         if held_out:
-            quality = score_tags(head(others.pooled()), labels_of(held_out, len(classes)), classes)
+            quality = score_tags(of_others, labels_of(held_out, len(classes)), classes)
         else:
             quality = score_tags(across_folds, labels, classes)
+        write_tag_logits(stage.folder, [*learned, *held_out], torch.cat((across_folds, of_others)))
         start_from_head(model, head, background_of(features, learned, head))
         save_model(stage.folder, model, {"tag_thresholds": quality.thresholds})
 

@@ -14,6 +14,7 @@ from rich.progress import track
 from cti.classes import IGNORE_INDEX
 from cti.data import Photo
 from cti.data.images import load_mask, save_mask
+from cti.data.review import with_review
 from cti.device import default_device
 from cti.files import link
 from cti.masks.features import backbone_features
@@ -95,6 +96,8 @@ def photos_with_seeds(run: Run) -> tuple[list[Photo], tuple[str, ...]]:
 def refine(run: Run, photos: Sequence[Photo]) -> None:
     """Make the pseudo-mask of every photo; masks that are there already are kept, so a killed run goes on.
 
+    Where a person reviewed a mask (`run.review`), it counts, pixel by pixel.
+
     Of photos that can be scored, the mask after each step, every pixel decided, is kept too.
 
     Args:
@@ -124,7 +127,9 @@ def refine(run: Run, photos: Sequence[Photo]) -> None:
         if refined.photo.id in scored:
             for step, scores in refined.scores.items():
                 save_mask(run.step_masks(step) / f"{refined.photo.id}.png", argmax_mask(scores, refined.class_indices))
-        save_mask(run.pseudo_mask(refined.photo), pseudo_mask(refined.final, refined.class_indices, config))
+        mask = pseudo_mask(refined.final, refined.class_indices, config)
+        mask = with_review(run.review, refined.photo, mask, len(run.photos.classes))
+        save_mask(run.pseudo_mask(refined.photo), mask)
     shutil.rmtree(folder / "affinity" / "features", ignore_errors=True)
 
 

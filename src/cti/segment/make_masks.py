@@ -22,6 +22,7 @@ from cti.data.mask_records import (
     write_records,
 )
 from cti.data.photos import Photo
+from cti.data.review import review_digest, with_review
 from cti.files import file_digest, read_json, read_manifest, to_json, write_json
 from cti.run import Run
 from cti.segment.checkpoint import WEIGHTS
@@ -127,7 +128,8 @@ def _mask(
     pseudo = load_mask(path) if (path := run.pseudo_mask(photo)).is_file() else None
     mask = join(chosen, values, pseudo, run.config.predict.pseudo_weight)
     label = np.take_along_axis(chosen, np.searchsorted(values, mask)[None], axis=0)
-    counts = np.bincount(mask.ravel(), minlength=1)
+    mask = with_review(run.review, photo, mask, len(classes))  # what a person painted wins
+    counts = np.bincount(mask.ravel(), minlength=1)[: len(classes) + 1]
     names = _names(run, photo)
     return mask, PhotoRecord(
         photo=str(photo.image),
@@ -149,6 +151,7 @@ def _made_with(run: Run) -> dict[str, Any]:
         "segmenter": file_digest(run.stage_folder("segment") / WEIGHTS),
         "pseudo_masks": pseudo and pseudo["finished"],
         "pseudo_weight": run.config.predict.pseudo_weight,
+        "review": review_digest(run.review),
         "inference": to_json(inference(run.config.segment, run.config.predict)),
     }
 

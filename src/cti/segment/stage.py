@@ -8,6 +8,7 @@ import torch
 
 from cti.config import Config, SegmentConfig
 from cti.data import Photo
+from cti.data.review import rejected
 from cti.device import default_device
 from cti.files import read_manifest
 from cti.method.checkpoint import load_model
@@ -112,12 +113,14 @@ def build(config: Config, num_classes: int) -> Segmenter:
 
 
 def training_masks(run: Run) -> tuple[MaskOf, Sequence[Photo]]:
-    """How to get a photo's mask to learn from, and the photos that have one.
+    """How to get a photo's mask to learn from, and the photos that have one and were not rejected in a review.
 
     Raises:
         ValueError: if masks are missing, or were made for other classes.
     """
-    photos, classes = run.photos.lists["train"], run.photos.classes
+    left_out = rejected(run.review)
+    photos = tuple(photo for photo in run.photos.lists["train"] if photo.id not in left_out)
+    classes = run.photos.classes
     if run.config.segment.masks == "real":
         return real_mask, photos
     folder = Path(run.config.segment.masks or run.pseudo_masks)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from cti.data.datasets import TwoViewDataset
-from cti.evaluate.tags import TagScores
+from cti.evaluate.tags import TagScores, score_tags
+from cti.evaluate.wrong_tags import write_tag_logits
 from cti.first_look.stage import first_look
 from cti.method import CTI
 from cti.method.checkpoint import load_model, save_model
@@ -15,7 +16,7 @@ from cti.run import Run
 from cti.train.fit import FitResult, Validation, fit
 from cti.train.keep import BestNetwork
 from cti.train.optimiser import parameter_groups
-from cti.train.tagging import positive_weights, score_held_out
+from cti.train.tagging import labels_of, positive_weights, score_held_out, tag_logits
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,10 @@ def train(run: Run) -> TrainResult:
         kept = best.settle(model, fitted.final.get("tag_map"))
         if kept:
             logger.warning("%s", kept)
-        tags = score_held_out(model, held_out, config.seeds.long_side, config.runtime)
+        tags = None
+        if held_out:
+            logits = tag_logits(model, held_out, config.seeds.long_side, config.runtime)
+            write_tag_logits(stage.folder, held_out, logits)
+            tags = score_tags(logits, labels_of(held_out, len(classes)), classes)
         save_model(stage.folder, model, {"tag_thresholds": tags.thresholds if tags else {}})
         return stage.finish(TrainResult(classes, len(photos), run.photos.notes, tags, linear, kept, fitted))

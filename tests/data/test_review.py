@@ -43,18 +43,35 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
 
 def test_reviewed_pixels_override_the_pseudo_mask(run: Run) -> None:
     photo = next(photo for photo in run.photos.photos() if photo.id == "p1")
-    before, other = load_mask(run.mask(photo)), load_mask(run.mask(run.photos.lists["train"][0]))
+    unseen = run.pseudo_mask(run.photos.lists["train"][0])
+    before, other = load_mask(run.pseudo_mask(photo)), load_mask(unseen)
     known = np.full(before.shape, 255, np.uint8)
     known[:10], known[10:20] = 0, 3
     save_mask(run.review / "p1.png", known)
     with pytest.raises(ValueError, match="masks were reviewed"):
         pipeline.masks(again(run, overwrite=False))
     pipeline.masks(again(run))
-    after = load_mask(run.mask(photo))
+    after = load_mask(run.pseudo_mask(photo))
     assert (after[:10] == 0).all()
     assert (after[10:20] == 3).all()
     np.testing.assert_array_equal(after[20:], before[20:])
-    np.testing.assert_array_equal(load_mask(run.mask(run.photos.lists["train"][0])), other)
+    np.testing.assert_array_equal(load_mask(unseen), other)
+    np.testing.assert_array_equal(load_mask(run.mask(photo)), after)  # the result, until there is a segmenter
+
+
+def test_reviewed_pixels_override_the_segmenter_too(run: Run) -> None:
+    pipeline.masks(again(run))
+    pipeline.segment(again(run))
+    photo = run.photos.lists["val"][0]
+    before = load_mask(run.mask(photo))
+    known = np.full(before.shape, 255, np.uint8)
+    known[:10], known[10:20] = 0, 3
+    save_mask(run.review / f"{photo.id}.png", known)
+    pipeline.masks(again(run))
+    pipeline.segment(again(run))
+    after = load_mask(run.mask(photo))
+    assert (after[:10] == 0).all()
+    assert (after[10:20] == 3).all()
 
 
 def test_the_segmenter_is_due_again_after_a_review(run: Run) -> None:

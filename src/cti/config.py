@@ -200,6 +200,8 @@ class ModelConfig(BackboneConfig):
         image_size: Side of a training crop in pixels; a multiple of the backbone's patch.
         infusion_index: 0-based block whose output class tokens are infused into the next block's input.
         background: `token` = the method; `cam` = a background channel without a token; `none` = neither.
+        class_tokens: `each` = every class token attracts attention of its own (the method); `as_one` = together they
+            attract as much as one and start as copies of the backbone's, so that patches start as the backbone's.
         final_norm: Layer-norm the patch tokens before the patch head; `auto` = where the backbone has layer scale.
         patch_features: What the patch head sees: patches of the `last` block (the method), or of `two` blocks side by
             side, the last and, layer-normed, the one at three quarters of the depth, which is less smeared.
@@ -210,6 +212,7 @@ class ModelConfig(BackboneConfig):
     image_size: Count = 224
     infusion_index: CountOrNone = 3
     background: Literal["none", "cam", "token"] = "token"
+    class_tokens: Literal["each", "as_one"] = "each"
     final_norm: Literal["auto", "on", "off"] = "auto"
     patch_features: Literal["last", "two"] = "last"
 

@@ -5,8 +5,10 @@ docs/method.md maps its equations to this file. Shapes: B images, C foreground c
 background first, N = h*w patches, T = K+N tokens, D width, L blocks.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,9 @@ from torch.utils.checkpoint import checkpoint
 
 from cti.classes import check_classes
 from cti.config import ModelConfig
-from cti.method.attention import class_to_patch, full_precision, patch_affinity_times
+from cti.method.attention import QueriesKeys, class_to_patch, full_precision, patch_affinity_times
 from cti.method.official import describe_official, to_our_names
-from cti.method.vit import QueriesKeys, run_block
+from cti.method.vit import run_block
 from cti.method.weights import build_backbone, read_state_dict
 
 
@@ -33,6 +35,7 @@ class Tokens:
         class_tokens: (B, K, D) class tokens at the output of every block so far.
         attention: Queries and keys of every block so far.
         early: (B, N, D) patch tokens at the output of the model's `early_block`; None before it, or without one.
+        key_bias: (T,) what is added to the attention logits of each token as a key; None = nothing.
     """
 
     tokens: Tensor
@@ -40,6 +43,7 @@ class Tokens:
     class_tokens: tuple[Tensor, ...] = ()
     attention: tuple[QueriesKeys, ...] = ()
     early: Tensor | None = None
+    key_bias: Tensor | None = None
 
     def split(self, parts: int) -> list["Tokens"]:
         """Cut the batch into equal parts (views, no copies)."""
@@ -48,15 +52,16 @@ class Tokens:
         # `chunk`, not a slice per part: its gradient is one concatenation instead of a sum of zero-filled tensors.
         tokens = self.tokens.chunk(parts)
         class_tokens = [tokens.chunk(parts) for tokens in self.class_tokens]
-        attention = [(q.chunk(parts), k.chunk(parts)) for q, k in self.attention]
+        attention = [(q.chunk(parts), k.chunk(parts)) for q, k, _ in self.attention]
         early = [None] * parts if self.early is None else list(self.early.chunk(parts))
         return [
             Tokens(
                 tokens[part],
                 self.grid,
                 tuple(chunks[part] for chunks in class_tokens),
-                tuple(QueriesKeys(queries[part], keys[part]) for queries, keys in attention),
+                tuple(QueriesKeys(queries[part], keys[part], self.key_bias) for queries, keys in attention),
                 early[part],
+                self.key_bias,
             )
             for part in range(parts)
         ]
@@ -88,7 +93,7 @@ class CTIOutput:
     def class_to_patch(self, blocks: range) -> Tensor:
         """Class-to-patch attention summed over `blocks`, heads averaged: (B, K, h, w), a share of 1 per block."""
         num_tokens = self.class_tokens[0].shape[1]
-        rows = torch.stack([class_to_patch(*self.attention[block], num_tokens) for block in blocks]).sum(dim=0)
+        rows = torch.stack([class_to_patch(self.attention[block], num_tokens) for block in blocks]).sum(dim=0)
         return rows.unflatten(-1, self.patch_maps.shape[-2:])
 
     def fused_maps(self, blocks: range) -> Tensor:
@@ -105,7 +110,7 @@ class CTIOutput:
         """Patch affinity summed over `blocks`, times maps: (B, c, h, w) -> (B, c, h, w)."""
         num_tokens = self.class_tokens[0].shape[1]
         flat = maps.flatten(2)
-        refined = [patch_affinity_times(*self.attention[block], num_tokens, flat) for block in blocks]
+        refined = [patch_affinity_times(self.attention[block], num_tokens, flat) for block in blocks]
         return torch.stack(refined).sum(dim=0).unflatten(-1, maps.shape[-2:])
 
 
@@ -117,9 +122,13 @@ class ClassTokens(nn.Module):
         cls_position: (1, 1, D) its position embedding, the start of every class token's own.
         num_classes: C.
         with_background: Whether a background token comes first.
+        copies: Whether all tokens start as copies of the base token; else a random MLP and background token tell them
+            apart, as in the paper.
     """
 
-    def __init__(self, cls_token: Tensor, cls_position: Tensor, num_classes: int, with_background: bool) -> None:
+    def __init__(
+        self, cls_token: Tensor, cls_position: Tensor, num_classes: int, with_background: bool, copies: bool = False
+    ) -> None:
         super().__init__()
         dim = cls_token.shape[-1]
         self.num_tokens = num_classes + int(with_background)
@@ -133,6 +142,12 @@ class ClassTokens(nn.Module):
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
+        if copies:
+            last = self.mlp[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.zeros_(last.weight)
+            if self.bg_token is not None:
+                self.bg_token.data.copy_(self.cls_token.data)
 
     def forward(self) -> Tensor:
         """The tokens with their positions: (1, K, D), background first."""
@@ -191,7 +206,8 @@ class CTI(nn.Module):
         num_classes = len(self.classes)
         dim = self.backbone.embed_dim
         with_token = self.config.background == "token"
-        self.class_tokens = ClassTokens(*self.backbone.initial_cls, num_classes, with_token)
+        as_one = self.config.class_tokens == "as_one"
+        self.class_tokens = ClassTokens(*self.backbone.initial_cls, num_classes, with_token, copies=as_one)
         self.num_class_tokens = self.class_tokens.num_tokens
         self.early_block = 3 * self.depth // 4 - 1 if self.config.patch_features == "two" else None
         width = dim if self.early_block is None else 2 * dim
@@ -245,7 +261,23 @@ class CTI(nn.Module):
         """What enters block 0: the class tokens, the same for all images, before the patch tokens."""
         patches, grid = self.backbone.embed(images)  # (B, N, D)
         tokens = torch.cat([self.class_tokens().expand(images.shape[0], -1, -1).to(patches.dtype), patches], dim=1)
-        return Tokens(tokens, grid)
+        return Tokens(tokens, grid, key_bias=self.key_bias(tokens))
+
+    def key_bias(self, tokens: Tensor) -> Tensor | None:
+        """The bias (T,) that makes the K class tokens attract as much attention as one, or None.
+
+        With K equal tokens, softmax over all keys gives each 1/K of what one alone would get, and what every token
+        takes from them is what it would take from the one: a network whose tokens are copies of the CLS token
+        computes what its backbone computes.
+
+        Args:
+            tokens: (B, T, D), class tokens first.
+        """
+        if self.config.class_tokens == "each":
+            return None
+        bias = torch.zeros(tokens.shape[1], device=tokens.device)
+        bias[: self.num_class_tokens] = -math.log(self.num_class_tokens)
+        return bias
 
     def infuse(self, start: Tokens, class_tokens: Tensor) -> Tokens:
         """Average class tokens into those that leave block `infusion_index`.
@@ -269,7 +301,10 @@ class CTI(nn.Module):
         """
         early = [start.early for start in starts if start.early is not None]
         joined = Tokens(
-            torch.cat([start.tokens for start in starts]), starts[0].grid, early=torch.cat(early) if early else None
+            torch.cat([start.tokens for start in starts]),
+            starts[0].grid,
+            early=torch.cat(early) if early else None,
+            key_bias=starts[0].key_bias,
         )
         end = self._run(joined, self.infused_blocks)
         heads = self.heads(end.tokens, end.grid, end.early)
@@ -324,16 +359,15 @@ class CTI(nn.Module):
     def _run(self, batch: Tokens, blocks: range) -> Tokens:
         tokens, class_tokens, attention = batch.tokens, list(batch.class_tokens), list(batch.attention)
         early = batch.early
+        recompute = self.recompute and torch.is_grad_enabled()
+        run = partial(checkpoint, run_block, use_reentrant=False) if recompute else run_block
         for block in blocks:
-            if self.recompute and torch.is_grad_enabled():
-                tokens, queries, keys = checkpoint(run_block, self.backbone.blocks[block], tokens, use_reentrant=False)
-            else:
-                tokens, queries, keys = run_block(self.backbone.blocks[block], tokens)
+            tokens, queries, keys = run(self.backbone.blocks[block], tokens, key_bias=batch.key_bias)
             class_tokens.append(tokens[:, : self.num_class_tokens])
-            attention.append(QueriesKeys(queries, keys))
+            attention.append(QueriesKeys(queries, keys, batch.key_bias))
             if block == self.early_block:
                 early = tokens[:, self.num_class_tokens :]
-        return Tokens(tokens, batch.grid, tuple(class_tokens), tuple(attention), early)
+        return Tokens(tokens, batch.grid, tuple(class_tokens), tuple(attention), early, batch.key_bias)
 
     @classmethod
     def from_config(cls, classes: Sequence[str], config: ModelConfig) -> "CTI":

@@ -329,6 +329,9 @@ class SegmentTrainConfig(OptimiserConfig):
     clip: NotNegative = 1.0
 
 
+MapKind = Literal["refined", "fused", "patch", "spread", "located", "attention"]
+
+
 @dataclass(frozen=True)
 class SeedsConfig(Section):
     """How class activation maps are extracted.
@@ -340,7 +343,8 @@ class SeedsConfig(Section):
         blocks: The last so many blocks of attention to use; 0 = all of them (the method).
         kinds: Kinds of maps to keep, so that they can be scored side by side; the first one is the seed that later
             stages use: refined (the method), fused, patch (patch maps), spread (patch maps times the patch affinity of
-            the middle blocks, without class tokens) or attention (class-to-patch).
+            the middle blocks, without class tokens), located (by the locator of the first look, with
+            `model.patch_features: two`; without it as spread) or attention (class-to-patch).
         precision: `auto` = bf16 where the processor is quick at it, else float32; maps are computed in float32 anyway.
         lists: Lists of photos to extract seeds for.
         predicted_tags: Lists for which seeds are also made from predicted instead of given tags, for comparison with
@@ -353,7 +357,11 @@ class SeedsConfig(Section):
     long_side: CountOrNone = 0
     flip: bool = True
     blocks: CountOrNone = 0
-    kinds: tuple[Literal["refined", "fused", "patch", "spread", "attention"], ...] = ("refined", "fused", "patch")
+    kinds: tuple[Literal["refined", "fused", "patch", "spread", "located", "attention"], ...] = (
+        "refined",
+        "fused",
+        "patch",
+    )
     precision: Literal["auto", "32", "bf16"] = "auto"
     lists: tuple[ListName, ...] = ("train", "score", "val")
     predicted_tags: tuple[ListName, ...] = ()
@@ -361,7 +369,7 @@ class SeedsConfig(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check(bool(self.scales), "scales is empty; give positive numbers.")
-        self.check(bool(self.kinds), "kinds is empty; give refined, fused, patch, spread or attention.")
+        self.check(bool(self.kinds), "kinds is empty; give refined, fused, patch, spread, located or attention.")
 
 
 @dataclass(frozen=True)

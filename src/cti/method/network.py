@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from cti.classes import check_classes
 from cti.config import ModelConfig
 from cti.method.attention import QueriesKeys, class_to_patch, full_precision, patch_affinity_times
+from cti.method.class_tokens import ClassTokens
 from cti.method.official import describe_official, to_our_names
 from cti.method.vit import run_block
 from cti.method.weights import build_backbone, read_state_dict
@@ -77,6 +78,7 @@ class CTIOutput:
         patch_maps: (B, K, h, w) ReLU of the patch head, background first.
         class_tokens: (B, K, D) class tokens at the output of every block; L of them.
         attention: Queries and keys of every block, from which evidence is computed on request.
+        places: (B, 1 + C, h, w) logits of the locator, background first; None for a network without one.
     """
 
     class_logits: Tensor
@@ -84,6 +86,7 @@ class CTIOutput:
     patch_maps: Tensor
     class_tokens: tuple[Tensor, ...]
     attention: tuple[QueriesKeys, ...]
+    places: Tensor | None = None
 
     @property
     def tag_logits(self) -> Tensor:
@@ -112,50 +115,6 @@ class CTIOutput:
         flat = maps.flatten(2)
         refined = [patch_affinity_times(self.attention[block], num_tokens, flat) for block in blocks]
         return torch.stack(refined).sum(dim=0).unflatten(-1, maps.shape[-2:])
-
-
-class ClassTokens(nn.Module):
-    """Class tokens out of one base token; they depend on no image.
-
-    Args:
-        cls_token: (1, 1, D) pre-trained CLS token, the base.
-        cls_position: (1, 1, D) its position embedding, the start of every class token's own.
-        num_classes: C.
-        with_background: Whether a background token comes first.
-        copies: Whether all tokens start as copies of the base token; else a random MLP and background token tell them
-            apart, as in the paper.
-    """
-
-    def __init__(
-        self, cls_token: Tensor, cls_position: Tensor, num_classes: int, with_background: bool, copies: bool = False
-    ) -> None:
-        super().__init__()
-        dim = cls_token.shape[-1]
-        self.num_tokens = num_classes + int(with_background)
-        self.cls_token = nn.Parameter(cls_token.clone())
-        self.bg_token = nn.Parameter(torch.zeros(1, 1, dim)) if with_background else None
-        self.pos_embed = nn.Parameter(cls_position.repeat(1, self.num_tokens, 1))
-        self.mlp = nn.Sequential(nn.Linear(dim, 5 * dim), nn.ReLU(), nn.Linear(5 * dim, self.num_tokens * dim))
-        if self.bg_token is not None:
-            nn.init.trunc_normal_(self.bg_token, std=0.02)
-        for layer in self.mlp.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
-        if copies:
-            last = self.mlp[-1]
-            assert isinstance(last, nn.Linear)
-            nn.init.zeros_(last.weight)
-            if self.bg_token is not None:
-                self.bg_token.data.copy_(self.cls_token.data)
-
-    def forward(self) -> Tensor:
-        """The tokens with their positions: (1, K, D), background first."""
-        tokens = self.mlp(self.cls_token).unflatten(-1, (self.num_tokens, -1)).squeeze(1)  # (1, K, D)
-        base = self.cls_token.expand(-1, self.num_tokens, -1)
-        if self.bg_token is not None:
-            base = torch.cat([self.bg_token, base[:, 1:]], dim=1)
-        return tokens + base + self.pos_embed
 
 
 class CTI(nn.Module):
@@ -215,6 +174,11 @@ class CTI(nn.Module):
         nn.init.trunc_normal_(self.patch_head.weight, std=0.02)
         assert self.patch_head.bias is not None
         nn.init.zeros_(self.patch_head.bias)
+        # Says which of a photo's classes a patch belongs to; fitted, not trained by the step (cti.first_look.locator).
+        self.locator = None if self.early_block is None else nn.Linear(dim, 1 + num_classes).requires_grad_(False)
+        if self.locator is not None:
+            nn.init.zeros_(self.locator.weight)
+            nn.init.zeros_(self.locator.bias)
         if not self.final_norm:
             self.backbone.norm.requires_grad_(False)  # plays no part; stays so that the weights can be handed on
 
@@ -319,6 +283,7 @@ class CTI(nn.Module):
                 patch_maps[i],
                 start.class_tokens + part.class_tokens,
                 start.attention + part.attention,
+                self.places(part.early, end.grid),
             )
             for i, (start, part) in enumerate(zip(starts, end.split(len(starts)), strict=True))
         ]
@@ -339,6 +304,20 @@ class CTI(nn.Module):
             patches = self._patches(tokens, early).to(self.patch_head.weight.dtype)
             scores = full_precision(self.patch_head(patches.transpose(1, 2).unflatten(-1, grid)))
         return class_logits, scores[:, -C:].mean(dim=(-2, -1)), scores.relu()
+
+    def places(self, early: Tensor | None, grid: tuple[int, int]) -> Tensor | None:
+        """Logits (B, 1 + C, h, w) of the locator, background first; None if there is none or it was never fitted.
+
+        Args:
+            early: (B, N, D) patch tokens of `early_block`.
+            grid: (h, w) patch grid.
+        """
+        if self.locator is None or early is None or not bool(self.locator.weight.any()):
+            return None
+        with torch.autocast(early.device.type, enabled=False), torch.no_grad():
+            normed = F.layer_norm(full_precision(early), early.shape[-1:]).to(self.locator.weight.dtype)
+            logits: Tensor = self.locator(normed)
+        return logits.transpose(1, 2).unflatten(-1, grid)
 
     def _patches(self, tokens: Tensor, early: Tensor | None) -> Tensor:
         """What the patch head sees, (B, N, D or 2D): the last block's patches, behind those of the early one."""

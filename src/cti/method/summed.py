@@ -5,7 +5,7 @@ queries and keys. Maps of photos need all of it in every block, and computing it
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -25,7 +25,7 @@ class SummedOutput(CTIOutput):
         summed: Blocks -> (B, T, T) attention, heads averaged, summed over them.
     """
 
-    summed: dict[range, Tensor]
+    summed: dict[range, Tensor] = field(default_factory=dict)
 
     def class_to_patch(self, blocks: range) -> Tensor:
         """Class-to-patch attention summed over `blocks`, heads averaged: (B, K, h, w)."""
@@ -67,7 +67,8 @@ def summed_forward(model: CTI, images: Tensor, *sets: range) -> SummedOutput:
         class_tokens.append(tokens[:, : model.num_class_tokens].clone())  # a view would keep the patch tokens too
         if index == model.early_block:
             early = tokens[:, model.num_class_tokens :]
-    return SummedOutput(*model.heads(tokens, start.grid, early), tuple(class_tokens), (), summed)
+    heads, places = model.heads(tokens, start.grid, early), model.places(early, start.grid)
+    return SummedOutput(*heads, tuple(class_tokens), (), places, summed)
 
 
 def open_attention(

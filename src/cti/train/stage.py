@@ -8,6 +8,8 @@ import torch
 from cti.data.datasets import TwoViewDataset
 from cti.evaluate.tags import TagScores, score_tags
 from cti.evaluate.wrong_tags import write_tag_logits
+from cti.first_look.features import evenly, extract_features
+from cti.first_look.locator import ENOUGH_PHOTOS, locate
 from cti.first_look.stage import first_look
 from cti.method import CTI
 from cti.method.checkpoint import load_model, save_model
@@ -101,5 +103,8 @@ def train(run: Run) -> TrainResult:
             logits = tag_logits(model, held_out, config.seeds.long_side, config.runtime)
             write_tag_logits(stage.folder, held_out, logits)
             tags = score_tags(logits, labels_of(held_out, len(classes)), classes)
+        if look is not None and model.locator is not None:  # features have moved: it is fitted to them once more
+            some = evenly(photos, ENOUGH_PHOTOS)
+            locate(model.eval(), extract_features(model, some, config.seeds.long_side, config.runtime), some)
         save_model(stage.folder, model, {"tag_thresholds": tags.thresholds if tags else {}})
         return stage.finish(TrainResult(classes, len(photos), run.photos.notes, tags, linear, kept, fitted))

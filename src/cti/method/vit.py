@@ -15,20 +15,22 @@ from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from cti.method.attend import attend
+
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """Queries, keys, values, each (B, heads, T, d), and a bias of the keys that broadcasts to (B, heads, T, T) or None ->
 `softmax(q k^T / sqrt(d) + bias) v`, (B, heads, T, d)."""
 
 
 def run_block(
-    block: Any, tokens: Tensor, attend: Attend = F.scaled_dot_product_attention, key_bias: Tensor | None = None
+    block: Any, tokens: Tensor, attend: Attend = attend, key_bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One pre-norm transformer block.
 
     Args:
         block: timm's `Block`.
         tokens: (B, T, D).
-        attend: How attention is computed: fused, or in the open for whoever wants its matrix.
+        attend: How attention is computed: as is quickest, or in the open for whoever wants its matrix.
         key_bias: (T,) added to the attention logits of each key; None = nothing.
 
     Returns:

@@ -305,12 +305,12 @@ class TrainConfig(OptimiserConfig):
 
     Args:
         warm_start: Start from a linear head on the frozen backbone (the stage `first_look`); `auto` = where the
-            backbone has pre-trained weights.
+            backbone has pre-trained weights; `only` = stay with it: nothing is trained, minutes instead of an hour.
     """
 
     section: ClassVar[str] = "train"
 
-    warm_start: Literal["auto", "on", "off"] = "auto"
+    warm_start: Literal["auto", "on", "only", "off"] = "auto"
 
 
 @dataclass(frozen=True)

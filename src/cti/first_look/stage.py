@@ -68,7 +68,8 @@ class FirstLook:
 
 def wanted(config: Config) -> bool:
     """Whether training starts from a linear head: where `train.warm_start` says so, or the backbone has weights."""
-    return config.train.warm_start == "on" or (config.train.warm_start == "auto" and config.model.weights != "none")
+    start = config.train.warm_start
+    return start in ("on", "only") or (start == "auto" and config.model.weights != "none")
 
 
 def first_look(run: Run) -> FirstLook | None:

@@ -16,6 +16,7 @@ from torch.utils.data import default_collate
 from cti.data import Photo
 from cti.data.datasets import TagDataset
 from cti.method import CTI
+from cti.method.attention import attention_matrix
 from cti.method.checkpoint import load_model
 from cti.method.losses import intra_image_loss
 from cti.run import Run
@@ -56,8 +57,8 @@ def token_reach(model: CTI, images: Tensor, others: Tensor) -> list[Reach]:
     plain, foreign = model(images), model(others)
     K, before, found = model.num_class_tokens, model.infusion_index, []
     try:
-        for block, (queries, keys) in enumerate(plain.attention):
-            weights = (queries[:, :, K:] @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5).softmax(dim=-1)
+        for block, (queries, keys, bias) in enumerate(plain.attention):
+            weights = attention_matrix(queries[:, :, K:], keys, bias)
             attention = weights[..., :K].sum(dim=-1).mean().item()
             own, theirs = plain.class_tokens[block], foreign.class_tokens[block]
             difference = relative_change(theirs, own)

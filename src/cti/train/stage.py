@@ -96,10 +96,8 @@ def train(run: Run) -> TrainResult:
             return Validation({"tag_map": tag_map}, best.judge(model, epoch, tag_map))
 
         if config.train.warm_start == "only":
-            fitted, kept = (
-                nothing_fitted(),
-                "Nothing was trained (train.warm_start: only): the network is the first look's.",
-            )
+            fitted = nothing_fitted()
+            kept = "Nothing was trained (train.warm_start: only): the network is the first look's."
         else:
             judge = validate if held_out else None
             fitted = fit(
@@ -114,9 +112,8 @@ def train(run: Run) -> TrainResult:
             logits = tag_logits(model, held_out, config.seeds.long_side, config.runtime)
             write_tag_logits(stage.folder, held_out, logits)
             tags = score_tags(logits, labels_of(held_out, len(classes)), classes)
-        if (
-            look is not None and fitted.steps and model.locator is not None
-        ):  # features have moved: it is fitted to them once more
+        # Features have moved: the locator is fitted to them once more.
+        if look is not None and fitted.steps and model.locator is not None:
             some = evenly(photos, ENOUGH_PHOTOS)
             locate(model.eval(), extract_features(model, some, config.seeds.long_side, config.runtime), some)
         save_model(stage.folder, model, {"tag_thresholds": tags.thresholds if tags else {}})

@@ -11,8 +11,9 @@ from filelock import FileLock
 from cti.config import Config, DataConfig, RuntimeConfig, TrainConfig
 from cti.data import Photo
 from cti.files import read_manifest, write_json
-from cti.run import LOCK, Run, split_by_file
+from cti.run import Run, split_by_file
 from cti.settings import load_config
+from cti.stage_folder import LOCK
 from tiny_pipeline import tiny_shapes
 
 

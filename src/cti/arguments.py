@@ -23,6 +23,7 @@ SHORT = {
     "--preview": "--runtime.preview",
     "--allow-missing": "--runtime.allow_missing=true",
     "--overwrite": "--runtime.overwrite=true",
+    "--retrain": "--runtime.retrain=true",
 }
 """Short forms of common settings."""
 

@@ -63,6 +63,7 @@ class FitResult:
         peak_memory_gb: Largest resident memory of this process so far.
         final: Last validation; None where it is undefined.
         stopped: Why training ended before its last epoch; empty if it did not.
+        epochs: Passes over the photos that were planned.
     """
 
     steps: int
@@ -72,6 +73,7 @@ class FitResult:
     peak_memory_gb: float
     final: dict[str, float | None]
     stopped: str = ""
+    epochs: int = 0
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -211,6 +213,7 @@ def fit(
         peak_memory_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         final={name: value if math.isfinite(value) else None for name, value in state["validation"].items()},
         stopped=state["stop"],
+        epochs=config.epochs,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from cti.data.fingerprint import PhotoChange, PhotoRecord, compare_photos
+from cti.data.fingerprint import DataRecord, PhotoChange, compare_photos
 
 Action = Literal["same", "keep", "by photo", "from weights", "more epochs", "again"]
 """What is to be done with a stage: nothing; keep its network though the photos are others; make the files of changed
@@ -27,7 +27,7 @@ class Made:
     """
 
     settings: dict[str, Any]
-    photos: PhotoRecord
+    photos: DataRecord
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -36,6 +37,16 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def link(source: Path | str, path: Path | str) -> None:
+    """Give a file a second name, atomically; where the file system has no hard links it is copied."""
+    with atomic_path(path) as temporary:
+        temporary.unlink()
+        try:
+            temporary.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, temporary)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -119,9 +130,18 @@ def write_manifest(folder: Path | str, result: Any, **more: Any) -> None:
     A folder without a manifest is unfinished, whatever else lies in it.
     """
     finished = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    write_json(
-        Path(folder) / MANIFEST, {"result": to_json(result), **more, "finished": finished, **versions_and_machine()}
-    )
+    rewrite_manifest(folder, {"result": to_json(result), **more, "finished": finished, **versions_and_machine()})
+
+
+def rewrite_manifest(folder: Path | str, manifest: dict[str, Any]) -> None:
+    """Write a manifest that was changed, with its own digest."""
+    write_json(Path(folder) / MANIFEST, {**manifest, "digest": manifest_digest(manifest)})
+
+
+def manifest_digest(manifest: dict[str, Any]) -> str:
+    """Start of the SHA-256 (hex) of what a manifest holds besides its own digest."""
+    content = {name: value for name, value in manifest.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_manifest(folder: Path | str) -> dict[str, Any] | None:
@@ -134,7 +154,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     manifest = read_json(path)
-    if not isinstance(manifest, dict) or "result" not in manifest:
+    if not (isinstance(manifest, dict) and "result" in manifest and isinstance(manifest.get("files", {}), dict)):
         raise ValueError(f"{path} is not a manifest; delete the folder and make it again.")
     return manifest
 

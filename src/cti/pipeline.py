@@ -1,7 +1,8 @@
 """The pipeline: photos + tags -> train -> seeds -> masks -> segment -> evaluate -> report."""
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cti.run import Run
 from cti.seeds.stage import seeds
 from cti.segment.stage import build, segment
 from cti.train.stage import train
+from cti.verify import verify
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +53,18 @@ STAGES: dict[str, Callable[[Run], Any]] = {
     "evaluate": evaluate,
     "report": report,
 }
+SHARES = {"first_look": 3, "train": 48, "seeds": 4, "masks": 5, "segment": 34, "evaluate": 4, "report": 2}
+"""What each stage usually takes, in % of a run."""
+_ENOUGH = 20  # % from which the time left can be told
 
 
-def run(config: Config) -> dict[str, Any]:
+def run(config: Config, taken_from: Path | str | None = None, verified: bool = False) -> dict[str, Any]:
     """Run all stages of `config.stages` in turn; finished ones are skipped.
+
+    Args:
+        config: The configuration.
+        taken_from: Folder of another run, whose finished stages are taken where they still fit.
+        verified: First compare the files of finished stages with their digests; what is damaged is made again.
 
     Returns:
         The result of each stage, by its name.
@@ -64,9 +74,36 @@ def run(config: Config) -> dict[str, Any]:
         ValueError: if a stage's settings or inputs cannot be used; whatever can be known before training is said
             before it.
     """
-    this_run = Run(config)
+    this_run = Run(config, taken_from)
+    if verified:
+        verify(this_run)
     check_before_training(this_run)
-    return {stage: STAGES[stage](this_run) for stage in config.stages}
+    results: dict[str, Any] = {}
+    todo = [stage for stage in config.stages if not this_run.finished(stage)]
+    done: list[str] = []
+    started = time.perf_counter()
+    for number, stage in enumerate(config.stages, 1):
+        if stage in todo:
+            left = time_left(time.perf_counter() - started, done, todo[len(done) :])
+            logger.info("Stage %d of %d: %s%s", number, len(config.stages), stage.replace("_", "-"), left)
+            done.append(stage)
+        results[stage] = STAGES[stage](this_run)
+    return results
+
+
+def time_left(seconds: float, done: Sequence[str], left: Sequence[str]) -> str:
+    """Say how long the rest takes, by how the time of a run is usually shared out; empty while too little is done.
+
+    Args:
+        seconds: Time that the stages which are done took.
+        done: These stages.
+        left: The stages to come.
+    """
+    share = sum(SHARES[stage] for stage in done)
+    if share < _ENOUGH:
+        return ""
+    minutes = seconds / share * sum(SHARES[stage] for stage in left) / 60
+    return f", about {minutes:.0f} minutes left in all" if minutes >= 1.5 else ", about a minute left in all"
 
 
 def check_before_training(run: Run) -> None:

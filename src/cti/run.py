@@ -11,15 +11,17 @@ Nobody else knows the layout:
                             unfinished
     train/lists/<list>.txt  the split
     seeds/<photo>.npz, seeds/predicted/<photo>.npz
-    masks/<photo>.png, masks/steps/<step>/<photo>.png, masks/preview/<photo>.png
+    masks/<photo>.png       the result for every photo of the lists; masks/photos.jsonl, masks/photos.csv about each
+    masks/pseudo/<photo>.png, masks/steps/<step>/<photo>.png, masks/preview/<photo>.png
     segment/predictions/<variant>/<photo>.png
+    review/photos.jsonl, review/<photo>.png
     report.html
 """
 
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -42,22 +44,23 @@ from cti.config import Config
 from cti.data import Photo, PhotoSet, read_photos
 from cti.data.check import check_data, usable
 from cti.data.check_report import CheckReport
-from cti.data.fingerprint import PhotoRecord, record_photos
-from cti.data.splits import EarlierSplit
-from cti.files import MANIFEST, from_json, read_manifest, read_object, to_json, write_json, write_manifest, write_text
-from cti.method.weights import named_backbone
+from cti.data.fingerprint import DataRecord, record_photos
+from cti.data.review import read_entries, review_marks, with_reviewed_tags
+from cti.files import MANIFEST, from_json, read_manifest, to_json, write_json, write_manifest, write_text
+from cti.method.weights import fit_to_weights
 from cti.settings import CONFIG_FILE, dump_config, load_config
 from cti.stage_folder import (
     HISTORY,
     LISTS,
-    SETTINGS,
     START,
     clear_failed_start,
     digests,
+    link_files,
     locked,
     make_way,
     read_history,
     read_made,
+    read_split,
     seal,
     take_over,
     write_made,
@@ -68,6 +71,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REPORT = "report.html"
+REVIEW = "review"
 FOLDERS = ("first_look", "train", "seeds", "masks", "segment", "evaluate")
 """The stages that have a folder, in their order."""
 
@@ -129,7 +133,7 @@ class Run:
         Raises:
             ValueError: if more than `data.max_broken` of the photos are broken; the message lists them.
         """
-        photo_set = usable(self.all_photos, self.check)
+        photo_set = with_reviewed_tags(usable(self.all_photos, self.check), read_entries(self.review))
         for note in photo_set.notes:
             logger.info("%s", note)
         return photo_set
@@ -137,24 +141,18 @@ class Run:
     @cached_property
     def all_photos(self) -> PhotoSet:
         """The data set, unchecked; where its split is drawn, photos stay in the lists that the run had them in."""
-        return read_photos(self.config.data, self._earlier_split())
+        data = self.config.data
+        return read_photos(data, read_split(self._existing("train"), data.val_fraction, data.split_seed))
 
     @cached_property
-    def photo_record(self) -> PhotoRecord:
+    def photo_record(self) -> DataRecord:
         """What results depend on of the photos."""
         return record_photos(self.photos, self.check)
 
-    def _earlier_split(self) -> EarlierSplit | None:
-        """The split written down by `train`, unless another one is asked for."""
-        folder, data = self._existing("train"), self.config.data
-        if not all((folder / LISTS / f"{name}.txt").is_file() for name in ("train", "val")):
-            return None
-        if (folder / SETTINGS).is_file():
-            then = read_object(folder / SETTINGS).get("data", {})
-            if (then.get("val_fraction"), then.get("split_seed")) != (data.val_fraction, data.split_seed):
-                return None
-        train, val = ((folder / LISTS / f"{name}.txt").read_text(encoding="utf-8") for name in ("train", "val"))
-        return EarlierSplit(frozenset(train.splitlines()), frozenset(val.splitlines()))
+    def _made(self, stage: str, sections: Sequence[str], more: Mapping[str, Any]) -> Made:
+        """What a stage would be made from now."""
+        reviews = review_marks(self.review) if stage in ("masks", "segment") else {}
+        return Made(self.settings(stage, sections, **more), replace(self.photo_record, reviews=reviews))
 
     def listed(self, names: Iterable[str]) -> list[Photo]:
         """The photos of some lists (`train`, `score`, `val`), each once."""
@@ -172,6 +170,11 @@ class Run:
         return self.folder / REPORT
 
     @property
+    def review(self) -> Path:
+        """The folder of what a person said about the results (`cti.data.review`)."""
+        return self._existing(REVIEW)
+
+    @property
     def predicted_seeds(self) -> Path:
         """The folder of the seeds that were made from predicted instead of given tags."""
         return self.folder / "seeds" / "predicted"
@@ -181,8 +184,17 @@ class Run:
         return self.folder / "seeds" / f"{photo.id}.npz"
 
     def mask(self, photo: Photo) -> Path:
-        """The pseudo-mask of a photo."""
+        """The mask of a photo, which is the run's result: its pseudo-mask, until the segmenter is trained."""
         return self.folder / "masks" / f"{photo.id}.png"
+
+    @property
+    def pseudo_masks(self) -> Path:
+        """The folder of the pseudo-masks."""
+        return self.folder / "masks" / "pseudo"
+
+    def pseudo_mask(self, photo: Photo) -> Path:
+        """The pseudo-mask of a photo, which the segmenter learns from."""
+        return self.pseudo_masks / f"{photo.id}.png"
 
     def preview(self, photo: Photo) -> Path:
         """The overlay of a photo's pseudo-mask."""
@@ -233,7 +245,7 @@ class Run:
         """Whether a stage has finished and stays as it is, with these settings and photos. Arguments as for `stage`."""
         if read_manifest(self._existing(name)) is None:
             return False
-        now = Made(self.settings(name, sections, **more), self.photo_record)
+        now = self._made(name, sections, more)
         return self._action(name, now)[0] in ("same", "keep")
 
     @contextmanager
@@ -249,8 +261,9 @@ class Run:
             ValueError: if the folder holds work done with other settings or photos and `runtime.overwrite` is not set,
                 or if another process works in this run.
         """
-        now = Made(self.settings(name, sections, **more), self.photo_record)
+        now = self._made(name, sections, more)
         folder = self.stage_folder(name)
+        new_run = not self.folder.exists()
         with locked(self.folder):
             self._take_over()
             fresh = not folder.exists()
@@ -267,7 +280,7 @@ class Run:
             try:
                 yield stage
             except BaseException:
-                clear_failed_start(folder, fresh)
+                clear_failed_start(folder, fresh, new_run)
                 raise
 
     def _existing(self, stage: str) -> Path:
@@ -281,6 +294,8 @@ class Run:
                 shutil.rmtree(leftover)
             for name in FOLDERS[:-1]:  # scores are simply made again
                 take_over(self.origin / name, self.stage_folder(name), self.origin)
+            if self.review == self.origin / REVIEW and self.review.is_dir():
+                link_files(self.review.iterdir(), self.review, self.folder / REVIEW)
 
     def _action(self, name: str, now: Made) -> tuple[Action, Change]:
         """What is to be done with a stage before it can be worked on, and why."""
@@ -311,7 +326,7 @@ class Run:
                 f"Begin a new run with what still fits (`--from {self.folder} --out NEW`), or make again in this one "
                 "what does not with --overwrite."
             )
-        lists = self.config.seeds.lists if name == "seeds" else ("train", "score")
+        lists = self.config.seeds.lists if name == "seeds" else ("train", "score", *self.config.seeds.lists)
         remade = change.photos.remade.intersection(photo.id for photo in self.listed(lists))
         said = sentence(name, action, change, len(remade))
         logger.info("%s: %s", name, said)
@@ -372,37 +387,6 @@ class Stage:
         )  # fmt: skip
         shutil.rmtree(self.folder / START, ignore_errors=True)
         return result
-
-
-def fit_to_weights(config: Config) -> Config:
-    """The configuration with the backbone that its file of weights is of, and an image size that fits it.
-
-    A file says itself what it is of, so nobody need name its backbone; what is changed is said.
-    """
-    model = config.model
-    if model.weights in ("timm", "none") or model.backbone == "vit":
-        return config
-    named = named_backbone(model.weights)
-    if named is None:
-        return config
-    name, patch = named
-    side = max(round(model.image_size / patch), 1) * patch
-    if name != model.backbone and not _same_geometry(name, model.backbone):
-        logger.info("%s holds the weights of %s, which is taken instead of %s.", model.weights, name, model.backbone)
-        model = replace(model, backbone=name)
-    if side != model.image_size:
-        logger.info("model.image_size %d becomes %d, a multiple of the patch.", model.image_size, side)
-        model = replace(model, image_size=side)
-    return replace(config, model=model)
-
-
-def _same_geometry(name: str, other: str) -> bool:
-    """Whether two of timm's names differ in their training only, such as deit_small_... and vit_small_..."""
-
-    def geometry(backbone: str) -> tuple[bool, str]:
-        return "dinov2" in backbone, "_".join(backbone.split(".")[0].split("_")[1:3])
-
-    return geometry(name) == geometry(other)
 
 
 def split_by_file(photos: Sequence[Photo], paths: Sequence[Path]) -> tuple[list[Photo], list[Photo]]:

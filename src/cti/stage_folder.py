@@ -1,7 +1,6 @@
 """The files in a stage's folder that say what it was made from, and what is moved and removed when that changes."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,8 +10,19 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cti.changes import Action, Change, History, Made
-from cti.data.fingerprint import PhotoRecord
-from cti.files import MANIFEST, file_digest, from_json, read_manifest, read_object, to_json, write_json, write_text
+from cti.data.fingerprint import DataRecord
+from cti.data.splits import EarlierSplit
+from cti.files import (
+    MANIFEST,
+    file_digest,
+    from_json,
+    read_manifest,
+    read_object,
+    rewrite_manifest,
+    to_json,
+    write_json,
+    write_text,
+)
 from cti.settings import CONFIG_FILE
 
 SETTINGS = "stage.json"
@@ -57,8 +67,27 @@ def read_made(folder: Path) -> Made | None:
         raise ValueError(
             f"{folder} was made by another version of cti (no {PHOTOS}); delete it, or give another --out."
         )
-    photos = from_json(PhotoRecord, read_object(folder / PHOTOS), folder / PHOTOS)
+    photos = from_json(DataRecord, read_object(folder / PHOTOS), folder / PHOTOS)
     return Made(read_object(folder / SETTINGS), photos)
+
+
+def read_split(folder: Path, fraction: float, seed: int) -> EarlierSplit | None:
+    """The split written down in the folder of `train`, or None if there is none that was drawn like this.
+
+    Args:
+        folder: The folder.
+        fraction: Share held out.
+        seed: Seed of the draw.
+    """
+    lists = [folder / LISTS / f"{name}.txt" for name in ("train", "val")]
+    if not all(path.is_file() for path in lists):
+        return None
+    if (folder / SETTINGS).is_file():
+        then = read_object(folder / SETTINGS).get("data", {})
+        if (then.get("val_fraction"), then.get("split_seed")) != (fraction, seed):
+            return None
+    train, val = (frozenset(path.read_text(encoding="utf-8").splitlines()) for path in lists)
+    return EarlierSplit(train, val)
 
 
 def write_made(folder: Path, made: Made) -> None:
@@ -78,7 +107,7 @@ def make_way(folder: Path, action: Action, change: Change) -> None:
     finished = (folder / MANIFEST).is_file()
     if action == "from weights" and finished:
         shutil.rmtree(folder / START, ignore_errors=True)
-        _link_files([folder / name for name in NETWORK], folder, folder / START)
+        link_files([folder / name for name in NETWORK], folder, folder / START)
     (folder / MANIFEST).unlink(missing_ok=True)
     if action == "by photo":
         gone = {*change.photos.remade, *change.photos.removed}
@@ -86,9 +115,10 @@ def make_way(folder: Path, action: Action, change: Change) -> None:
     elif action == "more epochs":
         shutil.rmtree(folder / "predictions", ignore_errors=True)
     elif action == "from weights":
-        _remove(path for path in folder.iterdir() if path.name not in (LISTS, START))
+        _remove(path for path in folder.iterdir() if path.name not in (LISTS, START, SETTINGS, PHOTOS))
     else:
-        _remove(path for path in folder.iterdir() if path.name != LISTS)
+        _remove(path for path in folder.iterdir() if path.name not in (LISTS, SETTINGS))
+        (folder / SETTINGS).unlink(missing_ok=True)  # last: as long as it is there, the rest is known to be of before
 
 
 def take_over(source: Path, target: Path, run: Path) -> None:
@@ -103,7 +133,7 @@ def take_over(source: Path, target: Path, run: Path) -> None:
         return
     history = History(str(run), "", (*read_history(source).changes, f"taken from {run}"))
     files = [path for path in source.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    _link_files(files, source, target, history)
+    link_files(files, source, target, history)
 
 
 def seal(folder: Path) -> None:
@@ -113,7 +143,7 @@ def seal(folder: Path) -> None:
         known = manifest.get("files", {})
         files = known | digests(folder, known, (folder / MANIFEST).stat().st_mtime_ns)
         if files != known:
-            write_json(folder / MANIFEST, {**manifest, "files": files})
+            rewrite_manifest(folder, {**manifest, "files": files})
 
 
 def digests(folder: Path, known: Mapping[str, str] | None = None, since: int = 0) -> dict[str, str]:
@@ -133,15 +163,28 @@ def digests(folder: Path, known: Mapping[str, str] | None = None, since: int = 0
     return found
 
 
-def clear_failed_start(folder: Path, fresh: bool) -> None:
+def damaged_files(folder: Path, files: Mapping[str, str]) -> list[str]:
+    """Names of the files in a stage's folder that are gone, or differ from their digests."""
+    return [
+        name
+        for name, digest in files.items()
+        if not (folder / name).is_file() or file_digest(folder / name)[:16] != digest
+    ]
+
+
+def clear_failed_start(folder: Path, fresh: bool, new_run: bool) -> None:
     """Remove a stage in which nothing was made yet, and its run if that holds nothing of its own.
 
     Args:
         folder: The stage's folder.
         fresh: Whether it was not there before.
+        new_run: Whether its run was not there either.
     """
     run = folder.parent
     if {path.name for path in folder.iterdir() if not path.name.startswith(".")} <= _BEGUN:
+        if new_run:
+            _remove(path for path in run.iterdir() if path.name != LOCK)
+            return
         if fresh:
             shutil.rmtree(folder)
         else:  # lists that were drawn for the stage of before stay
@@ -151,7 +194,7 @@ def clear_failed_start(folder: Path, fresh: bool) -> None:
         _remove([*rest, run / CONFIG_FILE])
 
 
-def _link_files(files: Iterable[Path], source: Path, target: Path, history: History | None = None) -> None:
+def link_files(files: Iterable[Path], source: Path, target: Path, history: History | None = None) -> None:
     """Give files below `source` second names below `target`, which appears when all are there."""
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".taking.") as temporary:
         for path in files:
@@ -161,7 +204,7 @@ def _link_files(files: Iterable[Path], source: Path, target: Path, history: Hist
                 shutil.copy2(path, name)
         if history:
             write_json(Path(temporary) / target.name / HISTORY, to_json(history))
-        os.rename(Path(temporary) / target.name, target)
+        (Path(temporary) / target.name).rename(target)
 
 
 def _hard_link(path: Path, name: Path) -> bool:

@@ -1,8 +1,9 @@
 """The training loop: devices, precision, schedule, logging, checkpoints, resuming. It knows no method.
 
 What it trains is a module whose `forward(batch, epoch)` returns scalars by name, among them `loss`.
-All state that shapes training is in the checkpoint: the module with its buffers, the optimiser, the step and torch's
-random state. Data sets are indexed by (epoch, index) and draw from nothing else, so a resumed run is the same run.
+All state that shapes training is in the checkpoint: the module with its buffers, the optimiser, the step, torch's
+random state (on the processor and on the device) and the scale of losses in float16. Data sets are indexed by (epoch,
+index) and draw from nothing else, so a resumed run is the same run.
 """
 
 import json
@@ -76,6 +77,11 @@ class FitResult:
     epochs: int = 0
 
 
+def nothing_fitted() -> FitResult:
+    """The cost of a network that is taken as it is."""
+    return FitResult(steps=0, seconds=0, images_per_second=0, waited=0, peak_memory_gb=0, final={})
+
+
 class EpochSampler(Sampler[tuple[int, int]]):
     """The order of one epoch as (epoch, index) pairs, shuffled by (seed, epoch), in whole batches, cut by device.
 
@@ -112,6 +118,7 @@ def fit(
     runtime: RuntimeConfig,
     validate: Callable[[int], Validation] | None = None,
     title: str = "train",
+    warm: bool = False,
 ) -> FitResult:
     """Train `step` on `dataset`, or go on where an earlier sitting in `folder` stopped.
 
@@ -125,6 +132,7 @@ def fit(
         validate: Called with the epoch after each; its numbers are logged, and it may end the training. It sees the
             module in eval mode.
         title: Word before the progress bar.
+        warm: Whether the heads know something already: `epochs: 0` then comes to fewer passes.
 
     Raises:
         ValueError: if the data set is empty, or the loss stops being a finite number.
@@ -148,11 +156,11 @@ def fit(
     module, optimiser = fabric.setup(step, optimiser)
 
     sampler = EpochSampler(num_photos, config.batch_size, config.seed, fabric.global_rank, fabric.world_size)
-    config = replace(config, epochs=config.epochs or epochs_by_size(sampler.steps))
+    config = replace(config, epochs=config.epochs or epochs_by_size(sampler.steps, warm))
     loader = fabric.setup_dataloaders(
         _loader(dataset, sampler, config.seed, runtime.workers, device_type), use_distributed_sampler=False
     )
-    state = _load_state(folder, step, optimiser)
+    state = _load_state(fabric, folder, step, optimiser)
     total_steps = config.epochs * sampler.steps
     log = _Log(folder, state["step"], enabled=fabric.is_global_zero)
     clock = _Clock(state["seconds"])
@@ -242,7 +250,7 @@ def _set_rates(optimiser: Any, step: int, steps_per_epoch: int, config: Optimise
     return learning_rate(config.lr, step, steps_per_epoch, config)
 
 
-def _load_state(folder: Path, step: nn.Module, optimiser: Any) -> dict[str, Any]:
+def _load_state(fabric: Fabric, folder: Path, step: nn.Module, optimiser: Any) -> dict[str, Any]:
     path = folder / STATE
     if not path.is_file():
         return {"step": 0, "seconds": 0.0, "validation": {}, "stop": ""}
@@ -253,6 +261,10 @@ def _load_state(folder: Path, step: nn.Module, optimiser: Any) -> dict[str, Any]
     step.load_state_dict(saved["module"])
     optimiser.load_state_dict(saved["optimiser"])
     torch.set_rng_state(saved["random"])
+    if "device_random" in saved and fabric.device.type != "cpu":
+        torch.get_device_module(fabric.device).set_rng_state(saved["device_random"])
+    if saved.get("precision"):
+        fabric.strategy.precision.load_state_dict(saved["precision"])
     logger.info("Going on from step %d of %s", saved["progress"]["step"], path)
     progress: dict[str, Any] = saved["progress"]
     return progress
@@ -264,8 +276,11 @@ def _save_state(fabric: Fabric, folder: Path, step: nn.Module, optimiser: Any, p
             "module": step.state_dict(),
             "optimiser": optimiser.state_dict(),
             "random": torch.get_rng_state(),
+            "precision": fabric.strategy.precision.state_dict(),  # the scale of losses in float16
             "progress": progress,
         }
+        if fabric.device.type != "cpu":
+            content["device_random"] = torch.get_device_module(fabric.device).get_rng_state()
         with atomic_path(folder / STATE) as temporary:
             torch.save(content, temporary)
     fabric.barrier()

@@ -118,7 +118,7 @@ def test_other_settings_may_be_asked_to_take_the_place(config: Config) -> None:
 def test_other_photos_are_refused(config: Config, tmp_path: Path) -> None:
     Work()(config)
     more = replace(config, data=DataConfig(root=str(tiny_shapes(tmp_path / "more", count=6))))
-    with pytest.raises(ValueError, match=r"made with other photos \(2 photos added, 1 in another list\).*--from.*--overwrite"):
+    with pytest.raises(ValueError, match=r"other photos \(2 photos added, 1 in another list\).*--from.*--overwrite"):
         Work()(more)
 
 

@@ -14,6 +14,7 @@ Action = Literal["same", "keep", "by photo", "from weights", "more epochs", "aga
 """What is to be done with a stage: nothing; keep its network though the photos are others; make the files of changed
 photos; train on from its weights, on other photos; train on for more epochs, on the same; make it again."""
 
+_IN_WORDS = {"network": "the network of train is another one", "truth": "the true masks are others"}
 _EPOCHS = {"train": "train.epochs", "segment": "segment.train.epochs"}
 
 
@@ -61,10 +62,8 @@ class Change:
         return bool(self.settings or self.photos)
 
     def __str__(self) -> str:
-        named = {name: f"{name}: {then!r} there, {now!r} now" for name, (then, now) in self.settings.items()}
-        if "network" in named:
-            named["network"] = "the network of train is another one"
-        return "; ".join([*named.values(), *([str(self.photos)] if self.photos else [])])
+        said = [_difference(name, then, now) for name, (then, now) in self.settings.items()]
+        return "; ".join([*said, *([str(self.photos)] if self.photos else [])])
 
 
 def compare(before: Made, now: Made) -> Change:
@@ -134,6 +133,14 @@ def as_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [as_json(inner) for inner in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _difference(name: str, then: Any, now: Any) -> str:
+    """A setting that differs, in words where its values are digests or times."""
+    if name in _IN_WORDS:
+        return _IN_WORDS[name]
+    section, _, stage = name.partition(".")
+    return f"{stage} is a new one" if section == "made" else f"{name}: {then!r} there, {now!r} now"
 
 
 def _differences(old: Any, new: Any, path: str = "") -> dict[str, tuple[Any, Any]]:

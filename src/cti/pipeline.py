@@ -8,6 +8,7 @@ from typing import Any
 
 from cti.config import Config
 from cti.evaluate.stage import evaluate
+from cti.files import read_manifest
 from cti.first_look.stage import first_look
 from cti.masks.crf import load_library, needs_library
 from cti.masks.stage import masks
@@ -79,7 +80,7 @@ def run(config: Config, taken_from: Path | str | None = None, verified: bool = F
         verify(this_run)
     check_before_training(this_run)
     results: dict[str, Any] = {}
-    todo = [stage for stage in config.stages if not this_run.finished(stage)]
+    todo = [stage for stage in config.stages if read_manifest(this_run.existing(stage)) is None]
     done: list[str] = []
     started = time.perf_counter()
     for number, stage in enumerate(config.stages, 1):

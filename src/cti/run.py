@@ -74,6 +74,8 @@ REPORT = "report.html"
 REVIEW = "review"
 FOLDERS = ("first_look", "train", "seeds", "masks", "segment", "evaluate")
 """The stages that have a folder, in their order."""
+TAKEN = FOLDERS[:-1]
+"""Those that are taken from another run; scores are simply made again."""
 
 _TRAIN = ("data", "model", "method", "train")
 _SECTIONS = {
@@ -101,9 +103,7 @@ class Run:
         self.folder = Path(config.out)
         self.origin = Path(taken_from) if taken_from else None
         if self.origin and not (self.origin / CONFIG_FILE).is_file():
-            raise ValueError(
-                f"{self.origin} is no run folder: it has no {CONFIG_FILE}; --from takes the folder of a run."
-            )
+            raise ValueError(f"{self.origin} is no run folder: it has no {CONFIG_FILE}; give one to --from.")
         if self.origin and self.origin.resolve() == self.folder.resolve():
             raise ValueError(f"--from {self.origin} begins a new run, so give it a folder of its own with --out.")
 
@@ -141,8 +141,7 @@ class Run:
     @cached_property
     def all_photos(self) -> PhotoSet:
         """The data set, unchecked; where its split is drawn, photos stay in the lists that the run had them in."""
-        data = self.config.data
-        return read_photos(data, read_split(self._existing("train"), data.val_fraction, data.split_seed))
+        return read_photos(self.config.data, read_split(self.existing("train"), self.config.data))
 
     @cached_property
     def photo_record(self) -> DataRecord:
@@ -172,7 +171,8 @@ class Run:
     @property
     def review(self) -> Path:
         """The folder of what a person said about the results (`cti.data.review`)."""
-        return self._existing(REVIEW)
+        own = self.folder / REVIEW
+        return own if own.is_dir() or self.origin is None else self.origin / REVIEW
 
     @property
     def predicted_seeds(self) -> Path:
@@ -237,13 +237,13 @@ class Run:
         sections = sections or _SECTIONS[stage]
         chosen: dict[str, Any] = {name: result_fields(getattr(self.config, name)) for name in sections}
         if stage in ("seeds", "masks", "segment") and "train" in sections:
-            trained = read_manifest(self._existing("train")) or {}
+            trained = read_manifest(self.existing("train")) or {}
             chosen["network"] = trained.get("files", {}).get("model.safetensors")
         return as_json({**chosen, "classes": self.photos.classes, **more})
 
     def fits(self, name: str, sections: Sequence[str] = (), **more: Any) -> bool:
         """Whether a stage has finished and stays as it is, with these settings and photos. Arguments as for `stage`."""
-        if read_manifest(self._existing(name)) is None:
+        if read_manifest(self.existing(name)) is None:
             return False
         now = self._made(name, sections, more)
         return self._action(name, now)[0] in ("same", "keep")
@@ -272,8 +272,7 @@ class Run:
                 self._see_to(name, action, change, now)
             stage = Stage(self, name, folder, read_manifest(folder))
             if stage.finished:
-                if action == "same":
-                    logger.info("%s: finished before, taken from %s", name, folder)
+                logger.info("%s: finished before, taken from %s", name, folder)
                 yield stage
                 return
             self._begin(folder, now)
@@ -283,23 +282,26 @@ class Run:
                 clear_failed_start(folder, fresh, new_run)
                 raise
 
-    def _existing(self, stage: str) -> Path:
+    def existing(self, stage: str) -> Path:
         """The folder of a stage, or that of the run from which it will be taken."""
         folder = self.stage_folder(stage)
-        return folder if folder.exists() or self.origin is None else self.origin / stage
+        if self.origin is None or folder.exists() or stage not in TAKEN:
+            return folder
+        other = self.origin / stage
+        return other if (other / MANIFEST).is_file() else folder
 
     def _take_over(self) -> None:
         if self.origin is not None:
             for leftover in self.folder.glob(".taking.*"):
                 shutil.rmtree(leftover)
-            for name in FOLDERS[:-1]:  # scores are simply made again
+            for name in TAKEN:
                 take_over(self.origin / name, self.stage_folder(name), self.origin)
             if self.review == self.origin / REVIEW and self.review.is_dir():
                 link_files(self.review.iterdir(), self.review, self.folder / REVIEW)
 
     def _action(self, name: str, now: Made) -> tuple[Action, Change]:
         """What is to be done with a stage before it can be worked on, and why."""
-        folder = self._existing(name)
+        folder = self.existing(name)
         before = read_made(folder)
         change = compare(before, now) if before else Change()
         if not change:

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cti.changes import Action, Change, History, Made
+from cti.config import DataConfig
 from cti.data.fingerprint import DataRecord
 from cti.data.splits import EarlierSplit
 from cti.files import (
@@ -71,20 +72,14 @@ def read_made(folder: Path) -> Made | None:
     return Made(read_object(folder / SETTINGS), photos)
 
 
-def read_split(folder: Path, fraction: float, seed: int) -> EarlierSplit | None:
-    """The split written down in the folder of `train`, or None if there is none that was drawn like this.
-
-    Args:
-        folder: The folder.
-        fraction: Share held out.
-        seed: Seed of the draw.
-    """
+def read_split(folder: Path, data: DataConfig) -> EarlierSplit | None:
+    """The split written down in the folder of `train`, or None if there is none that was drawn as `data` says."""
     lists = [folder / LISTS / f"{name}.txt" for name in ("train", "val")]
     if not all(path.is_file() for path in lists):
         return None
     if (folder / SETTINGS).is_file():
         then = read_object(folder / SETTINGS).get("data", {})
-        if (then.get("val_fraction"), then.get("split_seed")) != (fraction, seed):
+        if (then.get("val_fraction"), then.get("split_seed")) != (data.val_fraction, data.split_seed):
             return None
     train, val = (frozenset(path.read_text(encoding="utf-8").splitlines()) for path in lists)
     return EarlierSplit(train, val)

@@ -76,7 +76,7 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
 
 
 def test_the_scale_of_losses_in_float16_is_part_of_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Fabric's precision keeps (float16 has a scale; it cannot be trained in on a CPU) is stored and given back."""
+    """What Fabric keeps for a precision is stored and given back (float16, which has a scale, is for GPUs)."""
     kept, given = {"scale": 8.0}, []
     monkeypatch.setattr(Precision, "state_dict", lambda self: kept)
     monkeypatch.setattr(Precision, "load_state_dict", lambda self, state: given.append(state))

@@ -11,8 +11,9 @@ from filelock import FileLock
 from cti.config import Config, DataConfig, RuntimeConfig, TrainConfig
 from cti.data import Photo
 from cti.files import read_manifest, write_json
-from cti.run import LOCK, Run, split_by_file
+from cti.run import Run, split_by_file
 from cti.settings import load_config
+from cti.stage_folder import LOCK
 from tiny_pipeline import tiny_shapes
 
 
@@ -117,7 +118,7 @@ def test_other_settings_may_be_asked_to_take_the_place(config: Config) -> None:
 def test_other_photos_are_refused(config: Config, tmp_path: Path) -> None:
     Work()(config)
     more = replace(config, data=DataConfig(root=str(tiny_shapes(tmp_path / "more", count=6))))
-    with pytest.raises(ValueError, match="the photos, their tags or lists have changed"):
+    with pytest.raises(ValueError, match=r"other photos \(2 photos added, 1 in another list\).*--from.*--overwrite"):
         Work()(more)
 
 

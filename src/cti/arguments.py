@@ -23,6 +23,7 @@ SHORT = {
     "--preview": "--runtime.preview",
     "--allow-missing": "--runtime.allow_missing=true",
     "--overwrite": "--runtime.overwrite=true",
+    "--retrain": "--runtime.retrain=true",
 }
 """Short forms of common settings."""
 
@@ -132,12 +133,28 @@ def _usage(function: Callable[..., Any]) -> str:
 
 
 def _with_recipe(function: Callable[..., Any], words: list[str]) -> list[str]:
-    """`cti run PHOTOS` as what it stands for: the recipe for one's own photos, on this folder."""
-    if "photos" in inspect.signature(function).parameters and words and not words[0].startswith("-"):
-        recipe = [] if any(word.split("=")[0] == "--config" for word in words) else ["--config", "own"]
+    """`cti run PHOTOS` as what it stands for: the recipe for one's own photos, or the run to begin with, on it."""
+    parameters = inspect.signature(function).parameters
+    photos = "photos" in parameters and bool(words) and not words[0].startswith("-")
+    if _value(words, "--config"):
+        recipe = []
+    elif "from_" in parameters and (run := _value(words, "--from")):
+        recipe = ["--config", run]
+    else:
+        recipe = ["--config", "own"] if photos else []
+    if photos:
         at_root = words.index("--config") + 2 if "--config" in words else 0
         return [*words[1:at_root], *recipe, f"--data.root={words[0]}", *words[max(at_root, 1) :], words[0]]
-    return words
+    return [*recipe, *words]
+
+
+def _value(words: list[str], option: str) -> str:
+    """What follows an option, or is given to it with an equals sign; empty without it."""
+    for number, word in enumerate(words, 1):
+        name, equals, value = word.partition("=")
+        if name == option:
+            return value if equals else "".join(words[number : number + 1])
+    return ""
 
 
 def _written_out(word: str) -> str:

@@ -38,7 +38,9 @@ def quickstart(*, out: str = "runs/quickstart", seed: int = 0) -> Any:
 
 
 @reads("data", "train", "seeds", "runtime")
-def run(config: Config, photos: str = "", *, stop_after: LastStage | None = None) -> dict[str, Any]:
+def run(
+    config: Config, photos: str = "", *, from_: str = "", stop_after: LastStage | None = None, verify: bool = False
+) -> dict[str, Any]:
     """Run all stages: first look, train, seeds, masks, segment, evaluate, report.
 
     Finished stages are skipped, so call it again after an interruption. Settings come from a recipe (`--config own`,
@@ -47,7 +49,10 @@ def run(config: Config, photos: str = "", *, stop_after: LastStage | None = None
     Args:
         config: The configuration.
         photos: Folder of photos and their tags (`data.root`); without --config, the recipe `own` is taken.
+        from_: Run to begin with, in the new folder --out: what still fits is taken from it (hard links), the rest made.
+            Its settings are taken too, where there is no --config.
         stop_after: Last stage to run; calling again goes on from there.
+        verify: First look for files that were damaged or deleted since they were made; they are made again.
     """
     from cti import pipeline
     from cti.apps.summary import summary
@@ -55,7 +60,7 @@ def run(config: Config, photos: str = "", *, stop_after: LastStage | None = None
     if stop_after:
         last = config.stages.index(stop_after.replace("-", "_"))
         config = replace(config, stages=config.stages[: last + 1])
-    results = pipeline.run(config)
+    results = pipeline.run(config, from_ or None, verify)
     for line in summary(config, results):
         logger.info("%s", line)
     return results

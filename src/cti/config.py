@@ -651,7 +651,9 @@ class RuntimeConfig(Section):
         checkpoint_every: Steps between checkpoints within an epoch; 0 = at the end of epochs only.
         preview: Number of photos of which overlays are written in the stage `masks`.
         allow_missing: Go on without the photos that have no seed or no mask.
-        overwrite: Make stages again whose settings have changed, instead of refusing.
+        overwrite: Where settings or photos have changed, make again what no longer fits, instead of refusing.
+        retrain: Train networks again where photos have changed, instead of keeping CTI's and going on with the
+            segmenter's.
     """
 
     section: ClassVar[str] = "runtime"
@@ -664,6 +666,7 @@ class RuntimeConfig(Section):
     preview: CountOrNone = 0
     allow_missing: bool = False
     overwrite: bool = False
+    retrain: bool = False
 
 
 @dataclass(frozen=True)

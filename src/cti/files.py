@@ -68,8 +68,20 @@ def read_json(path: Path | str) -> Any:
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); delete it or restore it.") from error
+
+
+def read_object(path: Path | str) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        ValueError: if it holds anything else; the message names it.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds no JSON object; restore it, or make its folder again.")
+    return content
 
 
 def file_digest(path: Path | str) -> str:
@@ -118,9 +130,18 @@ def write_manifest(folder: Path | str, result: Any, **more: Any) -> None:
     A folder without a manifest is unfinished, whatever else lies in it.
     """
     finished = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    write_json(
-        Path(folder) / MANIFEST, {"result": to_json(result), **more, "finished": finished, **versions_and_machine()}
-    )
+    rewrite_manifest(folder, {"result": to_json(result), **more, "finished": finished, **versions_and_machine()})
+
+
+def rewrite_manifest(folder: Path | str, manifest: dict[str, Any]) -> None:
+    """Write a manifest that was changed, with its own digest."""
+    write_json(Path(folder) / MANIFEST, {**manifest, "digest": manifest_digest(manifest)})
+
+
+def manifest_digest(manifest: dict[str, Any]) -> str:
+    """Start of the SHA-256 (hex) of what a manifest holds besides its own digest."""
+    content = {name: value for name, value in manifest.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_manifest(folder: Path | str) -> dict[str, Any] | None:
@@ -133,7 +154,7 @@ def read_manifest(folder: Path | str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     manifest = read_json(path)
-    if not isinstance(manifest, dict) or "result" not in manifest:
+    if not (isinstance(manifest, dict) and "result" in manifest and isinstance(manifest.get("files", {}), dict)):
         raise ValueError(f"{path} is not a manifest; delete the folder and make it again.")
     return manifest
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from cti.config import Config
 from cti.evaluate.stage import evaluate
+from cti.files import read_manifest
 from cti.first_look.stage import first_look
 from cti.masks.crf import load_library, needs_library
 from cti.masks.stage import masks
@@ -15,6 +16,7 @@ from cti.run import Run
 from cti.seeds.stage import seeds
 from cti.segment.stage import build, segment
 from cti.train.stage import train
+from cti.verify import verify
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +59,13 @@ SHARES = {"first_look": 3, "train": 48, "seeds": 4, "masks": 5, "segment": 34, "
 _ENOUGH = 20  # % from which the time left can be told
 
 
-def run(config: Config) -> dict[str, Any]:
+def run(config: Config, taken_from: Path | str | None = None, verified: bool = False) -> dict[str, Any]:
     """Run all stages of `config.stages` in turn; finished ones are skipped.
+
+    Args:
+        config: The configuration.
+        taken_from: Folder of another run, whose finished stages are taken where they still fit.
+        verified: First compare the files of finished stages with their digests; what is damaged is made again.
 
     Returns:
         The result of each stage, by its name.
@@ -68,10 +75,12 @@ def run(config: Config) -> dict[str, Any]:
         ValueError: if a stage's settings or inputs cannot be used; whatever can be known before training is said
             before it.
     """
-    this_run = Run(config)
+    this_run = Run(config, taken_from)
+    if verified:
+        verify(this_run)
     check_before_training(this_run)
     results: dict[str, Any] = {}
-    todo = [stage for stage in config.stages if not this_run.finished(stage)]
+    todo = [stage for stage in config.stages if read_manifest(this_run.existing(stage)) is None]
     done: list[str] = []
     started = time.perf_counter()
     for number, stage in enumerate(config.stages, 1):

@@ -5,7 +5,11 @@ Nobody else knows the layout:
     config.yaml             the configuration, resolved
     <stage>/config.yaml     the same, as it was when the stage ran
     <stage>/stage.json      the settings that the stage's result depends on
-    <stage>/manifest.json   the result, seconds, versions; written last: a folder without it is unfinished
+    <stage>/photos.json     the photos that it depends on: lists, tags, digests
+    <stage>/history.json    what was done to it when settings or photos changed; only where they did
+    <stage>/manifest.json   the result, seconds, versions, the files' digests; written last: a folder without it is
+                            unfinished
+    train/lists/<list>.txt  the split
     seeds/<photo>.npz, seeds/predicted/<photo>.npz
     masks/<photo>.png       the result for every photo of the lists; masks/photos.jsonl, masks/photos.csv about each
     masks/pseudo/<photo>.png, masks/steps/<step>/<photo>.png, masks/preview/<photo>.png
@@ -15,37 +19,63 @@ Nobody else knows the layout:
 """
 
 import logging
-import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
-
+from cti.changes import (
+    Action,
+    Change,
+    History,
+    Made,
+    as_json,
+    compare,
+    more_epochs,
+    on_other_photos,
+    result_fields,
+    sentence,
+)
 from cti.config import Config
 from cti.data import Photo, PhotoSet, read_photos
 from cti.data.check import check_data, usable
 from cti.data.check_report import CheckReport
-from cti.data.fingerprint import fingerprint
-from cti.data.review import read_entries, review_digest, with_reviewed_tags
-from cti.files import MANIFEST, from_json, read_json, read_manifest, write_json, write_manifest, write_text
-from cti.method.weights import named_backbone
+from cti.data.fingerprint import DataRecord, record_photos
+from cti.data.review import read_entries, review_marks, with_reviewed_tags
+from cti.files import MANIFEST, from_json, read_manifest, to_json, write_json, write_manifest, write_text
+from cti.method.weights import fit_to_weights
 from cti.settings import CONFIG_FILE, dump_config, load_config
+from cti.stage_folder import (
+    HISTORY,
+    LISTS,
+    START,
+    clear_failed_start,
+    digests,
+    link_files,
+    locked,
+    make_way,
+    read_history,
+    read_made,
+    read_split,
+    seal,
+    take_over,
+    write_made,
+)
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-SETTINGS = "stage.json"
-LOCK = ".lock"
 REPORT = "report.html"
+REVIEW = "review"
 FOLDERS = ("first_look", "train", "seeds", "masks", "segment", "evaluate")
 """The stages that have a folder, in their order."""
+TAKEN = FOLDERS[:-1]
+"""Those that are taken from another run; scores are simply made again."""
 
 _TRAIN = ("data", "model", "method", "train")
 _SECTIONS = {
@@ -62,11 +92,20 @@ class Run:
 
     Args:
         config: The configuration; the run lies in `config.out`.
+        taken_from: Folder of another run, whose finished stages are taken where they still fit.
+
+    Raises:
+        ValueError: if `taken_from` is no other run.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, taken_from: Path | str | None = None) -> None:
         self.config = fit_to_weights(config)
         self.folder = Path(config.out)
+        self.origin = Path(taken_from) if taken_from else None
+        if self.origin and not (self.origin / CONFIG_FILE).is_file():
+            raise ValueError(f"{self.origin} is no run folder: it has no {CONFIG_FILE}; give one to --from.")
+        if self.origin and self.origin.resolve() == self.folder.resolve():
+            raise ValueError(f"--from {self.origin} begins a new run, so give it a folder of its own with --out.")
 
     @classmethod
     def open(cls, folder: Path | str) -> "Run":
@@ -85,7 +124,7 @@ class Run:
     def check(self) -> CheckReport:
         """What the check of the data found: every file was decoded once (the check is cached)."""
         data = self.config.data
-        return check_data(self._all_photos, max_broken=data.max_broken, max_pixels=data.max_pixels)
+        return check_data(self.all_photos, max_broken=data.max_broken, max_pixels=data.max_pixels)
 
     @cached_property
     def photos(self) -> PhotoSet:
@@ -94,14 +133,25 @@ class Run:
         Raises:
             ValueError: if more than `data.max_broken` of the photos are broken; the message lists them.
         """
-        photo_set = with_reviewed_tags(usable(self._all_photos, self.check), read_entries(self.review))
+        photo_set = with_reviewed_tags(usable(self.all_photos, self.check), read_entries(self.review))
         for note in photo_set.notes:
             logger.info("%s", note)
         return photo_set
 
     @cached_property
-    def _all_photos(self) -> PhotoSet:
-        return read_photos(self.config.data)
+    def all_photos(self) -> PhotoSet:
+        """The data set, unchecked; where its split is drawn, photos stay in the lists that the run had them in."""
+        return read_photos(self.config.data, read_split(self.existing("train"), self.config.data))
+
+    @cached_property
+    def photo_record(self) -> DataRecord:
+        """What results depend on of the photos."""
+        return record_photos(self.photos, self.check)
+
+    def _made(self, stage: str, sections: Sequence[str], more: Mapping[str, Any]) -> Made:
+        """What a stage would be made from now."""
+        reviews = review_marks(self.review) if stage in ("masks", "segment") else {}
+        return Made(self.settings(stage, sections, **more), replace(self.photo_record, reviews=reviews))
 
     def listed(self, names: Iterable[str]) -> list[Photo]:
         """The photos of some lists (`train`, `score`, `val`), each once."""
@@ -121,7 +171,8 @@ class Run:
     @property
     def review(self) -> Path:
         """The folder of what a person said about the results (`cti.data.review`)."""
-        return self.folder / "review"
+        own = self.folder / REVIEW
+        return own if own.is_dir() or self.origin is None else self.origin / REVIEW
 
     @property
     def predicted_seeds(self) -> Path:
@@ -179,15 +230,27 @@ class Run:
         return from_json(kind, manifest["result"], self.stage_folder(stage) / MANIFEST)
 
     def settings(self, stage: str, sections: Sequence[str] = (), **more: Any) -> dict[str, Any]:
-        """What a stage's result depends on, as JSON: its sections, its photos, and whatever else is named."""
-        chosen = {name: _result_fields(getattr(self.config, name)) for name in sections or _SECTIONS[stage]}
-        if stage in ("masks", "segment") and (review := review_digest(self.review)):
-            more["review"] = review
-        return _as_json({**chosen, "photos": fingerprint(self.photos, self.check), **more})
+        """What a stage's result depends on besides its photos, as JSON.
+
+        These are its sections, the classes, the network of `train` that came before, and whatever else is named.
+        """
+        sections = sections or _SECTIONS[stage]
+        chosen: dict[str, Any] = {name: result_fields(getattr(self.config, name)) for name in sections}
+        if stage in ("seeds", "masks", "segment") and "train" in sections:
+            trained = read_manifest(self.existing("train")) or {}
+            chosen["network"] = trained.get("files", {}).get("model.safetensors")
+        return as_json({**chosen, "classes": self.photos.classes, **more})
+
+    def fits(self, name: str, sections: Sequence[str] = (), **more: Any) -> bool:
+        """Whether a stage has finished and stays as it is, with these settings and photos. Arguments as for `stage`."""
+        if read_manifest(self.existing(name)) is None:
+            return False
+        now = self._made(name, sections, more)
+        return self._action(name, now)[0] in ("same", "keep")
 
     @contextmanager
     def stage(self, name: str, sections: Sequence[str] = (), **more: Any) -> Iterator["Stage"]:
-        """Work on a stage: the folder is locked, other settings are refused, and a failed start leaves nothing behind.
+        """Work on a stage: the folder is locked, changes are refused or seen to, a failed start leaves nothing behind.
 
         Args:
             name: Name of the stage and of its folder.
@@ -195,63 +258,97 @@ class Run:
             more: Further things that its result depends on.
 
         Raises:
-            ValueError: if the folder holds work done with other settings and `runtime.overwrite` is not set, or if
-                another process works in this run.
+            ValueError: if the folder holds work done with other settings or photos and `runtime.overwrite` is not set,
+                or if another process works in this run.
         """
-        settings = self.settings(name, sections, **more)
+        now = self._made(name, sections, more)
         folder = self.stage_folder(name)
-        with self._locked():
-            known = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else None
-            if known is not None and known != settings:
-                self._make_way(name, known, settings)
-            stage = Stage(self, name, folder, read_manifest(folder) if known == settings else None)
+        new_run = not self.folder.exists()
+        with locked(self.folder):
+            self._take_over()
+            fresh = not folder.exists()
+            action, change = self._action(name, now)
+            if action != "same":
+                self._see_to(name, action, change, now)
+            stage = Stage(self, name, folder, read_manifest(folder))
             if stage.finished:
                 logger.info("%s: finished before, taken from %s", name, folder)
                 yield stage
                 return
-            self._write_settings(folder, settings)
+            self._begin(folder, now)
             try:
                 yield stage
             except BaseException:
-                self._clear_failed_start(folder)
+                clear_failed_start(folder, fresh, new_run)
                 raise
 
-    def _make_way(self, name: str, known: dict[str, Any], settings: dict[str, Any]) -> None:
-        if name != "evaluate" and not self.config.runtime.overwrite:  # scores are cheap, and simply made again
+    def existing(self, stage: str) -> Path:
+        """The folder of a stage, or that of the run from which it will be taken."""
+        folder = self.stage_folder(stage)
+        if self.origin is None or folder.exists() or stage not in TAKEN:
+            return folder
+        other = self.origin / stage
+        return other if (other / MANIFEST).is_file() else folder
+
+    def _take_over(self) -> None:
+        if self.origin is not None:
+            for leftover in self.folder.glob(".taking.*"):
+                shutil.rmtree(leftover)
+            for name in TAKEN:
+                take_over(self.origin / name, self.stage_folder(name), self.origin)
+            if self.review == self.origin / REVIEW and self.review.is_dir():
+                link_files(self.review.iterdir(), self.review, self.folder / REVIEW)
+
+    def _action(self, name: str, now: Made) -> tuple[Action, Change]:
+        """What is to be done with a stage before it can be worked on, and why."""
+        folder = self.existing(name)
+        before = read_made(folder)
+        change = compare(before, now) if before else Change()
+        if not change:
+            return "same", change
+        manifest = read_manifest(folder)
+        if change.settings:
+            return ("more epochs" if more_epochs(name, change, manifest) else "again"), change
+        begun = manifest is not None or (folder / START).is_dir()  # a segmenter that was going on is killed
+        affinity = "affinity" in self.config.masks.steps
+        stays = name == "first_look" and self.fits("train")
+        action = on_other_photos(name, begun, self.config.runtime.retrain, affinity, stays)
+        if action == "keep" and read_history(folder).kept_for == now.photos.digest:
+            return "same", Change()
+        return action, change
+
+    def _see_to(self, name: str, action: Action, change: Change, now: Made) -> None:
+        """Do what a change asks for, if it may be done, and say so."""
+        folder = self.stage_folder(name)
+        history = read_history(folder)
+        # Scores are cheap, and simply made again; what is another run's lies there as well.
+        if not (name == "evaluate" or history.taken_from or self.config.runtime.overwrite):
             raise ValueError(
-                f"{self.stage_folder(name)} was made with other settings ({'; '.join(_differences(known, settings))}). "
-                "Choose another --out, or make it again with --overwrite."
+                f"{folder} was made with other {'settings' if change.settings else 'photos'} ({change}). "
+                f"Begin a new run with what still fits (`--from {self.folder} --out NEW`), or make again in this one "
+                "what does not with --overwrite."
             )
-        logger.info("%s: made again, for its settings have changed", name)
-        shutil.rmtree(self.stage_folder(name))
+        lists = self.config.seeds.lists if name == "seeds" else ("train", "score", *self.config.seeds.lists)
+        remade = change.photos.remade.intersection(photo.id for photo in self.listed(lists))
+        said = sentence(name, action, change, len(remade))
+        logger.info("%s: %s", name, said)
+        if action == "keep":
+            if name == "train":
+                self.photos.write_lists(folder / LISTS)
+            changes = (*history.changes, said)
+            write_json(folder / HISTORY, to_json(History(history.taken_from, now.photos.digest, changes)))
+            seal(folder)
+            return
+        make_way(folder, action, change)
+        if action != "again":
+            write_json(folder / HISTORY, to_json(History(changes=(*history.changes, said))))
 
-    def _write_settings(self, folder: Path, settings: dict[str, Any]) -> None:
-        text = dump_config(self.config)
+    def _begin(self, folder: Path, now: Made) -> None:
+        unasked = replace(self.config.runtime, overwrite=False, retrain=False)  # asked for once, not for ever
+        text = dump_config(replace(self.config, runtime=unasked))
         write_text(folder / CONFIG_FILE, text)
-        write_json(folder / SETTINGS, settings)
+        write_made(folder, now)
         write_text(self.folder / CONFIG_FILE, text)
-
-    def _clear_failed_start(self, folder: Path) -> None:
-        """Remove a stage's folder in which nothing was made yet, and the run's if it holds nothing else."""
-        if {path.name for path in folder.iterdir()} <= {CONFIG_FILE, SETTINGS}:
-            shutil.rmtree(folder)
-        if {path.name for path in self.folder.iterdir()} <= {CONFIG_FILE, LOCK}:
-            (self.folder / CONFIG_FILE).unlink(missing_ok=True)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / LOCK)
-        try:
-            with lock.acquire(timeout=0):
-                yield
-        except Timeout as error:
-            raise ValueError(
-                f"Another process works in {self.folder}; wait for it, or choose another --out."
-            ) from error
-        finally:
-            if not any(path.name != LOCK for path in self.folder.iterdir()):
-                shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @dataclass
@@ -286,39 +383,12 @@ class Stage:
     def finish(self, result: T) -> T:
         """Write the manifest, which says that the stage is finished, and hand the result on."""
         seconds = round(time.perf_counter() - self.started, 1)
-        write_manifest(self.folder, result, stage=self.name, seed=self.run.config.train.seed, seconds=seconds)
+        write_manifest(
+            self.folder, result, stage=self.name, seed=self.run.config.train.seed, seconds=seconds,
+            files=digests(self.folder),
+        )  # fmt: skip
+        shutil.rmtree(self.folder / START, ignore_errors=True)
         return result
-
-
-def fit_to_weights(config: Config) -> Config:
-    """The configuration with the backbone that its file of weights is of, and an image size that fits it.
-
-    A file says itself what it is of, so nobody need name its backbone; what is changed is said.
-    """
-    model = config.model
-    if model.weights in ("timm", "none") or model.backbone == "vit":
-        return config
-    named = named_backbone(model.weights)
-    if named is None:
-        return config
-    name, patch = named
-    side = max(round(model.image_size / patch), 1) * patch
-    if name != model.backbone and not _same_geometry(name, model.backbone):
-        logger.info("%s holds the weights of %s, which is taken instead of %s.", model.weights, name, model.backbone)
-        model = replace(model, backbone=name)
-    if side != model.image_size:
-        logger.info("model.image_size %d becomes %d, a multiple of the patch.", model.image_size, side)
-        model = replace(model, image_size=side)
-    return replace(config, model=model)
-
-
-def _same_geometry(name: str, other: str) -> bool:
-    """Whether two of timm's names differ in their training only, such as deit_small_... and vit_small_..."""
-
-    def geometry(backbone: str) -> tuple[bool, str]:
-        return "dinov2" in backbone, "_".join(backbone.split(".")[0].split("_")[1:3])
-
-    return geometry(name) == geometry(other)
 
 
 def split_by_file(photos: Sequence[Photo], paths: Sequence[Path]) -> tuple[list[Photo], list[Photo]]:
@@ -348,35 +418,3 @@ def check_classes_agree(theirs: Sequence[str], ours: Sequence[str], what: str) -
 def some(names: Sequence[str], most: int = 5) -> str:
     """The first few of a list of names, for a sentence."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
-
-
-def _result_fields(section: Any) -> dict[str, Any]:
-    """The fields of a section that its result depends on, nested sections included."""
-    return {
-        field.name: _result_fields(value) if is_dataclass(value := getattr(section, field.name)) else value
-        for field in fields(section)
-        if field.metadata.get("changes_result", True)
-    }
-
-
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            line
-            for key in sorted({*old, *new})
-            for line in _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-        ]
-    if path.startswith("review") and old != new:
-        return ["masks were reviewed"]
-    if path == "photos" and old != new:
-        return ["the photos, their tags or lists have changed"]
-    return [] if old == new else [f"{path}: {old!r} there, {new!r} now"]
-
-
-def _as_json(value: Any) -> Any:
-    """The value as it comes back from a JSON file, so that settings compare equal to stored ones."""
-    if isinstance(value, dict):
-        return {str(key): _as_json(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(inner) for inner in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -17,7 +17,7 @@ from cti.config import DataConfig
 from cti.data import read_photos, save_mask
 from cti.data.check import check_cache, check_data, usable
 from cti.data.check_report import CheckReport, print_report
-from cti.data.fingerprint import fingerprint, mask_fingerprint
+from cti.data.fingerprint import mask_fingerprint, record_photos
 
 Writer = Callable[..., Path]
 
@@ -165,13 +165,13 @@ def test_the_report_can_be_read(damaged: Path) -> None:
 
 def test_the_fingerprint_follows_the_data_not_the_place(folder_set: Writer, tmp_path: Path) -> None:
     root = folder_set({"a.png": "cat", "b.png": "cat dog"}, train=["a", "b"])
-    first = fingerprint(read_photos(DataConfig(root=str(root))))
+    first = record_photos(read_photos(DataConfig(root=str(root))))
     shutil.copytree(root, tmp_path / "moved")
     os.utime(tmp_path / "moved" / "images" / "a.png", (0, 0))
-    assert fingerprint(read_photos(DataConfig(root=str(tmp_path / "moved")))) == first
-    assert fingerprint(read_photos(DataConfig(root=str(root), classes=("cat",)))) != first
+    assert record_photos(read_photos(DataConfig(root=str(tmp_path / "moved")))) == first
+    assert record_photos(read_photos(DataConfig(root=str(root), classes=("cat",)))) != first
     Image.new("RGB", (3, 3)).save(root / "images" / "a.png")
-    assert fingerprint(read_photos(DataConfig(root=str(root)))) != first
+    assert record_photos(read_photos(DataConfig(root=str(root)))) != first
 
 
 def test_a_passing_error_is_not_kept(folder_set: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,14 +208,14 @@ def test_replaced_photos_and_masks_of_equal_size_are_noticed(folder_set: Writer)
     root = folder_set({"a.bmp": "cat", "b.bmp": "cat"}, masks=("a.bmp",), train=["a", "b"])
     _age(root)
     photos, report = read_photos(DataConfig(root=str(root))), _check(root)
-    assert fingerprint(photos, report) == fingerprint(photos)
+    assert record_photos(photos, report) == record_photos(photos)
     masks = mask_fingerprint(photos, report)
     path = root / "images" / "a.bmp"
     size = path.stat().st_size
     Image.new("RGB", (12, 8), "red").save(path)
     assert path.stat().st_size == size
     again = _check(root)
-    assert fingerprint(photos, again) != fingerprint(photos, report)
+    assert record_photos(photos, again) != record_photos(photos, report)
     assert mask_fingerprint(photos, again) == masks
     save_mask(root / "masks" / "a.png", np.full((8, 12), 0, dtype=np.uint8))
     assert mask_fingerprint(photos, _check(root)) != masks

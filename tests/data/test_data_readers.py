@@ -13,7 +13,7 @@ from cti.config import DataConfig
 from cti.data import PhotoSet, read_photos, save_mask
 from cti.data.read import detect_format
 from cti.data.readers.coco_mask import draw_mask
-from cti.data.splits import split_by_seed
+from cti.data.splits import EarlierSplit, split_by_seed
 
 Writer = Callable[..., Path]
 
@@ -112,6 +112,21 @@ def test_a_split_ignores_order_and_leaves_something_to_train_on() -> None:
     assert split_by_seed(["a"], 0.5, 0) == (("a",), ())
     assert [len(part) for part in split_by_seed(["a", "b"], 0.01, 0)] == [1, 1]
     assert split_by_seed([], 0.5, 0) == ((), ())
+
+
+def test_photos_held_out_stay_held_out_and_only_new_ones_are_drawn() -> None:
+    old, new = [f"old{index:02}" for index in range(40)], [f"new{index:02}" for index in range(40)]
+    train, held_out = split_by_seed(old, 0.1, 0)
+    earlier = EarlierSplit(frozenset(train), frozenset(held_out))
+    assert split_by_seed(old, 0.1, 0, earlier) == (train, held_out)
+    more, drawn = split_by_seed(old + new, 0.1, 0, earlier)
+    assert set(held_out) < set(drawn)
+    assert set(train) < set(more)
+    assert len(drawn) == 8
+    assert split_by_seed(new + old, 0.1, 0, earlier) == (more, drawn)
+    assert split_by_seed([*old, "one"], 0.1, 0, earlier)[1] == held_out  # 10 % of 41 photos are these 4
+    fewer = [photo for photo in old if photo != held_out[0]]
+    assert split_by_seed(fewer, 0.1, 0, earlier)[1] == held_out[1:]  # nothing trained on is held out afterwards
 
 
 def test_unknown_lists_and_members_are_errors(folder_set: Writer) -> None:

@@ -48,7 +48,7 @@ def test_reviewed_pixels_override_the_pseudo_mask(run: Run) -> None:
     known = np.full(before.shape, 255, np.uint8)
     known[:10], known[10:20] = 0, 3
     save_mask(run.review / "p1.png", known)
-    with pytest.raises(ValueError, match="masks were reviewed"):
+    with pytest.raises(ValueError, match="1 mask reviewed"):
         pipeline.masks(again(run, overwrite=False))
     pipeline.masks(again(run))
     after = load_mask(run.pseudo_mask(photo))
@@ -76,7 +76,7 @@ def test_reviewed_pixels_override_the_segmenter_too(run: Run) -> None:
 
 def test_the_segmenter_is_due_again_after_a_review(run: Run) -> None:
     write_entries(run.review, {"p1": Entry("rejected")})
-    with pytest.raises(ValueError, match="masks were reviewed"):
+    with pytest.raises(ValueError, match="1 mask reviewed"):
         pipeline.segment(again(run, overwrite=False))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric.plugins.precision import Precision
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import Dataset
@@ -72,6 +73,18 @@ def test_a_resumed_run_is_bit_identical(tmp_path: Path) -> None:
         assert torch.equal(expected, actual), name
     metrics = [(tmp_path / run / METRICS).read_text() for run in ("whole", "killed")]
     assert metrics[0] == metrics[1]
+
+
+def test_the_scale_of_losses_in_float16_is_part_of_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Fabric keeps for a precision is stored and given back (float16, which has a scale, is for GPUs)."""
+    kept, given = {"scale": 8.0}, []
+    monkeypatch.setattr(Precision, "state_dict", lambda self: kept)
+    monkeypatch.setattr(Precision, "load_state_dict", lambda self, state: given.append(state))
+    with pytest.raises(Killed):
+        train(new_step(), tmp_path, dataset=Dying())
+    assert given == []
+    train(new_step(), tmp_path)
+    assert given == [kept]
 
 
 def test_a_state_cut_short_is_named(tmp_path: Path) -> None:

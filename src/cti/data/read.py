@@ -18,19 +18,23 @@ from cti.data.readers.folder import find_folder, read_folder
 from cti.data.readers.shapes import render_shapes
 from cti.data.readers.voc import find_voc, read_voc
 from cti.data.source import Entry, Source
-from cti.data.splits import split_by_seed
+from cti.data.splits import EarlierSplit, split_by_seed
 
 READERS = {"voc": read_voc, "coco": read_coco, "folder": read_folder, "shapes": read_folder}
 ROOT_VARIABLE = "CTI_DATA"
 SHAPES_ROOT = "data/shapes"
 
 
-def read_photos(config: DataConfig) -> PhotoSet:
+def read_photos(config: DataConfig, earlier: EarlierSplit | None = None) -> PhotoSet:
     """Read a data set.
 
     Tags of classes that are not chosen are dropped and counted, and their mask pixels become 255. A photo that the tags
     file lists without a tag is a negative; other photos without a tag are skipped (`empty_tags` says otherwise).
     Without lists `train` and `val` are drawn by `split_seed`. No photo is opened here: see `cti.data.check`.
+
+    Args:
+        config: Where the photos are and what is read from them.
+        earlier: An earlier draw, whose photos stay where they are.
 
     Raises:
         FileNotFoundError: if the root, photos or tags are not there.
@@ -49,7 +53,7 @@ def read_photos(config: DataConfig) -> PhotoSet:
     usable = {
         name for name, photo in photos.items() if photo.tags or _is_negative(source, source.entries[name], config)
     }
-    lists = _lists(source, config, usable, notes)
+    lists = _lists(source, config, usable, notes, earlier)
     used = {name for names in lists.values() for name in names} if source.available else set(photos)
     dropped = Counter(tag for name in used for tag in source.entries[name].tags or () if tag not in classes)
     dropped_tags = dict(sorted(dropped.items()))
@@ -150,12 +154,14 @@ def _is_negative(source: Source, entry: Entry, config: DataConfig) -> bool:
     return config.empty_tags == "auto" and source.empty_is_negative and entry.tags == frozenset()
 
 
-def _lists(source: Source, config: DataConfig, usable: set[str], notes: list[str]) -> dict[str, tuple[str, ...]]:
+def _lists(
+    source: Source, config: DataConfig, usable: set[str], notes: list[str], earlier: EarlierSplit | None
+) -> dict[str, tuple[str, ...]]:
     """The ids of `train`, `score` and `val`: from the data set's lists, or from a split drawn by seed."""
     lists = source.lists
     if not source.available:
         # Only photos that can be used are drawn, so that the held-out share is what was asked for.
-        train, val = split_by_seed(usable, config.val_fraction, config.split_seed)
+        train, val = split_by_seed(usable, config.val_fraction, config.split_seed, earlier)
         lists = {config.train: train, config.val: val}
         notes.append(
             f"There are no lists: seed {config.split_seed} drew {len(train)} photos to train on and {len(val)} for val."

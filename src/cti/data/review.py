@@ -85,9 +85,13 @@ def rejected(folder: Path) -> frozenset[str]:
     return frozenset(name for name, entry in read_entries(folder).items() if entry.verdict == "rejected")
 
 
-def review_digest(folder: Path) -> dict[str, str]:
-    """Digest of each file of a review, by name; empty without one: what was made of it is made again if it changes."""
-    return {path.name: file_digest(path) for path in sorted((*folder.glob("*.png"), *folder.glob(FILE)))}
+def review_marks(folder: Path) -> dict[str, str]:
+    """Photo id -> what was said about its mask, as a short mark that differs if anything else is said.
+
+    Corrected tags are not part of it: they count as the photo's own.
+    """
+    marks = {path.stem: file_digest(path)[:16] for path in folder.glob("*.png")}
+    return dict(sorted((marks | {name: f"{marks.get(name, '')} rejected" for name in rejected(folder)}).items()))
 
 
 def with_review(folder: Path, photo: Photo, mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.uint8]:

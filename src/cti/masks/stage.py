@@ -24,6 +24,7 @@ from cti.masks.seed_folder import SeedFolder
 from cti.masks.steps import build_steps, read_rgb, refine_photos
 from cti.method.checkpoint import load_model
 from cti.run import Run, some, split_by_file
+from cti.stage_folder import seal
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +146,7 @@ def write_previews(run: Run) -> None:
             seed = seeds(photo.id)
             before = argmax_mask(start_scores(seed, config), seed.class_indices)
             save_preview(run.preview(photo), read_rgb(photo), before, load_mask(run.pseudo_mask(photo)))
+        seal(run.stage_folder("masks"))
 
 
 def describe_masks(paths: Sequence[Path]) -> tuple[float, int]:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from cti.config import BackboneConfig
+from cti.config import BackboneConfig, Config
 from cti.method.official import is_official, to_timm_names
 from cti.method.vit import PlainViT, conv_stem
 
@@ -212,3 +213,34 @@ def tensor_shapes(path: Path | str) -> dict[str, tuple[int, ...]]:
         except safetensors.SafetensorError as error:
             raise ValueError(f"{path} could not be read as weights ({error}).") from error
     return {name: tuple(tensor.shape) for name, tensor in read_state_dict(path).items()}
+
+
+def fit_to_weights(config: Config) -> Config:
+    """The configuration with the backbone that its file of weights is of, and an image size that fits it.
+
+    A file says itself what it is of, so nobody need name its backbone; what is changed is said.
+    """
+    model = config.model
+    if model.weights in ("timm", "none") or model.backbone == "vit":
+        return config
+    named = named_backbone(model.weights)
+    if named is None:
+        return config
+    name, patch = named
+    side = max(round(model.image_size / patch), 1) * patch
+    if name != model.backbone and not _same_geometry(name, model.backbone):
+        logger.info("%s holds the weights of %s, which is taken instead of %s.", model.weights, name, model.backbone)
+        model = replace(model, backbone=name)
+    if side != model.image_size:
+        logger.info("model.image_size %d becomes %d, a multiple of the patch.", model.image_size, side)
+        model = replace(model, image_size=side)
+    return replace(config, model=model)
+
+
+def _same_geometry(name: str, other: str) -> bool:
+    """Whether two of timm's names differ in their training only, such as deit_small_... and vit_small_..."""
+
+    def geometry(backbone: str) -> tuple[bool, str]:
+        return "dinov2" in backbone, "_".join(backbone.split(".")[0].split("_")[1:3])
+
+    return geometry(name) == geometry(other)

@@ -22,7 +22,7 @@ from cti.data.mask_records import (
     write_records,
 )
 from cti.data.photos import Photo
-from cti.data.review import review_digest, with_review
+from cti.data.review import review_marks, with_review
 from cti.files import file_digest, read_json, read_manifest, to_json, write_json
 from cti.run import Run
 from cti.segment.checkpoint import WEIGHTS
@@ -151,7 +151,7 @@ def _made_with(run: Run) -> dict[str, Any]:
         "segmenter": file_digest(run.stage_folder("segment") / WEIGHTS),
         "pseudo_masks": pseudo and pseudo["finished"],
         "pseudo_weight": run.config.predict.pseudo_weight,
-        "review": review_digest(run.review),
+        "review": review_marks(run.review),
         "inference": to_json(inference(run.config.segment, run.config.predict)),
     }
 

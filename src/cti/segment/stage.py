@@ -21,6 +21,7 @@ from cti.segment.masks import MaskFolder, MaskOf, real_mask
 from cti.segment.networks import NetworkDescription, Segmenter, build_segmenter, describe, start_from
 from cti.segment.predict import predict_folder
 from cti.segment.step import SegmentationStep
+from cti.stage_folder import START, seal
 from cti.train.fit import FitResult, fit
 
 
@@ -57,8 +58,9 @@ def train_segmenter(run: Run, folder: Path) -> SegmentResult:
     """Train the network of `segment` and write it into a folder."""
     config = segment_config(run.config)
     torch.manual_seed(config.train.seed)
-    network = build(run.config, len(run.photos.classes))
-    if config.weights == "run":
+    goes_on = (folder / START).is_dir()  # the photos have changed, and an earlier network is known
+    network = load_segmenter(folder / START).network if goes_on else build(run.config, len(run.photos.classes))
+    if config.weights == "run" and not goes_on:
         model, _ = load_model(run.stage_folder("train"))
         start_from(network, model.backbone, model.class_tokens().mean(dim=1, keepdim=True))
     mask_of, photos = training_masks(run)
@@ -67,7 +69,7 @@ def train_segmenter(run: Run, folder: Path) -> SegmentResult:
     )
     step = SegmentationStep(network)
     groups = step.parameter_groups(config.train)
-    fitted = fit(step, dataset, config.train, folder, groups, run.config.runtime, title="segment")
+    fitted = fit(step, dataset, config.train, folder, groups, run.config.runtime, title="segment", warm=goes_on)
     save_segmenter(folder, TrainedSegmenter(network, config, run.config.predict, run.photos.classes))
     return SegmentResult(run.photos.classes, len(photos), describe(network, config), fitted)
 
@@ -90,6 +92,8 @@ def predict_missing(run: Run) -> None:
     for variant in others:
         settings = inference(trained.config, run.config.predict, variant)
         predict_folder(network, photos, run.predictions(variant), settings, run.config.data.max_pixels)
+    for stage in ("masks", "segment"):
+        seal(run.stage_folder(stage))
 
 
 def segment_config(config: Config) -> SegmentConfig:

@@ -1,8 +1,9 @@
 """The training loop: devices, precision, schedule, logging, checkpoints, resuming. It knows no method.
 
 What it trains is a module whose `forward(batch, epoch)` returns scalars by name, among them `loss`.
-All state that shapes training is in the checkpoint: the module with its buffers, the optimiser, the step and torch's
-random state. Data sets are indexed by (epoch, index) and draw from nothing else, so a resumed run is the same run.
+All state that shapes training is in the checkpoint: the module with its buffers, the optimiser, the step, torch's
+random state (on the processor and on the device) and the scale of losses in float16. Data sets are indexed by (epoch,
+index) and draw from nothing else, so a resumed run is the same run.
 """
 
 import json
@@ -63,6 +64,7 @@ class FitResult:
         peak_memory_gb: Largest resident memory of this process so far.
         final: Last validation; None where it is undefined.
         stopped: Why training ended before its last epoch; empty if it did not.
+        epochs: Passes over the photos that were planned.
     """
 
     steps: int
@@ -72,6 +74,7 @@ class FitResult:
     peak_memory_gb: float
     final: dict[str, float | None]
     stopped: str = ""
+    epochs: int = 0
 
 
 def nothing_fitted() -> FitResult:
@@ -157,7 +160,7 @@ def fit(
     loader = fabric.setup_dataloaders(
         _loader(dataset, sampler, config.seed, runtime.workers, device_type), use_distributed_sampler=False
     )
-    state = _load_state(folder, step, optimiser)
+    state = _load_state(fabric, folder, step, optimiser)
     total_steps = config.epochs * sampler.steps
     log = _Log(folder, state["step"], enabled=fabric.is_global_zero)
     clock = _Clock(state["seconds"])
@@ -218,6 +221,7 @@ def fit(
         peak_memory_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         final={name: value if math.isfinite(value) else None for name, value in state["validation"].items()},
         stopped=state["stop"],
+        epochs=config.epochs,
     )
 
 
@@ -246,7 +250,7 @@ def _set_rates(optimiser: Any, step: int, steps_per_epoch: int, config: Optimise
     return learning_rate(config.lr, step, steps_per_epoch, config)
 
 
-def _load_state(folder: Path, step: nn.Module, optimiser: Any) -> dict[str, Any]:
+def _load_state(fabric: Fabric, folder: Path, step: nn.Module, optimiser: Any) -> dict[str, Any]:
     path = folder / STATE
     if not path.is_file():
         return {"step": 0, "seconds": 0.0, "validation": {}, "stop": ""}
@@ -257,6 +261,10 @@ def _load_state(folder: Path, step: nn.Module, optimiser: Any) -> dict[str, Any]
     step.load_state_dict(saved["module"])
     optimiser.load_state_dict(saved["optimiser"])
     torch.set_rng_state(saved["random"])
+    if "device_random" in saved and fabric.device.type != "cpu":
+        torch.get_device_module(fabric.device).set_rng_state(saved["device_random"])
+    if saved.get("precision"):
+        fabric.strategy.precision.load_state_dict(saved["precision"])
     logger.info("Going on from step %d of %s", saved["progress"]["step"], path)
     progress: dict[str, Any] = saved["progress"]
     return progress
@@ -268,8 +276,11 @@ def _save_state(fabric: Fabric, folder: Path, step: nn.Module, optimiser: Any, p
             "module": step.state_dict(),
             "optimiser": optimiser.state_dict(),
             "random": torch.get_rng_state(),
+            "precision": fabric.strategy.precision.state_dict(),  # the scale of losses in float16
             "progress": progress,
         }
+        if fabric.device.type != "cpu":
+            content["device_random"] = torch.get_device_module(fabric.device).get_rng_state()
         with atomic_path(folder / STATE) as temporary:
             torch.save(content, temporary)
     fabric.barrier()

@@ -53,7 +53,7 @@ class TrainResult:
 def train(run: Run) -> TrainResult:
     """Train CTI from tags: train/, with the network, its training state, metrics, tag thresholds and lists."""
     config = run.config
-    look = None if run.finished("train") else first_look(run)
+    look = None if run.fits("train") else first_look(run)
     with run.stage("train") as stage:
         if stage.finished:
             return stage.result(TrainResult)

@@ -1,8 +1,6 @@
 """Running a grid: what runs share is made once, what is done is skipped, a run that fails does not end the others."""
 
 import logging
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,9 @@ from cti.config import Config
 from cti.files import MANIFEST, read_json, to_json, write_json
 from cti.first_look.stage import wanted
 from cti.method.checkpoint import CONFIG
-from cti.run import SETTINGS, Run
+from cti.run import Run
 from cti.settings import CONFIG_FILE
+from cti.stage_folder import SETTINGS, seal, take_over
 
 logger = logging.getLogger(__name__)
 
@@ -79,24 +78,20 @@ def share_first_look(run: Run, folders: Iterable[Path]) -> None:
         run: The run; one that has a first look, or needs none, is left as it is.
         folders: First looks, finished or not.
     """
-    target, temporary = run.stage_folder(_LOOK), run.folder / f".{_LOOK}"
+    target = run.stage_folder(_LOOK)
     if target.exists() or not wanted(run.config):
         return
     for folder in folders:
         known = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         if not (folder / MANIFEST).is_file() or _basis(known) != _basis(to_json(run.config)):
             continue
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            shutil.copytree(folder, temporary, copy_function=os.link)
-        except OSError:  # a file system without hard links
-            shutil.rmtree(temporary, ignore_errors=True)
-            return
+        run.folder.mkdir(parents=True, exist_ok=True)
+        take_over(folder, target, folder.parent)
         for name in (SETTINGS, CONFIG):  # written anew: the other run's own files stay as they are
-            content = read_json(temporary / name)
+            content = read_json(target / name)
             content["model"]["infusion_index"] = run.config.model.infusion_index
-            write_json(temporary / name, content)
-        temporary.rename(target)
+            write_json(target / name, content)
+        seal(target)
         logger.info("The first look is that of %s", folder.parent)
         return
 

@@ -20,7 +20,7 @@ from cti.data.review import Entry, write_entries
 from cti.files import read_json, read_manifest, write_text
 from cti.method.checkpoint import load_model
 from cti.run import FOLDERS, Run
-from cti.stage_folder import damaged_files
+from cti.run.stage_folder import damaged_files
 from tiny_pipeline import options, tiny_config, tiny_shapes
 
 SOME, MORE = 12, 16
@@ -283,7 +283,7 @@ def test_a_review_changes_only_what_it_is_about(copy: Path, capsys: pytest.Captu
 
 def test_a_kill_while_way_is_made_hides_no_change(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was removed by then, the next call still knows that the rest is of before."""
-    import cti.stage_folder as place
+    import cti.run.stage_folder as place
 
     run, remove = copy / "run", place._remove
     config = overwrite(config_of(copy / "photos", run, masks__threshold="0.5", stages="[masks]"))

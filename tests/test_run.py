@@ -12,8 +12,8 @@ from cti.config import Config, DataConfig, RuntimeConfig, TrainConfig
 from cti.data import Photo
 from cti.files import read_manifest, write_json
 from cti.run import Run, split_by_file
+from cti.run.stage_folder import LOCK
 from cti.settings import load_config
-from cti.stage_folder import LOCK
 from tiny_pipeline import tiny_shapes
 
 
@@ -175,10 +175,10 @@ def test_photos_are_read_and_checked_once(config: Config, monkeypatch: pytest.Mo
 
         return wrapper
 
-    import cti.run
+    import cti.run.run as module
 
     for name in ("read_photos", "check_data"):
-        monkeypatch.setattr(cti.run, name, counted(name, getattr(cti.run, name)))
+        monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
     run = Run(config)
     assert len(run.listed(("train", "val"))) == len(run.photos.photos()) == 4
     assert run.listed(("val", "train", "val"))[0].id == run.photos.lists["val"][0].id

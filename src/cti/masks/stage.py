@@ -24,7 +24,7 @@ from cti.masks.seed_folder import SeedFolder
 from cti.masks.steps import build_steps, read_rgb, refine_photos
 from cti.method.checkpoint import load_model
 from cti.run import Run, some, split_by_file
-from cti.stage_folder import seal
+from cti.run.stage_folder import seal
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from cti.device import default_device
 from cti.files import read_manifest
 from cti.method.checkpoint import load_model
 from cti.run import Run, check_classes_agree, split_by_file
+from cti.run.stage_folder import START, seal
 from cti.segment.checkpoint import TrainedSegmenter, load_segmenter, save_segmenter
 from cti.segment.dataset import SegmentationDataset
 from cti.segment.inference import inference
@@ -21,7 +22,6 @@ from cti.segment.masks import MaskFolder, MaskOf, real_mask
 from cti.segment.networks import NetworkDescription, Segmenter, build_segmenter, describe, start_from
 from cti.segment.predict import predict_folder
 from cti.segment.step import SegmentationStep
-from cti.stage_folder import START, seal
 from cti.train.fit import FitResult, fit
 
 

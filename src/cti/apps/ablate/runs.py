@@ -17,8 +17,8 @@ from cti.files import MANIFEST, read_json, to_json, write_json
 from cti.first_look.stage import wanted
 from cti.method.checkpoint import CONFIG
 from cti.run import Run
+from cti.run.stage_folder import SETTINGS, seal, take_over
 from cti.settings import CONFIG_FILE
-from cti.stage_folder import SETTINGS, seal, take_over
 
 logger = logging.getLogger(__name__)
 

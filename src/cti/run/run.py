@@ -28,7 +28,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cti.changes import (
+from cti.config import Config
+from cti.data import Photo, PhotoSet, read_photos
+from cti.data.check import check_data, usable
+from cti.data.check_report import CheckReport
+from cti.data.fingerprint import DataRecord, record_photos
+from cti.data.review import read_entries, review_marks, with_reviewed_tags
+from cti.files import MANIFEST, from_json, read_manifest, to_json, write_json, write_manifest, write_text
+from cti.method.weights import fit_to_weights
+from cti.run.changes import (
     Action,
     Change,
     History,
@@ -40,16 +48,7 @@ from cti.changes import (
     result_fields,
     sentence,
 )
-from cti.config import Config
-from cti.data import Photo, PhotoSet, read_photos
-from cti.data.check import check_data, usable
-from cti.data.check_report import CheckReport
-from cti.data.fingerprint import DataRecord, record_photos
-from cti.data.review import read_entries, review_marks, with_reviewed_tags
-from cti.files import MANIFEST, from_json, read_manifest, to_json, write_json, write_manifest, write_text
-from cti.method.weights import fit_to_weights
-from cti.settings import CONFIG_FILE, dump_config, load_config
-from cti.stage_folder import (
+from cti.run.stage_folder import (
     HISTORY,
     LISTS,
     START,
@@ -65,6 +64,7 @@ from cti.stage_folder import (
     take_over,
     write_made,
 )
+from cti.settings import CONFIG_FILE, dump_config, load_config
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cti.changes import Action, Change, History, Made
 from cti.config import DataConfig
 from cti.data.fingerprint import DataRecord
 from cti.data.splits import EarlierSplit
@@ -24,6 +23,7 @@ from cti.files import (
     write_json,
     write_text,
 )
+from cti.run.changes import Action, Change, History, Made
 from cti.settings import CONFIG_FILE
 
 SETTINGS = "stage.json"

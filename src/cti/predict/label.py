@@ -5,18 +5,20 @@ import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from PIL import Image
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
-from cti.data.images import MAX_PIXELS, load_image, save_mask
+from cti.data.images import MAX_PIXELS, image_size, load_image, save_mask
 from cti.data.source import photo_id
 from cti.data.tags import Hints, read_tags
 from cti.files import atomic_path, write_manifest, write_text
 from cti.predict.ahead import Behind, ahead
+from cti.predict.batches import in_batches
 from cti.predict.labels import (
     PhotoRecord,
     add_record,
@@ -28,7 +30,7 @@ from cti.predict.labels import (
     write_records,
 )
 from cti.predict.photos import find_photos
-from cti.predict.prediction import Prediction, Threshold, class_indices
+from cti.predict.prediction import Analysis, Prediction, Threshold, class_indices
 from cti.predict.predictor import Predictor, Use
 
 logger = logging.getLogger(__name__)
@@ -114,10 +116,16 @@ def label(
         done = {name for name, path in found.items() if is_done(target, name, records.get(name), path, given[name])}
         missing = {name: path for name, path in found.items() if name not in done}
         skipped: dict[str, str] = {}
-        with Behind() as writer:
-            for name, prediction, digest in _predictions(predictor, missing, given, threshold, max_pixels, skipped):
-                records[name] = _record(prediction, found[name], digest, given[name])
-                writer.do(_Writing(target, name, prediction, records[name], overlays, skipped))
+
+        def write(labelled: Sequence[tuple[_Decoded, Analysis]]) -> None:
+            for photo, analysis in labelled:
+                prediction = analysis.predict(given[photo.name], threshold)
+                records[photo.name] = _record(prediction, photo.path, photo.digest, given[photo.name])
+                _write(target, photo.name, prediction, records[photo.name], overlays, skipped)
+
+        with Behind(depth=1) as writer:  # a batch is written while the next is in the network and one more is read
+            for labelled in _analyses(predictor, missing, max_pixels, skipped):
+                writer.do(partial(write, labelled))
         unmade = {name for name, path in found.items() if str(path) in skipped}
         for name in unmade:  # a mask of the photo that was there before
             records.pop(name, None)
@@ -167,57 +175,64 @@ def _in_order(tags: Iterable[str], classes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(classes[index] for index in class_indices(list(tags), classes))
 
 
-def _predictions(
-    predictor: Predictor,
-    photos: Mapping[str, Path],
-    given: Mapping[str, Tags],
-    threshold: Threshold | None,
-    max_pixels: int,
-    skipped: dict[str, str],
-) -> Iterator[tuple[str, Prediction, str]]:
-    """Photos labelled, with the digests of their files; the next are decoded meanwhile, the unreadable `skipped`."""
-
-    def load(item: tuple[str, Path]) -> tuple[Image.Image, str]:
-        return load_image(item[1], max_pixels), file_digest(item[1])
-
-    images = ahead(load, photos.items())
-    for (name, path), image in track(
-        images, "labelling", total=len(photos), console=Console(stderr=True), disable=not photos
-    ):
-        try:
-            decoded, digest = image.result()
-        except (ValueError, OSError) as error:
-            logger.warning("Skipped: %s", error)
-            skipped[str(path)] = str(error)
-            continue
-        yield name, predictor(decoded, given[name], threshold), digest
-
-
 @dataclass(frozen=True)
-class _Writing:
-    """The files of one photo, the record last: its being there says that the photo is done."""
+class _Decoded:
+    """A photo that was read, and the digest of its file."""
 
-    folder: Path
     name: str
-    prediction: Prediction
-    record: PhotoRecord
-    overlays: bool
-    skipped: dict[str, str]
+    path: Path
+    image: Image.Image
+    digest: str
 
-    def __call__(self) -> None:
+
+def _analyses(
+    predictor: Predictor, photos: Mapping[str, Path], max_pixels: int, skipped: dict[str, str]
+) -> Iterator[list[tuple[_Decoded, Analysis]]]:
+    """Batches of photos that the network has seen; the next are decoded meanwhile, the unreadable `skipped`."""
+
+    def size(photo: tuple[str, Path]) -> tuple[int, int]:
         try:
-            save_mask(self.folder / f"{self.name}.png", self.prediction.mask)
-            if self.overlays:
-                with atomic_path(self.folder / OVERLAYS / f"{self.name}.png") as temporary:
-                    self.prediction.overlay().save(temporary)
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            reason = f"The name of {self.record.photo} is too long for the files of its mask; shorten it."
-            logger.warning("Skipped: %s", reason)
-            self.skipped[self.record.photo] = reason
-            return
-        add_record(self.folder, self.name, self.record)
+            return image_size(photo[1], max_pixels)
+        except (ValueError, OSError):
+            return 1, 1  # what is wrong is said when it is decoded
+
+    def load(batch: Sequence[tuple[str, Path]]) -> list[_Decoded]:
+        decoded = []
+        for name, path in batch:
+            try:
+                decoded.append(_Decoded(name, path, load_image(path, max_pixels), file_digest(path)))
+            except (ValueError, OSError) as error:
+                logger.warning("Skipped: %s", error)
+                skipped[str(path)] = str(error)
+        return decoded
+
+    batches = ahead(load, in_batches(photos.items(), size, predictor.analyser.seen_as), depth=2)
+    with Progress(console=Console(stderr=True), disable=not photos) as progress:
+        bar = progress.add_task("labelling", total=len(photos))
+        for batch, loaded in batches:
+            if decoded := loaded.result():
+                images, sources = [photo.image for photo in decoded], [str(photo.path) for photo in decoded]
+                yield list(zip(decoded, predictor.analyser.analyse(images, sources), strict=True))
+            progress.advance(bar, len(batch))
+
+
+def _write(
+    folder: Path, name: str, prediction: Prediction, record: PhotoRecord, overlays: bool, skipped: dict[str, str]
+) -> None:
+    """Write the files of one photo, the record last: its being there says that the photo is done."""
+    try:
+        save_mask(folder / f"{name}.png", prediction.mask)
+        if overlays:
+            with atomic_path(folder / OVERLAYS / f"{name}.png") as temporary:
+                prediction.overlay().save(temporary)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        reason = f"The name of {record.photo} is too long for the files of its mask; shorten it."
+        logger.warning("Skipped: %s", reason)
+        skipped[record.photo] = reason
+        return
+    add_record(folder, name, record)
 
 
 def _record(prediction: Prediction, path: Path, digest: str, given: Tags) -> PhotoRecord:

@@ -19,6 +19,7 @@ from cti.files import read_json, read_manifest, to_json, write_text
 from cti.method.checkpoint import CONFIG, load_model
 from cti.predict.ahead import ahead
 from cti.predict.analyser import Analyser
+from cti.predict.batches import in_batches
 from cti.predict.cti import CTIAnalyser
 from cti.predict.hub import About, about_network, download, model_card, push_folder
 from cti.predict.inputs import ImageLike, read_image
@@ -128,10 +129,15 @@ class Predictor:
             ValueError: for an unknown tag, a threshold outside [0, 1] or a photo that cannot be read.
         """
         if isinstance(image, list | tuple):
-            return [
-                self.analyse(photo).predict(own, threshold)
-                for photo, own in zip(image, _tags_per_photo(tags, len(image)), strict=True)
-            ]
+            given = _tags_per_photo(tags, len(image))
+            photos = [(*read_image(photo), number) for number, photo in enumerate(image)]
+            batches = in_batches(photos, lambda photo: photo[0].size[::-1], self.analyser.seen_as)
+            found = {
+                number: analysis.predict(given[number], threshold)
+                for batch in batches
+                for (*_, number), analysis in zip(batch, self._analyse(batch), strict=True)
+            }
+            return [found[number] for number in range(len(image))]
         if tags is not None and not isinstance(tags, str) and not all(isinstance(tag, str) for tag in tags):
             raise ValueError("The tags are lists of class names, which go with a list of photos; give one list.")
         return self.analyse(image).predict(cast(Sequence[str] | None, tags), threshold)
@@ -147,7 +153,11 @@ class Predictor:
             FileNotFoundError: if there is no such file.
             ValueError: if it is no photo.
         """
-        return self.analyser.analyse(*read_image(image, max_pixels))
+        return self._analyse([read_image(image, max_pixels)])[0]
+
+    def _analyse(self, photos: Sequence[tuple[Any, ...]]) -> list[Analysis]:
+        """Analyse photos that are seen alike, each an image, its source, and whatever else."""
+        return self.analyser.analyse([photo[0] for photo in photos], [photo[1] for photo in photos])
 
     def stream(
         self,
@@ -170,7 +180,7 @@ class Predictor:
             find_photos([Path(photos)]).values() if isinstance(photos, str | os.PathLike) else photos
         )
         for _, image in ahead(read_image, items):
-            yield self.analyser.analyse(*image.result()).predict(tags, threshold)
+            yield self._analyse([image.result()])[0].predict(tags, threshold)
 
     def to(self, device: str | torch.device) -> "Predictor":
         """Move the network to a device; returns the predictor itself."""

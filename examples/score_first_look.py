@@ -13,7 +13,7 @@ from cti.method.checkpoint import load_model
 from cti.run import Run
 from cti.seeds.extract import extract_seeds
 
-KINDS = ("patch", "spread")
+KINDS = ("patch", "spread", "located")
 
 
 def main(folder: str) -> None:

@@ -35,7 +35,7 @@ def check_nothing_half_is_finished(run: Path) -> None:
     for path in run.rglob("*.npz"):
         if not path.name.startswith("."):
             read_seed(path)
-    for path in (*(run / "masks").glob("*.png"), *(run / "segment").rglob("*.png")):
+    for path in (*(run / "masks").rglob("*.png"), *(run / "segment").rglob("*.png")):
         if not path.name.startswith("."):
             load_mask(path)
     for path in run.rglob("*.json"):
@@ -54,7 +54,7 @@ def check_nothing_half_is_finished(run: Path) -> None:
 def test_a_run_killed_again_and_again_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     photos = tiny_shapes(tmp_path / "shapes")
     words, undisturbed = (
-        ["run", *options(photos, tmp_path / name, train__epochs="3", train__checkpoint_every="1")]
+        ["run", *options(photos, tmp_path / name, train__epochs="3", runtime__checkpoint_every="1")]
         for name in ("killed", "undisturbed")
     )
     run = tmp_path / "killed"
@@ -63,9 +63,10 @@ def test_a_run_killed_again_and_again_ends_like_an_undisturbed_one(tmp_path: Pat
         (run / "train", "state.pt"),  # in the middle of training
         (run / "train", ".model.*"),  # while the network is written
         (run / "seeds", "shapes_*.npz"),  # after some seeds
-        (run / "masks", "shapes_*.png"),  # after some masks
+        (run / "masks" / "pseudo", "shapes_*.png"),  # after some pseudo-masks
         (run / "segment", "state.pt"),  # segmenter trained, not yet stored
-        (run / "segment" / "predictions" / "single", "shapes_*.png"),  # after some predictions
+        (run / "segment" / "predictions" / "single", "shapes_*.png"),  # after some predictions and masks
+        (run / "masks", "photos.csv"),  # all masks made, the stage not yet finished
         (run / "evaluate", "stage.json"),  # while scoring
     ]
     for folder, pattern in moments:
@@ -82,8 +83,11 @@ def test_a_run_killed_again_and_again_ends_like_an_undisturbed_one(tmp_path: Pat
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     for path in (tmp_path / "undisturbed" / "seeds").glob("*.npz"):
         assert torch.allclose(read_seed(run / "seeds" / path.name).cams(), read_seed(path).cams(), atol=5e-3)
-    for path in (tmp_path / "undisturbed" / "masks").glob("*.png"):
-        assert (load_mask(run / "masks" / path.name) == load_mask(path)).mean() > 0.97
+    for folder in ("masks", "masks/pseudo"):
+        paths = list((tmp_path / "undisturbed" / folder).glob("*.png"))
+        assert len(paths) == 12
+        for path in paths:
+            assert (load_mask(run / folder / path.name) == load_mask(path)).mean() > 0.97
     scores = [
         read_json(tmp_path / name / "evaluate" / MANIFEST)["result"]["lists"] for name in ("killed", "undisturbed")
     ]

@@ -50,6 +50,16 @@ def test_every_stage_is_finished(config: Config, results: dict[str, Any]) -> Non
         assert manifest["result"] == to_json(results[name])
 
 
+def test_the_time_left_follows_from_what_the_stages_took() -> None:
+    assert pipeline.time_left(30, ["first_look"], ["train", "seeds"]) == ""  # too early to tell
+    # 51 % took 510 s, so the other 49 % take 490 s
+    done, left = ["first_look", "train"], ["seeds", "masks", "segment", "evaluate", "report"]
+    assert pipeline.time_left(510, done, left) == ", about 8 minutes left in all"
+    assert pipeline.time_left(510, done, ["seeds"]) == ", about a minute left in all"
+    assert set(pipeline.SHARES) == set(pipeline.STAGES)
+    assert sum(pipeline.SHARES.values()) == 100
+
+
 def test_what_the_stages_leave(config: Config, results: dict[str, Any]) -> None:
     run = Path(config.out)
     model, facts = load_model(run / "train")
@@ -58,7 +68,9 @@ def test_what_the_stages_leave(config: Config, results: dict[str, Any]) -> None:
     names = {f"shapes_{index:05d}" for index in range(12)}
     assert {path.stem for path in (run / "seeds").glob("*.npz")} == names
     assert len(list((run / "seeds" / "predicted").glob("*.npz"))) == 3
-    assert len(list((run / "masks").glob("*.png"))) == results["masks"].photos == 9
+    assert results["masks"].photos == 12  # those held out have tags, too
+    assert {path.stem for path in (run / "masks" / "pseudo").glob("*.png")} == names
+    assert {path.stem for path in (run / "masks").glob("*.png")} == names
     assert {path.stem for path in (run / "segment" / "predictions" / "single").glob("*.png")} == names
     assert (run / "train" / "lists" / "val.txt").read_text().split() == _list(config, "val")
     assert not [path for path in run.rglob("*") if ".tmp" in path.name]
@@ -136,7 +148,7 @@ def test_seeds_are_of_the_tagged_classes(config: Config, results: dict[str, Any]
 
 
 def test_pseudo_masks_show_tagged_classes_only(config: Config, results: dict[str, Any]) -> None:
-    for path in (Path(config.out) / "masks").glob("*.png"):
+    for path in (Path(config.out) / "masks" / "pseudo").glob("*.png"):
         seed = read_seed(Path(config.out) / "seeds" / f"{path.stem}.npz")
         assert set(np.unique(load_mask(path))) <= {0, 255, *(index + 1 for index in seed.class_indices)}
 
@@ -144,13 +156,15 @@ def test_pseudo_masks_show_tagged_classes_only(config: Config, results: dict[str
 def test_scores_of_everything(config: Config, results: dict[str, Any]) -> None:
     lists = results["evaluate"].lists
     assert lists.keys() == {"score", "val"}
-    for name, scores in lists.items():
+    for scores in lists.values():
         assert scores.seeds.keys() == {"refined", "fused", "patch"}
         for kind in scores.seeds.values():
             assert 0 <= kind.fixed.miou <= kind.best.miou <= 1
             assert kind.baselines
         assert 0 <= scores.segment["single"].as_background.miou <= 1
-        assert (scores.masks is not None) == (name == "score")  # pseudo-masks are made of photos to train on
+        assert scores.pseudo_masks is not None
+        assert scores.masks is not None
+        assert scores.masks.coverage == 1
     assert lists["val"].seeds_predicted_tags
     with Image.open(results["evaluate"].picture) as picture:
         assert min(picture.size) > 100
@@ -162,7 +176,7 @@ def test_a_second_call_does_nothing(
     def never(*arguments: object, **options: object) -> None:
         raise AssertionError("a finished stage was done again")
 
-    for place in ("train.stage.fit", "seeds.stage.extract_seeds", "masks.stage.refine", "segment.stage.predict_folder",
+    for place in ("train.stage.fit", "seeds.stage.extract_seeds", "masks.stage.refine", "segment.stage.make_masks",
                   "evaluate.stage.score_run"):  # fmt: skip
         monkeypatch.setattr(f"cti.{place}", never)
     before = {path: path.stat().st_mtime_ns for path in Path(config.out).rglob("*") if path.is_file()}
@@ -224,7 +238,7 @@ def test_photos_of_ones_own_without_masks(
     assert {path.stem for path in predictions} == {f"garden party__IMG {number}" for number in range(12)}
     held_out = (tmp_path / "run" / "train" / "lists" / "val.txt").read_text().splitlines()
     assert len(held_out) == 3
-    assert not {path.stem for path in (tmp_path / "run" / "masks").glob("*.png")} & set(held_out)
+    assert {path.stem for path in (tmp_path / "run" / "masks").glob("*.png")} >= set(held_out)
 
 
 @pytest.mark.data

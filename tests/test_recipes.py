@@ -105,7 +105,7 @@ def test_ones_own_photos_need_no_extra_and_no_full_bank() -> None:
 
 def test_few_photos_are_shown_more_often(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [epochs_by_size(steps) for steps in (1, 10, 50, 1000)] == [60, 50, 10, 4]
-    monkeypatch.setattr(fitting, "epochs_by_size", lambda steps_per_epoch: steps_per_epoch + 1)
+    monkeypatch.setattr(fitting, "epochs_by_size", lambda steps_per_epoch, warm: steps_per_epoch + 1)
     assert pipeline.train(Run(tiny_config(photos, tmp_path, train__epochs="0"))).fit.steps == 2 * (2 + 1)
 
 

@@ -99,7 +99,8 @@ def command_parser(function: Callable[..., Any], prog: str, all_settings: bool =
 
 def _add(parser: ArgumentParser, parameter: inspect.Parameter, hint: Any, text: str) -> None:
     if hint is bool:
-        parser.add_argument(f"--{parameter.name.replace('_', '-')}", action="store_true", help=text)
+        option = f"--{parameter.name.rstrip('_').replace('_', '-')}"
+        parser.add_argument(option, dest=parameter.name, action="store_true", help=text)
         return
     several = get_origin(_without_none(hint)) in (tuple, list, Sequence)
     required = parameter.default is inspect.Parameter.empty

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("cti.commands:evaluate", "score seeds, masks and segmentations where true masks exist"),
     "report": ("cti.commands:report", "write a run's report.html"),
     "compare": ("cti.commands:compare", "write one report of several runs side by side"),
+    "ablate": ("cti.commands:ablate", "run a grid of changed settings over several seeds, and compare"),
     "label": ("cti.commands:label", "masks for new photos"),
     "serve": ("cti.commands:serve", "a web page to try a run and to review its masks"),
     "data check": ("cti.commands:check", "look through a data set before training"),

@@ -13,6 +13,7 @@ from cti.arguments import reads
 from cti.config import Config
 
 if TYPE_CHECKING:
+    from cti.apps.ablate import AblationResult
     from cti.data.check_report import CheckReport
     from cti.evaluate.scores import RunScores
     from cti.predict.label import LabelResult
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Use = Literal["cti", "segmenter"]
-MaskStage = Literal["masks", "segment"]
+MaskStage = Literal["masks", "pseudo", "segment"]
 LastStage = Literal["first-look", "train", "seeds", "masks", "segment", "evaluate"]
 
 
@@ -96,7 +97,7 @@ def seeds(config: Config, *, official: str = "") -> Any:
 
 @reads("data", "masks", "runtime")
 def masks(config: Config) -> Any:
-    """Refine the seeds into pseudo-masks: masks/PHOTO.png.
+    """Refine the seeds into pseudo-masks: masks/pseudo/PHOTO.png, which are the masks until there is a segmenter.
 
     Args:
         config: The configuration.
@@ -106,7 +107,7 @@ def masks(config: Config) -> Any:
 
 @reads("data", "segment", "predict", "runtime")
 def segment(config: Config) -> Any:
-    """Train a segmentation network on the pseudo-masks, and predict: segment/.
+    """Train a segmentation network on the pseudo-masks, predict, and make the masks: segment/, masks/PHOTO.png.
 
     Args:
         config: The configuration.
@@ -116,7 +117,7 @@ def segment(config: Config) -> Any:
 
 @reads("data", "evaluate", "runtime")
 def evaluate(config: Config, *, official: str = "") -> "RunScores":
-    """Score seeds, pseudo-masks and segmentations where the photos have true masks: evaluate/.
+    """Score seeds, pseudo-masks, segmentations and masks where the photos have true masks: evaluate/.
 
     Args:
         config: The configuration.
@@ -156,6 +157,24 @@ def compare(runs: Sequence[str], *, out: str = "compare.html") -> dict[str, str]
     return {"report": str(compare_runs([Path(run) for run in runs], Path(out)))}
 
 
+@reads("data", "train", "runtime")
+def ablate(config: Config, grid: str, *, repeats: int = 0, only: Sequence[str] | None = None) -> "AblationResult":
+    """Run a grid of changed settings over several seeds, and compare: OUT/ablate/GRID/, with table, plot and page.
+
+    Runs that are done are skipped, so call it again after an interruption. First looks are shared where they are the
+    same.
+
+    Args:
+        config: What the grid changes.
+        grid: components, infusion-index, background, choices, or a YAML file.
+        repeats: Seeds per variant; 0 = as many as the grid says.
+        only: Variants to run; default: all. All that have been run are compared.
+    """
+    from cti.apps.ablate import ablate as run_grid
+
+    return run_grid(grid, config, repeats, only or ())
+
+
 def label(
     photos: Sequence[str],
     *,
@@ -190,18 +209,22 @@ def serve(
     use: Use | None = None,
     host: str = "127.0.0.1",
     port: int = 7860,
+    photo: str = "",
+    open_: bool = False,
     max_upload_mb: float = 20,
     max_pixels: int = 25_000_000,
 ) -> None:
-    """Serve a web page to try a run and to review its masks, until Ctrl-C.
+    """Serve a web page to look through a run, to correct its masks and to try it on other photos, until Ctrl-C.
 
     Args:
         run: Run folder, saved network, or id on the Hugging Face hub.
-        folder: Folder of photos to review.
+        folder: Folder of photos to review; default: the run's own photos, the most doubtful first.
         out: Where the review is kept; default: FOLDER_review.
         use: Which network; default: the segmenter if there is one.
         host: Address to listen on; anybody who can reach it can use the page.
-        port: Port to listen on.
+        port: Port to listen on; the next free one if it is taken.
+        photo: Photo of the run to show first.
+        open_: Open the page in the browser.
         max_upload_mb: Largest photo file.
         max_pixels: Largest photo.
     """
@@ -216,6 +239,8 @@ def serve(
         out=Path(out) if out else None,
         use=use,
         limits=Limits(max_upload_mb, max_pixels),
+        photo=photo or None,
+        in_browser=open_,
     )
 
 
@@ -265,7 +290,7 @@ def export_png(
     Args:
         run: Run folder, or folder that `cti label` wrote.
         out: Folder to write; default: in export/ of the run.
-        stage: Whose masks; default: the segmenter's where it has finished.
+        stage: The run's masks (default), its pseudo-masks, or what its segmenter predicts without tags.
         list_: List of the run, or file of photo ids; default: all photos with a mask.
         overwrite: Replace what is there.
     """
@@ -287,7 +312,7 @@ def export_coco(
     Args:
         run: Run folder, or folder that `cti label` wrote.
         out: File to write; default: in export/ of the run.
-        stage: Whose masks; default: the segmenter's where it has finished.
+        stage: The run's masks (default), its pseudo-masks, or what its segmenter predicts without tags.
         list_: List of the run, or file of photo ids; default: all photos with a mask.
         shape: How regions are written.
         per: What becomes one annotation.
@@ -304,7 +329,7 @@ def export_yolo(
     Args:
         run: Run folder, or folder that `cti label` wrote.
         out: Folder to write; default: in export/ of the run.
-        stage: Whose masks; default: the segmenter's where it has finished.
+        stage: The run's masks (default), its pseudo-masks, or what its segmenter predicts without tags.
         list_: List of the run, or file of photo ids; default: all photos with a mask.
         overwrite: Replace what is there.
     """
@@ -319,7 +344,7 @@ def export_pascal_voc(
     Args:
         run: Run folder, or folder that `cti label` wrote.
         out: Folder to write; default: in export/ of the run.
-        stage: Whose masks; default: the segmenter's where it has finished.
+        stage: The run's masks (default), its pseudo-masks, or what its segmenter predicts without tags.
         list_: List of the run, or file of photo ids; default: all photos with a mask.
         overwrite: Replace what is there.
     """
@@ -334,7 +359,7 @@ def export_labelme(
     Args:
         run: Run folder, or folder that `cti label` wrote.
         out: Folder to write; default: in export/ of the run.
-        stage: Whose masks; default: the segmenter's where it has finished.
+        stage: The run's masks (default), its pseudo-masks, or what its segmenter predicts without tags.
         list_: List of the run, or file of photo ids; default: all photos with a mask.
         overwrite: Replace what is there.
     """

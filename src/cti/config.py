@@ -200,6 +200,8 @@ class ModelConfig(BackboneConfig):
         image_size: Side of a training crop in pixels; a multiple of the backbone's patch.
         infusion_index: 0-based block whose output class tokens are infused into the next block's input.
         background: `token` = the method; `cam` = a background channel without a token; `none` = neither.
+        class_tokens: `each` = every class token attracts attention of its own (the method); `as_one` = together they
+            attract as much as one and start as copies of the backbone's, so that patches start as the backbone's.
         final_norm: Layer-norm the patch tokens before the patch head; `auto` = where the backbone has layer scale.
         patch_features: What the patch head sees: patches of the `last` block (the method), or of `two` blocks side by
             side, the last and, layer-normed, the one at three quarters of the depth, which is less smeared.
@@ -210,6 +212,7 @@ class ModelConfig(BackboneConfig):
     image_size: Count = 224
     infusion_index: CountOrNone = 3
     background: Literal["none", "cam", "token"] = "token"
+    class_tokens: Literal["each", "as_one"] = "each"
     final_norm: Literal["auto", "on", "off"] = "auto"
     patch_features: Literal["last", "two"] = "last"
 
@@ -222,6 +225,9 @@ class MethodConfig(Section):
         background_weight: Weight of the background loss; 0 switches it off.
         intra_weight: Weight of intra-image infusion; 0 switches its pass off.
         cross_weight: Weight of cross-image infusion; 0 switches its pass off.
+        intra_detach: Stop the gradient at the tokens that view 2 gives (the method lets it pass).
+        cross_source: Whose tokens cross-image infusion gives: those of the `bank` (the method), or the photo's `own`,
+            which leaves of its loss only that patch maps agree with class-to-patch attention.
         start_epoch: Epoch (0-based) from which these three losses count; before it only tags are learned.
         bank_size: Class tokens kept per class for cross-image infusion.
         gate: `all` = the cross loss waits until every class has `bank_size` tokens; `per_class` = class by class.
@@ -238,6 +244,8 @@ class MethodConfig(Section):
     background_weight: NotNegative = 0.1
     intra_weight: NotNegative = 1.0
     cross_weight: NotNegative = 1.0
+    intra_detach: bool = False
+    cross_source: Literal["bank", "own"] = "bank"
     start_epoch: int = 0
     bank_size: Count = 30
     gate: Literal["all", "per_class"] = "all"
@@ -297,12 +305,12 @@ class TrainConfig(OptimiserConfig):
 
     Args:
         warm_start: Start from a linear head on the frozen backbone (the stage `first_look`); `auto` = where the
-            backbone has pre-trained weights.
+            backbone has pre-trained weights; `only` = stay with it: nothing is trained, minutes instead of an hour.
     """
 
     section: ClassVar[str] = "train"
 
-    warm_start: Literal["auto", "on", "off"] = "auto"
+    warm_start: Literal["auto", "on", "only", "off"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -321,6 +329,9 @@ class SegmentTrainConfig(OptimiserConfig):
     clip: NotNegative = 1.0
 
 
+MapKind = Literal["refined", "fused", "patch", "spread", "located", "attention"]
+
+
 @dataclass(frozen=True)
 class SeedsConfig(Section):
     """How class activation maps are extracted.
@@ -332,7 +343,8 @@ class SeedsConfig(Section):
         blocks: The last so many blocks of attention to use; 0 = all of them (the method).
         kinds: Kinds of maps to keep, so that they can be scored side by side; the first one is the seed that later
             stages use: refined (the method), fused, patch (patch maps), spread (patch maps times the patch affinity of
-            the middle blocks, without class tokens) or attention (class-to-patch).
+            the middle blocks, without class tokens), located (by the locator of the first look, with
+            `model.patch_features: two`; without it as spread) or attention (class-to-patch).
         precision: `auto` = bf16 where the processor is quick at it, else float32; maps are computed in float32 anyway.
         lists: Lists of photos to extract seeds for.
         predicted_tags: Lists for which seeds are also made from predicted instead of given tags, for comparison with
@@ -345,7 +357,11 @@ class SeedsConfig(Section):
     long_side: CountOrNone = 0
     flip: bool = True
     blocks: CountOrNone = 0
-    kinds: tuple[Literal["refined", "fused", "patch", "spread", "attention"], ...] = ("refined", "fused", "patch")
+    kinds: tuple[Literal["refined", "fused", "patch", "spread", "located", "attention"], ...] = (
+        "refined",
+        "fused",
+        "patch",
+    )
     precision: Literal["auto", "32", "bf16"] = "auto"
     lists: tuple[ListName, ...] = ("train", "score", "val")
     predicted_tags: tuple[ListName, ...] = ()
@@ -353,7 +369,7 @@ class SeedsConfig(Section):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check(bool(self.scales), "scales is empty; give positive numbers.")
-        self.check(bool(self.kinds), "kinds is empty; give refined, fused, patch, spread or attention.")
+        self.check(bool(self.kinds), "kinds is empty; give refined, fused, patch, spread, located or attention.")
 
 
 @dataclass(frozen=True)
@@ -581,7 +597,10 @@ class PredictConfig(Section):
         window: Larger photos are predicted window by window of this side in pixels; 0 = always whole.
         stride: Distance between windows in pixels; 0 = two thirds of the window.
         crf: Preset of the dense CRF of the `+crf` variants.
-        lists: Lists of photos to predict.
+        lists: Lists of photos to predict without their tags, beside the masks, which all photos get.
+        pseudo_weight: How much the pseudo-mask counts in a photo's mask: the label it gives a pixel gains so much in
+            log-probability (1 = as if the segmenter found it e times as likely); 0 = the segmenter alone, restricted
+            to the photo's tags.
     """
 
     section: ClassVar[str] = "predict"
@@ -593,6 +612,7 @@ class PredictConfig(Section):
     stride: CountOrNone = 0
     crf: Literal["psa", "irn"] = "psa"
     lists: tuple[ListName, ...] = ("score", "val")
+    pseudo_weight: NotNegative = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

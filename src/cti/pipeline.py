@@ -1,7 +1,8 @@
 """The pipeline: photos + tags -> train -> seeds -> masks -> segment -> evaluate -> report."""
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ STAGES: dict[str, Callable[[Run], Any]] = {
     "evaluate": evaluate,
     "report": report,
 }
+SHARES = {"first_look": 3, "train": 48, "seeds": 4, "masks": 5, "segment": 34, "evaluate": 4, "report": 2}
+"""What each stage usually takes, in % of a run."""
+_ENOUGH = 20  # % from which the time left can be told
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -66,7 +70,32 @@ def run(config: Config) -> dict[str, Any]:
     """
     this_run = Run(config)
     check_before_training(this_run)
-    return {stage: STAGES[stage](this_run) for stage in config.stages}
+    results: dict[str, Any] = {}
+    todo = [stage for stage in config.stages if not this_run.finished(stage)]
+    done: list[str] = []
+    started = time.perf_counter()
+    for number, stage in enumerate(config.stages, 1):
+        if stage in todo:
+            left = time_left(time.perf_counter() - started, done, todo[len(done) :])
+            logger.info("Stage %d of %d: %s%s", number, len(config.stages), stage.replace("_", "-"), left)
+            done.append(stage)
+        results[stage] = STAGES[stage](this_run)
+    return results
+
+
+def time_left(seconds: float, done: Sequence[str], left: Sequence[str]) -> str:
+    """Say how long the rest takes, by how the time of a run is usually shared out; empty while too little is done.
+
+    Args:
+        seconds: Time that the stages which are done took.
+        done: These stages.
+        left: The stages to come.
+    """
+    share = sum(SHARES[stage] for stage in done)
+    if share < _ENOUGH:
+        return ""
+    minutes = seconds / share * sum(SHARES[stage] for stage in left) / 60
+    return f", about {minutes:.0f} minutes left in all" if minutes >= 1.5 else ", about a minute left in all"
 
 
 def check_before_training(run: Run) -> None:

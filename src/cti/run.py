@@ -7,8 +7,10 @@ Nobody else knows the layout:
     <stage>/stage.json      the settings that the stage's result depends on
     <stage>/manifest.json   the result, seconds, versions; written last: a folder without it is unfinished
     seeds/<photo>.npz, seeds/predicted/<photo>.npz
-    masks/<photo>.png, masks/steps/<step>/<photo>.png, masks/preview/<photo>.png
+    masks/<photo>.png       the result for every photo of the lists; masks/photos.jsonl, masks/photos.csv about each
+    masks/pseudo/<photo>.png, masks/steps/<step>/<photo>.png, masks/preview/<photo>.png
     segment/predictions/<variant>/<photo>.png
+    review/photos.jsonl, review/<photo>.png
     report.html
 """
 
@@ -30,6 +32,7 @@ from cti.data import Photo, PhotoSet, read_photos
 from cti.data.check import check_data, usable
 from cti.data.check_report import CheckReport
 from cti.data.fingerprint import fingerprint
+from cti.data.review import read_entries, review_digest, with_reviewed_tags
 from cti.files import MANIFEST, from_json, read_json, read_manifest, write_json, write_manifest, write_text
 from cti.method.weights import named_backbone
 from cti.settings import CONFIG_FILE, dump_config, load_config
@@ -91,7 +94,7 @@ class Run:
         Raises:
             ValueError: if more than `data.max_broken` of the photos are broken; the message lists them.
         """
-        photo_set = usable(self._all_photos, self.check)
+        photo_set = with_reviewed_tags(usable(self._all_photos, self.check), read_entries(self.review))
         for note in photo_set.notes:
             logger.info("%s", note)
         return photo_set
@@ -116,6 +119,11 @@ class Run:
         return self.folder / REPORT
 
     @property
+    def review(self) -> Path:
+        """The folder of what a person said about the results (`cti.data.review`)."""
+        return self.folder / "review"
+
+    @property
     def predicted_seeds(self) -> Path:
         """The folder of the seeds that were made from predicted instead of given tags."""
         return self.folder / "seeds" / "predicted"
@@ -125,8 +133,17 @@ class Run:
         return self.folder / "seeds" / f"{photo.id}.npz"
 
     def mask(self, photo: Photo) -> Path:
-        """The pseudo-mask of a photo."""
+        """The mask of a photo, which is the run's result: its pseudo-mask, until the segmenter is trained."""
         return self.folder / "masks" / f"{photo.id}.png"
+
+    @property
+    def pseudo_masks(self) -> Path:
+        """The folder of the pseudo-masks."""
+        return self.folder / "masks" / "pseudo"
+
+    def pseudo_mask(self, photo: Photo) -> Path:
+        """The pseudo-mask of a photo, which the segmenter learns from."""
+        return self.pseudo_masks / f"{photo.id}.png"
 
     def preview(self, photo: Photo) -> Path:
         """The overlay of a photo's pseudo-mask."""
@@ -164,6 +181,8 @@ class Run:
     def settings(self, stage: str, sections: Sequence[str] = (), **more: Any) -> dict[str, Any]:
         """What a stage's result depends on, as JSON: its sections, its photos, and whatever else is named."""
         chosen = {name: _result_fields(getattr(self.config, name)) for name in sections or _SECTIONS[stage]}
+        if stage in ("masks", "segment") and (review := review_digest(self.review)):
+            more["review"] = review
         return _as_json({**chosen, "photos": fingerprint(self.photos, self.check), **more})
 
     @contextmanager
@@ -347,6 +366,8 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
             for key in sorted({*old, *new})
             for line in _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
         ]
+    if path.startswith("review") and old != new:
+        return ["masks were reviewed"]
     if path == "photos" and old != new:
         return ["the photos, their tags or lists have changed"]
     return [] if old == new else [f"{path}: {old!r} there, {new!r} now"]

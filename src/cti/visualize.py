@@ -122,11 +122,12 @@ def panel_row(
     class_indices: Sequence[int] = (),
     background_cam: ArrayLike | Tensor | None = None,
     seed: ArrayLike | Tensor | None = None,
-    mask: ArrayLike | Tensor | None = None,
+    pseudo_mask: ArrayLike | Tensor | None = None,
     segmentation: ArrayLike | Tensor | None = None,
+    mask: ArrayLike | Tensor | None = None,
     max_cams: int = 3,
 ) -> PanelRow:
-    """Make the pictures of one photo: photo | truth | CAM per class | background CAM | seed | mask | segmentation.
+    """Make the pictures of one photo: photo | truth | CAMs | seed | pseudo-mask | segmentation | mask.
 
     Args:
         photo: The photo, of W x H pixels.
@@ -137,8 +138,9 @@ def panel_row(
         class_indices: 0-based foreground classes of the CAMs.
         background_cam: (H, W) in [0, 1].
         seed: (H, W) mask values of the seed.
-        mask: (H, W) mask values of the pseudo-mask, 255 where unsure.
-        segmentation: (H, W) mask values of the segmentation network.
+        pseudo_mask: (H, W) mask values of the pseudo-mask, 255 where unsure.
+        segmentation: (H, W) mask values of the segmentation network, which sees no tags.
+        mask: (H, W) mask values of the photo's mask.
         max_cams: Show this many CAMs at most and say how many are left out.
 
     Raises:
@@ -161,8 +163,9 @@ def panel_row(
     if background_cam is not None:
         cells["background CAM"] = Cell("CAM: background", heat(background_cam, photo))
     add_mask("seed", "seed", seed)
-    add_mask("mask", "pseudo-mask", mask)
+    add_mask("pseudo-mask", "pseudo-mask", pseudo_mask)
     add_mask("segmentation", "segmentation", segmentation)
+    add_mask("mask", "mask", mask)
     return PanelRow(cells, frozenset(values))
 
 
@@ -233,7 +236,7 @@ def save_panels(path: Path | str, rows: Sequence[PanelRow], classes: Sequence[st
 def _ordered_columns(rows: Sequence[PanelRow]) -> list[str]:
     num_cams = sum(any(f"CAM {place}" in row.cells for row in rows) for place in range(1, 256))
     cams = [f"CAM {place + 1}" for place in range(num_cams)]
-    known = ["photo", "truth", *cams, "background CAM", "seed", "mask", "segmentation"]
+    known = ["photo", "truth", *cams, "background CAM", "seed", "pseudo-mask", "segmentation", "mask"]
     present = {column: None for row in rows for column in row.cells}
     return [column for column in known if column in present] + [column for column in present if column not in known]
 

@@ -31,10 +31,14 @@ def test_quickstart_sums_up_every_stage(
     scores = json.loads((tmp_path / "run" / "evaluate" / "manifest.json").read_text())["result"]["lists"]
     assert summary["seed_miou"] == scores["val"]["seeds"]["refined"]["fixed"]["miou"]
     assert summary["baseline_miou"] == max(scores["val"]["seeds"]["refined"]["baselines"].values())
-    assert summary["mask_miou"] == scores["score"]["masks"]["as_background"]["miou"]
+    assert summary["mask_miou"] == scores["val"]["masks"]["as_background"]["miou"]
     assert summary["segmentation_miou"] == scores["val"]["segment"]["single"]["as_background"]["miou"]
     assert summary["seconds"] > 0
     assert Path(summary["picture"]).is_file()
     assert "minutes" in err  # the predicted time, before anything starts
     for text in ("seeds: mIoU", "masks: mIoU", "segmenter: mIoU", "mAP of tags"):
+        assert text in err
+    for text in ("Stage 1 of 5: train", "Stage 5 of 5: evaluate"):
+        assert text in err
+    for text in ("Made: ", "Where: ", "How good: ", "Doubtful: ", "Next: "):
         assert text in err

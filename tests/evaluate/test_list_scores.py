@@ -65,10 +65,11 @@ def folders(tmp_path: Path, photos: list[Photo]) -> ResultFolders:
             write_seed(tmp_path / folder / f"{photo.id}.npz", {"refined": seed, "fused": seed})
         save_mask(tmp_path / "segment" / f"{photo.id}.png", mask(1, 1, 255) if photo.id != "good2" else mask())
     for photo in photos[:2]:
-        save_mask(tmp_path / "masks" / f"{photo.id}.png", mask(photo.tags[0] + 1, 255))
+        save_mask(tmp_path / "pseudo" / f"{photo.id}.png", mask(photo.tags[0] + 1, 255))
+        save_mask(tmp_path / "masks" / f"{photo.id}.png", mask(photo.tags[0] + 1))
     return ResultFolders(
-        tmp_path / "seeds", tmp_path / "predicted", tmp_path / "masks",
-        {"seed": tmp_path / "segment"}, {"single": tmp_path / "segment"},
+        tmp_path / "seeds", tmp_path / "predicted", tmp_path / "pseudo",
+        {"seed": tmp_path / "segment"}, {"single": tmp_path / "segment"}, tmp_path / "masks",
     )  # fmt: skip
 
 
@@ -79,9 +80,10 @@ def test_each_result_has_the_scores_of_its_own_counting(folders: ResultFolders, 
     assert scores.seeds["fused"] == expected
     assert scores.first_seeds == replace(expected, kind="refined")
     assert scores.masks == count_masks(folders.masks, photos[:2], CLASSES).scores(10)
-    assert scores.masks.coverage == 38 / 39  # of 40 pixels b lacks one label, where its mask ignores one too
+    assert scores.pseudo_masks == count_masks(folders.pseudo_masks, photos[:2], CLASSES).scores(10) != scores.masks
+    assert scores.pseudo_masks.coverage == 38 / 39  # of 40 pixels b lacks one label, where its mask ignores one too
     assert scores.segment["single"] == scores.steps["seed"]
-    names = ["seed, fixed", "seed, threshold-free", "pseudo-masks", "segmentation, single"]
+    names = ["seed, fixed", "seed, threshold-free", "pseudo-masks", "segmentation, single", "masks"]
     assert list(scores.by_name) == names
     assert list(measures(scores)) == ["best baseline", "seed, swept, uses pixel labels", *names]
 
@@ -102,8 +104,10 @@ def test_normal_photos_say_how_much_is_called_foreground(folders: ResultFolders,
 
 def test_what_is_not_there_for_every_photo_is_not_scored(folders: ResultFolders, photos: list[Photo]) -> None:
     assert score_list(ResultFolders(), photos, CLASSES, ("refined",), threshold=0.3) == ListScores()
-    (folders.masks / "b.png").unlink()
-    assert score_list(folders, photos, CLASSES, ("refined",), threshold=0.3).masks is None
+    (folders.pseudo_masks / "b.png").unlink()
+    scores = score_list(folders, photos, CLASSES, ("refined",), threshold=0.3)
+    assert scores.pseudo_masks is None
+    assert scores.masks is not None
     assert list_tables(ListScores(), "val") == []
     assert measures(ListScores()) == {}
 

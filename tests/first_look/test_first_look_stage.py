@@ -101,3 +101,14 @@ def test_a_network_that_falls_below_the_head_is_not_kept(run: Run, tmp_path: Pat
     assert "the network of the start" in never.settle(bad, 0.5)
     torch.testing.assert_close(bad.state_dict(), load_model(start)[0].state_dict())
     assert BestNetwork(tmp_path / "none", start, None).settle(bad, 0.1) == ""
+
+
+def test_nothing_is_trained_where_the_first_look_is_enough(photos: Path, tmp_path: Path) -> None:
+    run = Run(tiny_config(photos, tmp_path / "run", train__warm_start="only"))
+    result = pipeline.train(run)
+    assert result.fit.steps == 0
+    assert "Nothing was trained" in result.kept
+    start, trained = (load_model(run.stage_folder(stage))[0].state_dict() for stage in ("first_look", "train"))
+    assert all(torch.equal(start[name], trained[name]) for name in start)
+    assert result.tags is not None
+    assert result.tags.mean_average_precision is not None

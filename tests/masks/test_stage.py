@@ -46,7 +46,7 @@ def seeds_of(run: Run) -> SeedFolder:
 def test_masks_coverage_and_preview(drawn, tmp_path, iou):
     run = make_run(drawn, tmp_path, preview=2)
     result, seeds = masks(run), seeds_of(run)
-    written = [load_mask(run.mask(photo)) for photo in drawn.photos]
+    written = [load_mask(run.pseudo_mask(photo)) for photo in drawn.photos]
     for photo, mask in zip(drawn.photos, written, strict=True):
         scores = pamr_step(read_rgb(photo), start_scores(seeds(photo.id), CONFIG), CONFIG.pamr)
         np.testing.assert_array_equal(mask, pseudo_mask(scores, (0, 1), CONFIG))
@@ -59,6 +59,8 @@ def test_masks_coverage_and_preview(drawn, tmp_path, iou):
     assert sorted(path.name for path in (tmp_path / "masks" / "preview").iterdir()) == ["photo0.png", "photo1.png"]
     assert Image.open(run.preview(drawn.photos[0])).size == (3 * 96, 72)
     assert Image.open(run.mask(drawn.photos[0])).mode == "P"
+    for photo in drawn.photos:  # until there is a segmenter, they are the masks
+        assert run.mask(photo).read_bytes() == run.pseudo_mask(photo).read_bytes()
 
 
 def test_masks_of_every_step_are_kept_where_they_can_be_scored(drawn, tmp_path):
@@ -83,11 +85,13 @@ def test_finished_masks_are_kept(drawn, tmp_path):
     run = make_run(drawn, tmp_path)
     masks(run)
     (tmp_path / "masks" / "manifest.json").unlink()
-    run.mask(drawn.photos[1]).unlink()
-    kept = run.mask(drawn.photos[0]).stat().st_mtime_ns
+    run.pseudo_mask(drawn.photos[1]).unlink()
+    run.mask(drawn.photos[2]).unlink()
+    kept = run.pseudo_mask(drawn.photos[0]).stat().st_mtime_ns
     masks(run)
-    assert run.mask(drawn.photos[1]).is_file()
-    assert run.mask(drawn.photos[0]).stat().st_mtime_ns == kept
+    assert run.pseudo_mask(drawn.photos[1]).is_file()
+    assert run.mask(drawn.photos[2]).is_file()
+    assert run.pseudo_mask(drawn.photos[0]).stat().st_mtime_ns == kept
     with pytest.raises(ValueError, match=r"other settings \(masks\.threshold: 0\.4 there, 0\.3 now"):
         masks(make_run(drawn, tmp_path, dataclasses.replace(CONFIG, threshold=0.3)))
 
@@ -107,6 +111,7 @@ def test_missing_seeds(drawn, tmp_path):
         masks(run)
     result = masks(make_run(drawn, tmp_path, allow_missing=True))
     assert (result.photos, result.missing) == (3, ("photo2",))
+    assert not run.pseudo_mask(drawn.photos[2]).exists()
     assert not run.mask(drawn.photos[2]).exists()
 
 
@@ -147,7 +152,7 @@ def _work(drawn, folder: Path) -> None:
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_a_killed_run_leaves_whole_masks_and_goes_on(drawn, tmp_path):
-    out = tmp_path / "run" / "masks"
+    out = tmp_path / "run" / "masks" / "pseudo"
     process = multiprocessing.get_context("fork").Process(target=_work, args=(drawn, tmp_path / "run"))
     process.start()
     deadline = time.monotonic() + 60
@@ -157,10 +162,10 @@ def test_a_killed_run_leaves_whole_masks_and_goes_on(drawn, tmp_path):
     process.join()
     done = {path.name: path.read_bytes() for path in out.glob("many*.png")}
     assert 5 <= len(done) < 100
-    assert not (out / "manifest.json").exists()
+    assert not (out.parent / "manifest.json").exists()
     assert masks(_many(drawn, tmp_path / "run")).photos == 100
     assert all((out / name).read_bytes() == content for name, content in done.items())
     fresh = make_run(drawn, tmp_path / "fresh")
     masks(fresh)
     for number in range(100):
-        assert (out / f"many{number}.png").read_bytes() == fresh.mask(drawn.photos[number % 4]).read_bytes()
+        assert (out / f"many{number}.png").read_bytes() == fresh.pseudo_mask(drawn.photos[number % 4]).read_bytes()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from builders import tiny_batch, tiny_model
 from cti.config import MethodConfig, RuntimeConfig, SeedsConfig, TrainConfig
-from cti.method.attention import class_to_patch, full_precision, max_norm, patch_affinity_times
+from cti.method.attention import QueriesKeys, class_to_patch, full_precision, max_norm, patch_affinity_times
 from cti.method.losses import background_loss, classification_loss, cross_image_loss, intra_image_loss
 from cti.method.network import CTI, CTIOutput
 from cti.method.step import CTIStep
@@ -91,11 +91,11 @@ def test_attention_of_half_precision_queries_is_float32() -> None:
     queries, keys = torch.randn(2, 2, 2, 9, 4).bfloat16()
     maps = torch.rand(2, 3, 7).bfloat16()
     with in_bfloat16():
-        attention = class_to_patch(queries, keys, 2)
-        refined = patch_affinity_times(queries, keys, 2, maps)
+        attention = class_to_patch(QueriesKeys(queries, keys), 2)
+        refined = patch_affinity_times(QueriesKeys(queries, keys), 2, maps)
     assert attention.dtype == refined.dtype == torch.float32
-    assert torch.equal(attention, class_to_patch(queries.float(), keys.float(), 2))
-    assert torch.equal(refined, patch_affinity_times(queries.float(), keys.float(), 2, maps.float()))
+    assert torch.equal(attention, class_to_patch(QueriesKeys(queries.float(), keys.float()), 2))
+    assert torch.equal(refined, patch_affinity_times(QueriesKeys(queries.float(), keys.float()), 2, maps.float()))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

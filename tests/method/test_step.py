@@ -28,8 +28,22 @@ def filled_step(method: MethodConfig, **options: object) -> CTIStep:
 @pytest.mark.parametrize("final_norm", ["off", "on"])
 def test_agrees_with_the_plain_reference(background: str, gate: str, detach: bool, final_norm: str) -> None:
     method = replace(PAPER, gate=gate, detach_patch_maps_in_background=detach)
+    agrees_with_the_plain_reference(method, background, final_norm)
+
+
+@pytest.mark.parametrize("intra_detach", [False, True])
+@pytest.mark.parametrize("cross_source", ["bank", "own"])
+@pytest.mark.parametrize("gate", ["all", "per_class"])
+def test_other_sources_of_tokens_agree_with_the_plain_reference(
+    intra_detach: bool, cross_source: str, gate: str
+) -> None:
+    method = replace(PAPER, gate=gate, intra_detach=intra_detach, cross_source=cross_source)
+    agrees_with_the_plain_reference(method, "token", "off")
+
+
+def agrees_with_the_plain_reference(method: MethodConfig, background: str, final_norm: str) -> None:
     step = filled_step(method, background=background, final_norm=final_norm)
-    if gate == "per_class":
+    if method.gate == "per_class":
         step.bank.seen[1] = -10  # stays unfilled
     batch = {name: value.double() for name, value in tiny_batch().items()}
     fast = step(batch, epoch=0)
@@ -139,6 +153,40 @@ def test_the_last_blocks_say_where_the_background_is(attention_blocks: int) -> N
     fast = step(batch, epoch=0)
     plain = plain_step(step.model, step.config, batch, step.bank.means(), step.bank.full)
     assert fast["loss/background"].item() == pytest.approx(plain["background"].item(), rel=1e-9)
+
+
+def test_a_detached_view_gives_tokens_and_gets_no_gradient() -> None:
+    """The losses stay; the intra loss no longer reaches view 2's image."""
+    losses, reached = [], []
+    for intra_detach in (False, True):
+        method = replace(PAPER, intra_detach=intra_detach, background_weight=0, cross_weight=0)
+        batch = {name: value.double() for name, value in tiny_batch().items()}
+        batch["images_pos"].requires_grad_(True)
+        out = filled_step(method)(batch, epoch=0)
+        (out["loss"] - _classification_alone(batch)).backward()
+        losses.append(out["loss/intra"].item())
+        gradient = batch["images_pos"].grad
+        assert gradient is not None
+        reached.append(gradient.abs().max().item())
+    assert losses[0] == losses[1]
+    assert reached[0] > 1e-9
+    assert reached[1] < 1e-15
+
+
+def _classification_alone(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    return filled_step(replace(PAPER, background_weight=0, intra_weight=0, cross_weight=0))(batch, epoch=0)["loss"]
+
+
+def test_own_tokens_infused_change_no_map() -> None:
+    step = filled_step(replace(PAPER, cross_source="own"))
+    batch = {name: value.double() for name, value in tiny_batch().items()}
+    found = step(batch, epoch=0)["loss/cross"].item()
+    with torch.no_grad():
+        out = step.model(batch["images"])
+        fused = out.fused_maps(step.model.infused_blocks)
+    expected = (max_norm(out.patch_maps[:, 1:]) - max_norm(fused[:, 1:])).abs().mean().item()
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert found != pytest.approx(filled_step(PAPER)(batch, epoch=0)["loss/cross"].item(), rel=1e-3)
 
 
 def test_own_tokens_are_appended_before_the_means_are_taken() -> None:

@@ -11,8 +11,8 @@ from PIL import Image
 from cti import Predictor
 from cti.cli import main
 from cti.data.images import load_mask, save_mask
+from cti.data.mask_records import locked, read_records
 from cti.predict.label import label
-from cti.predict.labels import locked, read_records
 from cti.predict.photos import find_photos
 from sample_run import CLASSES, SIZES, make_run
 

@@ -14,11 +14,17 @@ from cti.train.optimiser import build_optimiser, epochs_by_size, learning_rate, 
 from tiny_pipeline import tiny_config, tiny_shapes
 
 
-@pytest.mark.parametrize(("photos", "epochs"), [(100, 60), (500, 17), (1500, 6), (10_000, 4)])
-def test_epochs_by_the_number_of_photos(photos: int, epochs: int) -> None:
-    """About 500 steps in batches of 16; and whatever comes out, the default warm-up fits and the rate falls."""
+@pytest.mark.parametrize(
+    ("photos", "warm", "epochs"),
+    [
+        (100, False, 60), (500, False, 17), (1500, False, 6), (10_000, False, 4),
+        (100, True, 20), (500, True, 7), (1500, True, 3), (10_000, True, 2),
+    ],
+)  # fmt: skip
+def test_epochs_by_the_number_of_photos(photos: int, warm: bool, epochs: int) -> None:
+    """About 500 steps in batches of 16, 200 from a warm start; the default warm-up fits and the rate falls."""
     steps = photos // 16
-    assert epochs_by_size(steps) == epochs
+    assert epochs_by_size(steps, warm) == epochs
     config = TrainConfig(batch_size=16, epochs=epochs)
     rates = [learning_rate(config.lr, step, steps, config) for step in range(epochs * steps)]
     top = rates.index(max(rates))

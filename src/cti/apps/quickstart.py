@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cti import pipeline
+from cti.apps.summary import summary as five_lines
 from cti.data.readers.shapes import SHAPES_CLASSES
 from cti.evaluate.scores import RunScores
 from cti.evaluate.tags import TagScores
@@ -19,15 +20,15 @@ SECONDS_ON_TWO_CORES = 540
 
 @dataclass(frozen=True)
 class QuickstartResult:
-    """What the quickstart came to; scores are fractions, on photos not trained on but for the masks.
+    """What the quickstart came to; scores are fractions, on photos not trained on.
 
     Args:
         tag_map: Mean average precision of the tags.
         baseline_miou: mIoU of the best guess that looks at no photo.
         seed_miou: mIoU of the seeds at the fixed threshold.
         seed_miou_threshold_free: mIoU of the seeds without a threshold.
-        mask_miou: mIoU of the pseudo-masks, on the photos trained on.
-        segmentation_miou: mIoU of the segmentation.
+        segmentation_miou: mIoU of the segmentation, which sees no tags.
+        mask_miou: mIoU of the masks, which use the photos' tags.
         seconds: Time it took.
         picture: Path of the picture of some photos with all their results.
     """
@@ -36,8 +37,8 @@ class QuickstartResult:
     baseline_miou: float | None
     seed_miou: float | None
     seed_miou_threshold_free: float | None
-    mask_miou: float | None
     segmentation_miou: float | None
+    mask_miou: float | None
     seconds: float
     picture: str | None
 
@@ -63,7 +64,8 @@ def quickstart(out: Path, seed: int = 0) -> QuickstartResult:
         results["train"].tags, results["evaluate"], config.predict.variants[0], round(time.perf_counter() - started, 1)
     )
     console.print(to_rich(summary_table(result)))
-    console.print(f"Look at {result.picture}", highlight=False, soft_wrap=True)
+    for line in (f"Look at {result.picture}", *five_lines(config, results)):
+        console.print(line, highlight=False, soft_wrap=True)
     return result
 
 
@@ -76,17 +78,17 @@ def summary(tags: TagScores, scores: RunScores, variant: str, seconds: float) ->
         variant: Variant of the segmenter's predictions.
         seconds: Time that the run took.
     """
-    learned, held_out = scores.lists["score"], scores.lists["val"]
-    seeds, masks = held_out.first_seeds, learned.masks
+    held_out = scores.lists["val"]
+    seeds, masks = held_out.first_seeds, held_out.masks
     assert seeds is not None, "the recipe makes seeds of val"
-    assert masks is not None, "the recipe makes masks of the photos trained on"
+    assert masks is not None, "every photo has a mask"
     return QuickstartResult(
         tag_map=tags.mean_average_precision,
         baseline_miou=seeds.best_baseline,
         seed_miou=seeds.fixed.miou,
         seed_miou_threshold_free=None if seeds.threshold_free is None else seeds.threshold_free.miou,
-        mask_miou=masks.as_background.miou,
         segmentation_miou=held_out.segment[variant].as_background.miou,
+        mask_miou=masks.as_background.miou,
         seconds=seconds,
         picture=scores.picture,
     )
@@ -99,8 +101,8 @@ def summary_table(result: QuickstartResult) -> Table:
         ("mIoU of a guess that looks at no photo", result.baseline_miou),
         ("seeds: mIoU on photos not trained on, fixed threshold", result.seed_miou),
         ("seeds: mIoU on photos not trained on, no threshold", result.seed_miou_threshold_free),
-        ("masks: mIoU on the photos trained on, tags known", result.mask_miou),
         ("segmenter: mIoU on photos not trained on, no tags given", result.segmentation_miou),
+        ("masks: mIoU on photos not trained on, tags given", result.mask_miou),
     )
     return Table(
         "Learned from tags, no pixel label used",

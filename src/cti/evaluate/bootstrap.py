@@ -4,7 +4,7 @@ mIoU is not a mean over photos: each resample sums the photos' pixel areas per c
 on few photos makes the interval as wide as it is. A class that a resample lacks leaves its mean.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,11 +65,35 @@ def paired_difference(
     Raises:
         ValueError: if the two are not of one shape: without the same photos there is no pairing.
     """
-    if areas.shape != baseline.shape:
-        raise ValueError(
-            f"Areas of shape {areas.shape} and {baseline.shape} cannot be paired; score both on the same photos."
-        )
-    return _interval([areas, baseline], lambda mious: mious[0] - mious[1], resamples, level, seed)
+    return mean_difference([areas], [baseline], resamples, level, seed)
+
+
+def mean_difference(
+    areas: Sequence[Counts], baselines: Sequence[Counts], resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> Interval | None:
+    """Interval of the mean of mIoU(areas) - mIoU(baseline) over repeated runs, the photos of all drawn together.
+
+    None where a mIoU is undefined.
+
+    Args:
+        areas: (n, 3, K) of the photos under the one method, one per run.
+        baselines: (n, 3, K) of the same photos, in the same order, under the other, one per run.
+        resamples: Number of resamples.
+        level: Share of resamples within the interval.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: if they are not all of one shape: without the same photos there is no pairing.
+    """
+    shapes = sorted({run.shape for run in (*areas, *baselines)})
+    if len(shapes) > 1:
+        raise ValueError(f"Areas of shape {shapes[0]} and {shapes[1]} cannot be paired; score both on the same photos.")
+
+    def statistic(mious: list[Scores]) -> Scores:
+        difference: Scores = np.mean(mious[: len(areas)], axis=0) - np.mean(mious[len(areas) :], axis=0)
+        return difference
+
+    return _interval([*areas, *baselines], statistic, resamples, level, seed)
 
 
 def _interval(

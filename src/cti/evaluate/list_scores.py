@@ -11,7 +11,15 @@ from cti.data.photos import Photo
 from cti.data.seed_file import read_seed
 from cti.evaluate.labels import label_pixels
 from cti.evaluate.masks import count_masks, foreground_shares, read_mask
-from cti.evaluate.scores import PSEUDO_MASKS, ForegroundShares, ListScores, MaskScores, SeedScores, segmentation_name
+from cti.evaluate.scores import (
+    MASKS,
+    PSEUDO_MASKS,
+    ForegroundShares,
+    ListScores,
+    MaskScores,
+    SeedScores,
+    segmentation_name,
+)
 from cti.evaluate.seeds import count_seeds
 
 
@@ -22,16 +30,18 @@ class ResultFolders:
     Args:
         seeds: Folder of `<photo id>.npz`.
         predicted_seeds: The same for seeds of predicted instead of given tags.
-        masks: Folder of `<photo id>.png`, the pseudo-masks.
+        pseudo_masks: Folder of `<photo id>.png`.
         steps: Refinement steps so far -> folder of the masks after them.
         segment: Variant of the segmenter's predictions -> their folder.
+        masks: Folder of `<photo id>.png`, the masks that the segmenter has made.
     """
 
     seeds: Path | None = None
     predicted_seeds: Path | None = None
-    masks: Path | None = None
+    pseudo_masks: Path | None = None
     steps: dict[str, Path] = field(default_factory=dict)
     segment: dict[str, Path] = field(default_factory=dict)
+    masks: Path | None = None
 
 
 def score_list(
@@ -73,13 +83,15 @@ def score_list(
             if covers(folder, masked, ".png")
         }
 
-    masks = {} if folders.masks is None else mask_scores({PSEUDO_MASKS: folders.masks})
+    single = {PSEUDO_MASKS: folders.pseudo_masks, MASKS: folders.masks}
+    masks = mask_scores({name: folder for name, folder in single.items() if folder is not None})
     return ListScores(
         seeds=seed_scores(folders.seeds),
         seeds_predicted_tags=seed_scores(folders.predicted_seeds),
-        masks=masks.get(PSEUDO_MASKS),
+        pseudo_masks=masks.get(PSEUDO_MASKS),
         steps=mask_scores(folders.steps),
         segment=mask_scores(folders.segment),
+        masks=masks.get(MASKS),
         normal=normal_shares(folders, [photo for photo in photos if not photo.tags], threshold),
     )
 
@@ -93,7 +105,7 @@ def normal_shares(folders: ResultFolders, photos: Sequence[Photo], threshold: fl
         threshold: Fixed background score of the seeds.
     """
     seeds = {"seed": folders.seeds, "seed, predicted tags": folders.predicted_seeds}
-    masks = {PSEUDO_MASKS: folders.masks}
+    masks = {PSEUDO_MASKS: folders.pseudo_masks}
     masks |= {segmentation_name(variant): folder for variant, folder in folders.segment.items()}
     shares = {
         name: foreground_shares(_seed_masks(folder, photos, threshold))

@@ -13,7 +13,7 @@ from cti.evaluate.confusion import ConfusionMatrix, by_name, mean, number
 
 ByClass = dict[str, float | None]
 
-SEED_FIXED, SEED_FREE, PSEUDO_MASKS = "seed, fixed", "seed, threshold-free", "pseudo-masks"
+SEED_FIXED, SEED_FREE, PSEUDO_MASKS, MASKS = "seed, fixed", "seed, threshold-free", "pseudo-masks", "masks"
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class SeedScores:
 
 @dataclass(frozen=True)
 class MaskScores:
-    """Scores of pseudo-masks or segmentations, in which pixels may be ignored (255), over a list of photos.
+    """Scores of masks, pseudo-masks or segmentations, in which pixels may be ignored (255), over a list of photos.
 
     Args:
         num_photos: Photos that were scored.
@@ -149,17 +149,19 @@ class ListScores:
     Args:
         seeds: Kind of map -> scores, the kind that later stages use first.
         seeds_predicted_tags: The same for seeds of predicted instead of given tags.
-        masks: Scores of the pseudo-masks.
+        pseudo_masks: Scores of the pseudo-masks.
         steps: Refinement steps so far (`seed`, `pamr`, `pamr+affinity`) -> scores of their argmax.
-        segment: Variant of the segmenter's predictions -> scores.
+        segment: Variant of the segmenter's predictions, which see no tags -> scores.
+        masks: Scores of the masks: the segmenter and the pseudo-masks together, restricted to the photos' tags.
         normal: What was looked at -> its foreground on normal photos.
     """
 
     seeds: dict[str, SeedScores] = field(default_factory=dict)
     seeds_predicted_tags: dict[str, SeedScores] = field(default_factory=dict)
-    masks: MaskScores | None = None
+    pseudo_masks: MaskScores | None = None
     steps: dict[str, MaskScores] = field(default_factory=dict)
     segment: dict[str, MaskScores] = field(default_factory=dict)
+    masks: MaskScores | None = None
     normal: dict[str, ForegroundShares] = field(default_factory=dict)
 
     @property
@@ -169,13 +171,17 @@ class ListScores:
 
     @property
     def masks_by_name(self) -> dict[str, MaskScores]:
-        """The pseudo-masks and each variant of the segmentation."""
-        masks = {} if self.masks is None else {PSEUDO_MASKS: self.masks}
-        return masks | {segmentation_name(variant): scores for variant, scores in self.segment.items()}
+        """The pseudo-masks, each variant of the segmentation, and the masks."""
+        masks = {
+            PSEUDO_MASKS: self.pseudo_masks,
+            **{segmentation_name(variant): scores for variant, scores in self.segment.items()},
+            MASKS: self.masks,
+        }
+        return {name: scores for name, scores in masks.items() if scores is not None}
 
     @property
     def by_name(self) -> dict[str, ClassScores]:
-        """The results of the run in the order of the pipeline: seeds (the first kind), masks, segmentations."""
+        """The results of the run in the order of the pipeline: seeds (the first kind), then `masks_by_name`."""
         scores: dict[str, ClassScores] = {}
         if (seeds := self.first_seeds) is not None:
             scores[SEED_FIXED] = seeds.fixed
@@ -192,11 +198,13 @@ class RunScores:
         classes: The C foreground classes.
         lists: Name of a list of photos (`score`, `val`) -> its scores; without lists that have nothing to score.
         picture: Path of the picture of some photos with all their results; None if there was nothing to show.
+        remarks: A sentence about each class that is tagged and in no mask.
     """
 
     classes: tuple[str, ...]
     lists: dict[str, ListScores]
     picture: str | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def class_scores(matrix: ConfusionMatrix, classes: Sequence[str], interval: Interval | None = None) -> ClassScores:

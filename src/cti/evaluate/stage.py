@@ -9,12 +9,14 @@ from rich.console import Console
 
 from cti.data import load_mask
 from cti.data.fingerprint import mask_fingerprint
+from cti.data.mask_records import absent_sentences, read_records
 from cti.data.seed_file import read_seed
 from cti.evaluate.labels import label_pixels
 from cti.evaluate.list_scores import ResultFolders, score_list
 from cti.evaluate.scores import ListScores, RunScores
 from cti.evaluate.tables import list_tables, tag_table
 from cti.evaluate.tags import TagScores, read_tags
+from cti.evaluate.verdict import make_verdict
 from cti.files import read_manifest
 from cti.masks.steps import step_names
 from cti.run import Run, split_by_file
@@ -28,7 +30,7 @@ NUM_PANELS = 8
 
 
 def evaluate(run: Run) -> RunScores:
-    """Score whatever the run has made, where the photos have masks: evaluate/, with numbers, tables and panels.
+    """Score whatever the run has made, where the photos have masks: evaluate/, with numbers, panels and verdict.
 
     Raises:
         ValueError: if the run has made nothing that could be scored.
@@ -38,12 +40,15 @@ def evaluate(run: Run) -> RunScores:
     if not made:
         raise ValueError(f"{run.folder} has no finished seeds, masks or segment, so there is nothing to score.")
     truth = mask_fingerprint(run.photos, run.check)
-    with run.stage("evaluate", made=made, truth=truth, variants=run.config.predict.variants) as stage:
+    predict = run.config.predict
+    with run.stage(
+        "evaluate", made=made, truth=truth, variants=predict.variants, pseudo_weight=predict.pseudo_weight
+    ) as stage:
         return stage.result(RunScores) if stage.finished else stage.finish(score_run(run, stage.folder))
 
 
 def score_run(run: Run, folder: Path) -> RunScores:
-    """Score every finished stage on the lists `score` and `val`, print tables, draw panels.
+    """Score every finished stage on the lists `score` and `val`, print tables, draw panels, say what to doubt.
 
     Args:
         run: The run; photos with a true mask are scored, and those without a tag.
@@ -60,10 +65,12 @@ def score_run(run: Run, folder: Path) -> RunScores:
         if scores != ListScores():
             lists[name] = scores
     print_tables(read_tags(run.stage_folder("train")), lists)
+    make_verdict(run)
     rows = panel_rows(run)
     if rows:
         save_panels(folder / PICTURE, rows, run.photos.classes)
-    return RunScores(run.photos.classes, lists, str(folder / PICTURE) if rows else None)
+    remarks = absent_sentences(read_records(run.stage_folder("masks")), run.photos.classes)
+    return RunScores(run.photos.classes, lists, str(folder / PICTURE) if rows else None, remarks)
 
 
 def result_folders(run: Run) -> ResultFolders:
@@ -72,9 +79,10 @@ def result_folders(run: Run) -> ResultFolders:
     return ResultFolders(
         seeds=run.stage_folder("seeds") if seeds else None,
         predicted_seeds=run.predicted_seeds if seeds else None,
-        masks=run.stage_folder("masks") if masks else None,
+        pseudo_masks=run.pseudo_masks if masks else None,
         steps={step: run.step_masks(step) for step in step_names(run.config.masks)} if masks else {},
         segment={variant: run.predictions(variant) for variant in run.config.predict.variants} if segment else {},
+        masks=run.stage_folder("masks") if segment else None,
     )
 
 
@@ -96,7 +104,11 @@ def panel_rows(run: Run) -> list[PanelRow]:
     chosen = [candidates[i] for i in np.linspace(0, len(candidates) - 1, min(NUM_PANELS, len(candidates))).astype(int)]
     rows = []
     for photo in chosen:
-        seed, mask, prediction = read_seed(run.seed(photo)), run.mask(photo), run.prediction(photo)
+        seed = read_seed(run.seed(photo))
+        pseudo, prediction, mask = (
+            load_mask(path) if path.is_file() else None
+            for path in (run.pseudo_mask(photo), run.prediction(photo), run.mask(photo))
+        )
         cams = seed.cams()
         rows.append(
             panel_row(
@@ -108,8 +120,9 @@ def panel_rows(run: Run) -> list[PanelRow]:
                 class_indices=seed.class_indices,
                 background_cam=seed.background_cam(),
                 seed=label_pixels(cams, seed.class_indices, run.config.evaluate.threshold),
-                mask=load_mask(mask) if mask.is_file() else None,
-                segmentation=load_mask(prediction) if prediction.is_file() else None,
+                pseudo_mask=pseudo,
+                segmentation=prediction,
+                mask=mask if run.finished("segment") else None,  # before, it is the pseudo-mask
             )
         )
     return rows

@@ -5,11 +5,13 @@ from collections.abc import Iterable, Mapping
 from cti.evaluate.bootstrap import Interval
 from cti.evaluate.scores import ClassScores, ListScores, MaskScores, SeedScores, mean_defined
 from cti.evaluate.tags import TagScores
+from cti.evaluate.verdict import Verdict
 from cti.tables import MISSING, Cell, NamedCells, Table, bar, percent, row
 
 SWEPT = "swept, uses pixel labels"
 SWEPT_NOTE = "Swept: at the best threshold, which was found with true masks; the other numbers need none."
 BASELINE_NOTE = "Baselines are what the tags alone give, without a look at the photo."
+MASKS_NOTE = "Masks and pseudo-masks use the photos' tags, the segmentation does not."
 NUM_NAMES = 5  # in a sentence about photos
 
 
@@ -57,7 +59,7 @@ def seed_table(scores: ListScores, list_name: str) -> Table | None:
 
 
 def mask_table(scores: ListScores, list_name: str) -> Table | None:
-    """Pseudo-masks and segmentations, with their ignored pixels counted both ways."""
+    """Pseudo-masks, segmentations and masks, with their ignored pixels counted both ways."""
     masks = scores.masks_by_name
     if not masks:
         return None
@@ -73,10 +75,10 @@ def mask_table(scores: ListScores, list_name: str) -> Table | None:
     num_photos = max(scored.num_photos for scored in masks.values())
     missing = (photo for scored in masks.values() for photo in scored.missing)
     return Table(
-        f"Pseudo-masks and segmentation, list {list_name}: % over {num_photos} photos",
+        f"Masks, list {list_name}: % over {num_photos} photos",
         ("masks", "mIoU", "confident pixels only", "pixels confident"),
         tuple(rows),
-        note=_sentences("mIoU counts ignored pixels as background.", _left_out(missing)),
+        note=_sentences(MASKS_NOTE, "mIoU counts ignored pixels as background.", _left_out(missing)),
     )
 
 
@@ -129,6 +131,26 @@ def detail_table(name: str, scores: ClassScores, list_name: str) -> Table:
     header = ("class", "precision", "recall", "false-positive rate")
     caption = f"Precision and recall of {name}, list {list_name}, %"
     return Table(caption, header, tuple(rows), style="bars", footer=1, folded=True)
+
+
+def verdict_table(verdict: Verdict) -> Table:
+    """What is known about each class without any mask."""
+    rows = [
+        row(
+            name,
+            str(one.photos),
+            bar(one.average_precision),
+            bar(one.auroc),
+            bar(one.f1),
+            percent(one.usual_share),
+            str(one.masks),
+            str(one.empty),
+        )
+        for name, one in verdict.classes.items()
+    ]
+    header = ("class", "photos", "tag AP", "tag AUROC", "tag F1", "usual share of a photo", "masks", "empty")
+    note = "In %. Tags on photos not learned from; an empty mask holds none of a class that its photo is tagged with."
+    return Table("Classes", header, tuple(rows), style="bars", note=note)
 
 
 def tag_table(tags: TagScores) -> Table:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,3 +56,10 @@ def extract_features(model: CTI, photos: Sequence[Photo], long_side: int, runtim
         kept = features.float().clamp(-65504, 65504).permute(0, 2, 3, 1).half().cpu()
         maps |= {photo.id: kept[place].clone() for place, photo in enumerate(batch.photos)}
     return PatchFeatures(tuple(maps[photo.id] for photo in photos))
+
+
+def evenly(photos: Sequence[Photo], most: int) -> list[Photo]:
+    """At most so many photos, evenly spread."""
+    if len(photos) <= most:
+        return list(photos)
+    return [photos[index] for index in np.linspace(0, len(photos) - 1, most).round().astype(int)]

@@ -19,8 +19,10 @@ from cti.data.batches import load_batches, size_batches
 from cti.data.seed_file import Seed, write_seed
 from cti.device import default_device
 from cti.evaluate.tags import TagScores, score_tags
-from cti.first_look.features import PatchFeatures, extract_features
+from cti.evaluate.wrong_tags import write_tag_logits
+from cti.first_look.features import PatchFeatures, evenly, extract_features
 from cti.first_look.head import HeadChoice, LinearHead, choose_head, fit_background
+from cti.first_look.locator import locate
 from cti.method import CTI
 from cti.method.attention import max_norm
 from cti.method.checkpoint import save_model
@@ -66,7 +68,8 @@ class FirstLook:
 
 def wanted(config: Config) -> bool:
     """Whether training starts from a linear head: where `train.warm_start` says so, or the backbone has weights."""
-    return config.train.warm_start == "on" or (config.train.warm_start == "auto" and config.model.weights != "none")
+    start = config.train.warm_start
+    return start in ("on", "only") or (start == "auto" and config.model.weights != "none")
 
 
 def first_look(run: Run) -> FirstLook | None:
@@ -87,7 +90,7 @@ def first_look(run: Run) -> FirstLook | None:
         model = CTI.from_config(classes, config.model).to(default_device()).eval()
 
         # Features are computed once, of a part of the photos where there are too many.
-        learned = _some(run.photos.lists["train"], MAX_PHOTOS)
+        learned = evenly(run.photos.lists["train"], MAX_PHOTOS)
         held_out = run.photos.lists["val"]
         features = extract_features(model, learned, config.seeds.long_side, config.runtime)
         others = extract_features(model, held_out, config.seeds.long_side, config.runtime)
@@ -95,18 +98,21 @@ def first_look(run: Run) -> FirstLook | None:
         # The head is chosen and scored by tags alone.
         labels = labels_of(learned, len(classes))
         head, choice, across_folds = choose_head(features.pooled(), labels, classes, features.scale())
+        of_others = head(others.pooled()) if held_out else torch.zeros(0, len(classes))
         if held_out:
-            quality = score_tags(head(others.pooled()), labels_of(held_out, len(classes)), classes)
+            quality = score_tags(of_others, labels_of(held_out, len(classes)), classes)
         else:
             quality = score_tags(across_folds, labels, classes)
+        write_tag_logits(stage.folder, [*learned, *held_out], torch.cat((across_folds, of_others)))
         start_from_head(model, head, background_of(features, learned, head))
+        locate(model, features, learned)
         save_model(stage.folder, model, {"tag_thresholds": quality.thresholds})
 
         # Its first maps: of photos that it has not seen, where there are any with tags.
-        shown = _some([photo for photo in held_out or learned if photo.tags], NUM_SEEDS)
+        shown = evenly([photo for photo in held_out or learned if photo.tags], NUM_SEEDS)
         seeds = first_seeds(model, shown, run)
         for photo, seed in seeds:
-            write_seed(stage.folder / "seeds" / f"{photo.id}.npz", {"spread": seed})
+            write_seed(stage.folder / "seeds" / f"{photo.id}.npz", {"located": seed})
         picture = stage.folder / PICTURE
         rows = [_panel(photo, seed, classes) for photo, seed in seeds[:NUM_PANELS]]
         if rows:
@@ -160,12 +166,12 @@ def start_from_head(model: CTI, head: LinearHead, background: LinearHead) -> Non
 
 
 def first_seeds(model: CTI, photos: Sequence[Photo], run: Run) -> list[tuple[Photo, Seed]]:
-    """Maps of the photos' own classes, spread by the frozen backbone's affinity, the mirrored photos included."""
+    """Maps of the photos' own classes, by the locator and the frozen backbone's affinity, mirrored photos included."""
     seeds = []
     batches = size_batches(photos, run.config.seeds.long_side, model.patch_size, run.config.runtime.batch_size)
     for batch, images in load_batches(batches, model.mean, model.std, run.config.runtime):
         tags = [photo.tags for photo in batch.photos]
-        rows = batch_maps(model, images.to(model.device), tags, kinds=("spread",))["spread"]
+        rows = batch_maps(model, images.to(model.device), tags, kinds=("located",))["located"]
         for photo, size, stack in zip(batch.photos, batch.sizes, rows, strict=True):
             maps: NDArray[np.float32] = stack.float().cpu().numpy()
             count = len(photo.tags)
@@ -200,13 +206,6 @@ def remarks_on(quality: TagScores, photos: dict[str, float], total: int) -> tupl
             "(model.weights), and are the tags those of the photos?"
         )
     return tuple(remarks)
-
-
-def _some(photos: Sequence[Photo], most: int) -> list[Photo]:
-    """At most so many photos, evenly spread."""
-    if len(photos) <= most:
-        return list(photos)
-    return [photos[index] for index in np.linspace(0, len(photos) - 1, most).round().astype(int)]
 
 
 def _panel(photo: Photo, seed: Seed, classes: Sequence[str]) -> PanelRow:

@@ -1,4 +1,4 @@
-"""The stage `masks`: from seeds to pseudo-masks."""
+"""The stage `masks`: from seeds to pseudo-masks, which are the masks of the run until the segmenter is trained."""
 
 import logging
 import os
@@ -14,7 +14,9 @@ from rich.progress import track
 from cti.classes import IGNORE_INDEX
 from cti.data import Photo
 from cti.data.images import load_mask, save_mask
+from cti.data.review import with_review
 from cti.device import default_device
+from cti.files import link
 from cti.masks.features import backbone_features
 from cti.masks.pseudo_mask import argmax_mask, pseudo_mask, save_preview
 from cti.masks.scores import start_scores
@@ -32,7 +34,7 @@ class MasksResult:
 
     Args:
         classes: The C foreground classes.
-        photos: Photos that have a mask.
+        photos: Photos that have a pseudo-mask.
         missing: Ids of the photos that have none, for want of a seed.
         steps: Refinement steps, in their order.
         coverage: Share of the pixels that are not ignored (255).
@@ -48,14 +50,20 @@ class MasksResult:
 
 
 def masks(run: Run) -> MasksResult:
-    """Refine seeds into pseudo-masks: masks/<photo>.png, masks/steps/<step>/<photo>.png, masks/preview/<photo>.png."""
+    """Refine seeds into pseudo-masks.
+
+    Writes masks/pseudo/<photo>.png, masks/steps/<step>/<photo>.png, masks/preview/<photo>.png, and masks/<photo>.png
+    where the segmenter has not made one.
+    """
     with run.stage("masks") as stage:
         if stage.finished:
             result = stage.result(MasksResult)
         else:
             photos, missing = photos_with_seeds(run)
             refine(run, photos)
-            coverage, without_foreground = describe_masks([run.mask(photo) for photo in photos])
+            for photo in split_by_file(photos, [run.mask(photo) for photo in photos])[1]:
+                link(run.pseudo_mask(photo), run.mask(photo))
+            coverage, without_foreground = describe_masks([run.pseudo_mask(photo) for photo in photos])
             steps = run.config.masks.steps
             result = stage.finish(
                 MasksResult(run.photos.classes, len(photos), missing, steps, coverage, without_foreground)
@@ -65,12 +73,14 @@ def masks(run: Run) -> MasksResult:
 
 
 def photos_with_seeds(run: Run) -> tuple[list[Photo], tuple[str, ...]]:
-    """The photos to make masks of, and the ids of those that have no seed.
+    """The photos to make pseudo-masks of, and the ids of those that have no seed.
+
+    They are those to train on and all that seeds are made of: of photos held out the tags are known as well.
 
     Raises:
         ValueError: if no photo has a seed, or some have none and `runtime.allow_missing` is not set.
     """
-    wanted = run.listed(("train", "score"))
+    wanted = run.listed(("train", "score", *run.config.seeds.lists))
     photos, without = split_by_file(wanted, [run.seed(photo) for photo in wanted])
     missing = tuple(photo.id for photo in without)
     if missing or not wanted:
@@ -79,32 +89,37 @@ def photos_with_seeds(run: Run) -> tuple[list[Photo], tuple[str, ...]]:
         )
         if not photos or not run.config.runtime.allow_missing:
             raise ValueError(f"{sentence}; run `cti seeds` again, or go on without them with --allow-missing.")
-        logger.warning("%s; they get no mask.", sentence)
+        logger.warning("%s; they get no pseudo-mask.", sentence)
     return photos, missing
 
 
 def refine(run: Run, photos: Sequence[Photo]) -> None:
     """Make the pseudo-mask of every photo; masks that are there already are kept, so a killed run goes on.
 
+    Where a person reviewed a mask (`run.review`), it counts, pixel by pixel.
+
     Of photos that can be scored, the mask after each step, every pixel decided, is kept too.
 
     Args:
         run: The run; its stage `masks` is being worked on.
-        photos: Photos to make masks of, and to learn affinity from.
+        photos: Photos to make masks of; affinity is learned from those of them that are not held out.
 
     Raises:
         ModuleNotFoundError: if a step's extra is not installed.
     """
     config, folder = run.config.masks, run.stage_folder("masks")
     seeds = SeedFolder(run.stage_folder("seeds"), run.photos.classes, config.kind)
-    _, todo = split_by_file(photos, [run.mask(photo) for photo in photos])
+    _, todo = split_by_file(photos, [run.pseudo_mask(photo) for photo in photos])
     if not todo:
         return
     features = None
     if "affinity" in config.steps:
         model, _ = load_model(run.stage_folder("train"))
         features = backbone_features(model.to(default_device()), run.config.seeds.long_side)
-    steps = build_steps(photos, seeds, config, folder / "affinity", features)
+    learned = {photo.id for photo in run.listed(("train", "score"))}
+    steps = build_steps(
+        [photo for photo in photos if photo.id in learned], seeds, config, folder / "affinity", features
+    )
     scored = {photo.id for photo in run.photos.lists["score"] if photo.mask is not None}
     workers = run.config.runtime.workers
     stream = refine_photos(todo, seeds, config, steps, workers if workers >= 0 else os.cpu_count() or 1)
@@ -112,14 +127,16 @@ def refine(run: Run, photos: Sequence[Photo]) -> None:
         if refined.photo.id in scored:
             for step, scores in refined.scores.items():
                 save_mask(run.step_masks(step) / f"{refined.photo.id}.png", argmax_mask(scores, refined.class_indices))
-        save_mask(run.mask(refined.photo), pseudo_mask(refined.final, refined.class_indices, config))
+        mask = pseudo_mask(refined.final, refined.class_indices, config)
+        mask = with_review(run.review, refined.photo, mask, len(run.photos.classes))
+        save_mask(run.pseudo_mask(refined.photo), mask)
     shutil.rmtree(folder / "affinity" / "features", ignore_errors=True)
 
 
 def write_previews(run: Run) -> None:
     """Write overlays of the first `runtime.preview` masks, before and after refinement, where there are none yet."""
     config = run.config.masks
-    photos, _ = split_by_file(wanted := run.listed(("train", "score")), [run.mask(photo) for photo in wanted])
+    photos, _ = split_by_file(wanted := run.listed(("train", "score")), [run.pseudo_mask(photo) for photo in wanted])
     photos = photos[: run.config.runtime.preview]
     _, todo = split_by_file(photos, [run.preview(photo) for photo in photos])
     if todo:
@@ -127,7 +144,7 @@ def write_previews(run: Run) -> None:
         for photo in todo:
             seed = seeds(photo.id)
             before = argmax_mask(start_scores(seed, config), seed.class_indices)
-            save_preview(run.preview(photo), read_rgb(photo), before, load_mask(run.mask(photo)))
+            save_preview(run.preview(photo), read_rgb(photo), before, load_mask(run.pseudo_mask(photo)))
 
 
 def describe_masks(paths: Sequence[Path]) -> tuple[float, int]:

@@ -5,10 +5,20 @@ computed in float32 (or float64 if that is what comes in), also under autocast: 
 vanishes in bfloat16. Source: docs/method.md, "Evidence".
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 EPS = 1e-5
+
+
+class QueriesKeys(NamedTuple):
+    """What one block's attention is made of: queries and keys (B, heads, T, d), and a bias of the keys (T,), if any."""
+
+    queries: Tensor
+    keys: Tensor
+    key_bias: Tensor | None = None
 
 
 def max_norm(maps: Tensor) -> Tensor:
@@ -31,29 +41,27 @@ def full_precision(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def class_to_patch(queries: Tensor, keys: Tensor, num_class_tokens: int) -> Tensor:
+def class_to_patch(attention: QueriesKeys, num_class_tokens: int) -> Tensor:
     """Attention of one block from class tokens to patches, averaged over heads; only these rows are computed.
 
     Args:
-        queries: (B, heads, T, d) of one block, class tokens first.
-        keys: (B, heads, T, d) of the same block.
+        attention: Queries and keys of one block, class tokens first.
         num_class_tokens: K.
 
     Returns:
         (B, K, N): the patch columns of the class rows of `softmax(q k^T / sqrt(d))` over all T columns.
     """
+    queries, keys, bias = attention
     with torch.autocast(queries.device.type, enabled=False):
-        class_queries = full_precision(queries[:, :, :num_class_tokens])
-        rows = _attention(class_queries, full_precision(keys))  # (B, heads, K, T)
+        rows = attention_matrix(queries[:, :, :num_class_tokens], keys, bias)  # (B, heads, K, T)
         return rows.mean(dim=1)[..., num_class_tokens:]
 
 
-def patch_affinity_times(queries: Tensor, keys: Tensor, num_class_tokens: int, maps: Tensor) -> Tensor:
+def patch_affinity_times(attention: QueriesKeys, num_class_tokens: int, maps: Tensor) -> Tensor:
     """One block's patch affinity applied to maps: attention whose values are the maps.
 
     Args:
-        queries: (B, heads, T, d) of one block, class tokens first.
-        keys: (B, heads, T, d) of the same block.
+        attention: Queries and keys of one block, class tokens first.
         num_class_tokens: K.
         maps: (B, c, N).
 
@@ -62,12 +70,15 @@ def patch_affinity_times(queries: Tensor, keys: Tensor, num_class_tokens: int, m
         heads. The class columns' share of the attention is left out and not re-normalised. No head-averaged (N, N)
         matrix is made.
     """
+    queries, keys, bias = attention
     with torch.autocast(queries.device.type, enabled=False):
-        patch_queries = full_precision(queries[:, :, num_class_tokens:])
-        rows = _attention(patch_queries, full_precision(keys))[..., num_class_tokens:]  # (B, heads, N, N)
+        rows = attention_matrix(queries[:, :, num_class_tokens:], keys, bias)  # (B, heads, N, T)
+        rows = rows[..., num_class_tokens:]
         values = full_precision(maps).transpose(1, 2).unsqueeze(1)  # (B, 1, N, c)
         return (rows @ values).mean(dim=1).transpose(1, 2)
 
 
-def _attention(queries: Tensor, keys: Tensor) -> Tensor:
-    return (queries * queries.shape[-1] ** -0.5 @ keys.transpose(-2, -1)).softmax(dim=-1)
+def attention_matrix(queries: Tensor, keys: Tensor, key_bias: Tensor | None = None) -> Tensor:
+    """`softmax(q k^T / sqrt(d) + bias)`: (..., Q, T) from queries (..., Q, d), keys (..., T, d) and a bias (T,)."""
+    logits = full_precision(queries) * queries.shape[-1] ** -0.5 @ full_precision(keys).transpose(-2, -1)
+    return (logits if key_bias is None else logits + key_bias.to(logits.dtype)).softmax(dim=-1)

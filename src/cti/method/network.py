@@ -5,8 +5,10 @@ docs/method.md maps its equations to this file. Shapes: B images, C foreground c
 background first, N = h*w patches, T = K+N tokens, D width, L blocks.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ from torch.utils.checkpoint import checkpoint
 
 from cti.classes import check_classes
 from cti.config import ModelConfig
-from cti.method.attention import class_to_patch, full_precision, patch_affinity_times
+from cti.method.attention import QueriesKeys, class_to_patch, full_precision, patch_affinity_times
+from cti.method.class_tokens import ClassTokens
 from cti.method.official import describe_official, to_our_names
-from cti.method.vit import QueriesKeys, run_block
+from cti.method.vit import run_block
 from cti.method.weights import build_backbone, read_state_dict
 
 
@@ -33,6 +36,7 @@ class Tokens:
         class_tokens: (B, K, D) class tokens at the output of every block so far.
         attention: Queries and keys of every block so far.
         early: (B, N, D) patch tokens at the output of the model's `early_block`; None before it, or without one.
+        key_bias: (T,) what is added to the attention logits of each token as a key; None = nothing.
     """
 
     tokens: Tensor
@@ -40,6 +44,7 @@ class Tokens:
     class_tokens: tuple[Tensor, ...] = ()
     attention: tuple[QueriesKeys, ...] = ()
     early: Tensor | None = None
+    key_bias: Tensor | None = None
 
     def split(self, parts: int) -> list["Tokens"]:
         """Cut the batch into equal parts (views, no copies)."""
@@ -48,15 +53,16 @@ class Tokens:
         # `chunk`, not a slice per part: its gradient is one concatenation instead of a sum of zero-filled tensors.
         tokens = self.tokens.chunk(parts)
         class_tokens = [tokens.chunk(parts) for tokens in self.class_tokens]
-        attention = [(q.chunk(parts), k.chunk(parts)) for q, k in self.attention]
+        attention = [(q.chunk(parts), k.chunk(parts)) for q, k, _ in self.attention]
         early = [None] * parts if self.early is None else list(self.early.chunk(parts))
         return [
             Tokens(
                 tokens[part],
                 self.grid,
                 tuple(chunks[part] for chunks in class_tokens),
-                tuple(QueriesKeys(queries[part], keys[part]) for queries, keys in attention),
+                tuple(QueriesKeys(queries[part], keys[part], self.key_bias) for queries, keys in attention),
                 early[part],
+                self.key_bias,
             )
             for part in range(parts)
         ]
@@ -72,6 +78,7 @@ class CTIOutput:
         patch_maps: (B, K, h, w) ReLU of the patch head, background first.
         class_tokens: (B, K, D) class tokens at the output of every block; L of them.
         attention: Queries and keys of every block, from which evidence is computed on request.
+        places: (B, 1 + C, h, w) logits of the locator, background first; None for a network without one.
     """
 
     class_logits: Tensor
@@ -79,6 +86,7 @@ class CTIOutput:
     patch_maps: Tensor
     class_tokens: tuple[Tensor, ...]
     attention: tuple[QueriesKeys, ...]
+    places: Tensor | None = None
 
     @property
     def tag_logits(self) -> Tensor:
@@ -88,7 +96,7 @@ class CTIOutput:
     def class_to_patch(self, blocks: range) -> Tensor:
         """Class-to-patch attention summed over `blocks`, heads averaged: (B, K, h, w), a share of 1 per block."""
         num_tokens = self.class_tokens[0].shape[1]
-        rows = torch.stack([class_to_patch(*self.attention[block], num_tokens) for block in blocks]).sum(dim=0)
+        rows = torch.stack([class_to_patch(self.attention[block], num_tokens) for block in blocks]).sum(dim=0)
         return rows.unflatten(-1, self.patch_maps.shape[-2:])
 
     def fused_maps(self, blocks: range) -> Tensor:
@@ -105,42 +113,8 @@ class CTIOutput:
         """Patch affinity summed over `blocks`, times maps: (B, c, h, w) -> (B, c, h, w)."""
         num_tokens = self.class_tokens[0].shape[1]
         flat = maps.flatten(2)
-        refined = [patch_affinity_times(*self.attention[block], num_tokens, flat) for block in blocks]
+        refined = [patch_affinity_times(self.attention[block], num_tokens, flat) for block in blocks]
         return torch.stack(refined).sum(dim=0).unflatten(-1, maps.shape[-2:])
-
-
-class ClassTokens(nn.Module):
-    """Class tokens out of one base token; they depend on no image.
-
-    Args:
-        cls_token: (1, 1, D) pre-trained CLS token, the base.
-        cls_position: (1, 1, D) its position embedding, the start of every class token's own.
-        num_classes: C.
-        with_background: Whether a background token comes first.
-    """
-
-    def __init__(self, cls_token: Tensor, cls_position: Tensor, num_classes: int, with_background: bool) -> None:
-        super().__init__()
-        dim = cls_token.shape[-1]
-        self.num_tokens = num_classes + int(with_background)
-        self.cls_token = nn.Parameter(cls_token.clone())
-        self.bg_token = nn.Parameter(torch.zeros(1, 1, dim)) if with_background else None
-        self.pos_embed = nn.Parameter(cls_position.repeat(1, self.num_tokens, 1))
-        self.mlp = nn.Sequential(nn.Linear(dim, 5 * dim), nn.ReLU(), nn.Linear(5 * dim, self.num_tokens * dim))
-        if self.bg_token is not None:
-            nn.init.trunc_normal_(self.bg_token, std=0.02)
-        for layer in self.mlp.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
-
-    def forward(self) -> Tensor:
-        """The tokens with their positions: (1, K, D), background first."""
-        tokens = self.mlp(self.cls_token).unflatten(-1, (self.num_tokens, -1)).squeeze(1)  # (1, K, D)
-        base = self.cls_token.expand(-1, self.num_tokens, -1)
-        if self.bg_token is not None:
-            base = torch.cat([self.bg_token, base[:, 1:]], dim=1)
-        return tokens + base + self.pos_embed
 
 
 class CTI(nn.Module):
@@ -191,7 +165,8 @@ class CTI(nn.Module):
         num_classes = len(self.classes)
         dim = self.backbone.embed_dim
         with_token = self.config.background == "token"
-        self.class_tokens = ClassTokens(*self.backbone.initial_cls, num_classes, with_token)
+        as_one = self.config.class_tokens == "as_one"
+        self.class_tokens = ClassTokens(*self.backbone.initial_cls, num_classes, with_token, copies=as_one)
         self.num_class_tokens = self.class_tokens.num_tokens
         self.early_block = 3 * self.depth // 4 - 1 if self.config.patch_features == "two" else None
         width = dim if self.early_block is None else 2 * dim
@@ -199,6 +174,11 @@ class CTI(nn.Module):
         nn.init.trunc_normal_(self.patch_head.weight, std=0.02)
         assert self.patch_head.bias is not None
         nn.init.zeros_(self.patch_head.bias)
+        # Says which of a photo's classes a patch belongs to; fitted, not trained by the step (cti.first_look.locator).
+        self.locator = None if self.early_block is None else nn.Linear(dim, 1 + num_classes).requires_grad_(False)
+        if self.locator is not None:
+            nn.init.zeros_(self.locator.weight)
+            nn.init.zeros_(self.locator.bias)
         if not self.final_norm:
             self.backbone.norm.requires_grad_(False)  # plays no part; stays so that the weights can be handed on
 
@@ -245,7 +225,23 @@ class CTI(nn.Module):
         """What enters block 0: the class tokens, the same for all images, before the patch tokens."""
         patches, grid = self.backbone.embed(images)  # (B, N, D)
         tokens = torch.cat([self.class_tokens().expand(images.shape[0], -1, -1).to(patches.dtype), patches], dim=1)
-        return Tokens(tokens, grid)
+        return Tokens(tokens, grid, key_bias=self.key_bias(tokens))
+
+    def key_bias(self, tokens: Tensor) -> Tensor | None:
+        """The bias (T,) that makes the K class tokens attract as much attention as one, or None.
+
+        With K equal tokens, softmax over all keys gives each 1/K of what one alone would get, and what every token
+        takes from them is what it would take from the one: a network whose tokens are copies of the CLS token
+        computes what its backbone computes.
+
+        Args:
+            tokens: (B, T, D), class tokens first.
+        """
+        if self.config.class_tokens == "each":
+            return None
+        bias = torch.zeros(tokens.shape[1], device=tokens.device)
+        bias[: self.num_class_tokens] = -math.log(self.num_class_tokens)
+        return bias
 
     def infuse(self, start: Tokens, class_tokens: Tensor) -> Tokens:
         """Average class tokens into those that leave block `infusion_index`.
@@ -269,7 +265,10 @@ class CTI(nn.Module):
         """
         early = [start.early for start in starts if start.early is not None]
         joined = Tokens(
-            torch.cat([start.tokens for start in starts]), starts[0].grid, early=torch.cat(early) if early else None
+            torch.cat([start.tokens for start in starts]),
+            starts[0].grid,
+            early=torch.cat(early) if early else None,
+            key_bias=starts[0].key_bias,
         )
         end = self._run(joined, self.infused_blocks)
         heads = self.heads(end.tokens, end.grid, end.early)
@@ -284,6 +283,7 @@ class CTI(nn.Module):
                 patch_maps[i],
                 start.class_tokens + part.class_tokens,
                 start.attention + part.attention,
+                self.places(part.early, end.grid),
             )
             for i, (start, part) in enumerate(zip(starts, end.split(len(starts)), strict=True))
         ]
@@ -305,6 +305,20 @@ class CTI(nn.Module):
             scores = full_precision(self.patch_head(patches.transpose(1, 2).unflatten(-1, grid)))
         return class_logits, scores[:, -C:].mean(dim=(-2, -1)), scores.relu()
 
+    def places(self, early: Tensor | None, grid: tuple[int, int]) -> Tensor | None:
+        """Logits (B, 1 + C, h, w) of the locator, background first; None if there is none or it was never fitted.
+
+        Args:
+            early: (B, N, D) patch tokens of `early_block`.
+            grid: (h, w) patch grid.
+        """
+        if self.locator is None or early is None or not bool(self.locator.weight.any()):
+            return None
+        with torch.autocast(early.device.type, enabled=False), torch.no_grad():
+            normed = F.layer_norm(full_precision(early), early.shape[-1:]).to(self.locator.weight.dtype)
+            logits: Tensor = self.locator(normed)
+        return logits.transpose(1, 2).unflatten(-1, grid)
+
     def _patches(self, tokens: Tensor, early: Tensor | None) -> Tensor:
         """What the patch head sees, (B, N, D or 2D): the last block's patches, behind those of the early one."""
         patches = tokens[:, self.num_class_tokens :]
@@ -324,16 +338,15 @@ class CTI(nn.Module):
     def _run(self, batch: Tokens, blocks: range) -> Tokens:
         tokens, class_tokens, attention = batch.tokens, list(batch.class_tokens), list(batch.attention)
         early = batch.early
+        recompute = self.recompute and torch.is_grad_enabled()
+        run = partial(checkpoint, run_block, use_reentrant=False) if recompute else run_block
         for block in blocks:
-            if self.recompute and torch.is_grad_enabled():
-                tokens, queries, keys = checkpoint(run_block, self.backbone.blocks[block], tokens, use_reentrant=False)
-            else:
-                tokens, queries, keys = run_block(self.backbone.blocks[block], tokens)
+            tokens, queries, keys = run(self.backbone.blocks[block], tokens, key_bias=batch.key_bias)
             class_tokens.append(tokens[:, : self.num_class_tokens])
-            attention.append(QueriesKeys(queries, keys))
+            attention.append(QueriesKeys(queries, keys, batch.key_bias))
             if block == self.early_block:
                 early = tokens[:, self.num_class_tokens :]
-        return Tokens(tokens, batch.grid, tuple(class_tokens), tuple(attention), early)
+        return Tokens(tokens, batch.grid, tuple(class_tokens), tuple(attention), early, batch.key_bias)
 
     @classmethod
     def from_config(cls, classes: Sequence[str], config: ModelConfig) -> "CTI":

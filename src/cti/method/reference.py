@@ -87,7 +87,8 @@ def plain_step(
 
     # Pass 3, intra-image infusion: view 1 once more, with view 2's tokens averaged into its own. The same objects are
     # in both views, so the maps should stay the same.
-    intra = plain_pass(model, batch["images"], infuse=view2.class_tokens[i])
+    tokens = view2.class_tokens[i].detach() if method.intra_detach else view2.class_tokens[i]
+    intra = plain_pass(model, batch["images"], infuse=tokens)
     losses["intra"] = (max_norm(view1.patch_maps) - max_norm(intra.patch_maps)).abs().mean()
 
     # Pass 4, cross-image infusion: a tagged class gets what other photos of the class say it looks like, the others
@@ -95,7 +96,9 @@ def plain_step(
     per_class = method.gate == "per_class"
     ready = (labels > 0) & (full if per_class else full.all())  # (B, C)
     if ready.any() or full.all():
-        tokens = torch.where(ready[:, :, None], bank_means, view1.class_tokens[i][:, -C:]).detach()
+        tokens = view1.class_tokens[i][:, -C:].detach()
+        if method.cross_source == "bank":
+            tokens = torch.where(ready[:, :, None], bank_means, tokens)
         cross = plain_pass(model, batch["images"], infuse=tokens)
         fused = cross.patch_maps[:, -C:] * class_to_patch(model, cross, after)[:, -C:]
         distance = (max_norm(view1.patch_maps[:, -C:]) - max_norm(fused)).abs().mean(dim=(2, 3))  # (B, C)

@@ -57,9 +57,10 @@ class CTIStep(nn.Module):
         # have nothing to be ready; they take part, with their own tokens, once all classes are full.
         passes = {"view1": view1, "view2": view2}
         if localise and config.intra_weight:
-            passes["intra"] = model.infuse(view1, other)
+            passes["intra"] = model.infuse(view1, other.detach() if config.intra_detach else other)
         if localise and config.cross_weight and (ready.any() or self.bank.full.all()):
-            passes["cross"] = model.infuse(view1, self.bank.means_where(ready, own[:, -C:]))
+            from_bank = ready & (config.cross_source == "bank")
+            passes["cross"] = model.infuse(view1, self.bank.means_where(from_bank, own[:, -C:]))
 
         # The other blocks and the heads run as one batch of all passes; what follows is losses only.
         out = dict(zip(passes, model.last_blocks(list(passes.values())), strict=True))

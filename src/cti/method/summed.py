@@ -5,14 +5,14 @@ queries and keys. Maps of photos need all of it in every block, and computing it
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cti.method.attention import full_precision
+from cti.method.attention import attention_matrix, full_precision
 from cti.method.network import CTI, CTIOutput
 from cti.method.vit import run_block
 
@@ -25,7 +25,7 @@ class SummedOutput(CTIOutput):
         summed: Blocks -> (B, T, T) attention, heads averaged, summed over them.
     """
 
-    summed: dict[range, Tensor]
+    summed: dict[range, Tensor] = field(default_factory=dict)
 
     def class_to_patch(self, blocks: range) -> Tensor:
         """Class-to-patch attention summed over `blocks`, heads averaged: (B, K, h, w)."""
@@ -63,30 +63,34 @@ def summed_forward(model: CTI, images: Tensor, *sets: range) -> SummedOutput:
     for index, block in enumerate(model.backbone.blocks):
         sums = [total for blocks, total in summed.items() if index in blocks]
         attend = partial(open_attention, sums=sums) if sums else F.scaled_dot_product_attention
-        tokens, _, _ = run_block(block, tokens, attend)
+        tokens, _, _ = run_block(block, tokens, attend, start.key_bias)
         class_tokens.append(tokens[:, : model.num_class_tokens].clone())  # a view would keep the patch tokens too
         if index == model.early_block:
             early = tokens[:, model.num_class_tokens :]
-    return SummedOutput(*model.heads(tokens, start.grid, early), tuple(class_tokens), (), summed)
+    heads, places = model.heads(tokens, start.grid, early), model.places(early, start.grid)
+    return SummedOutput(*heads, tuple(class_tokens), (), places, summed)
 
 
-def open_attention(queries: Tensor, keys: Tensor, values: Tensor, sums: Sequence[Tensor]) -> Tensor:
-    """`softmax(q k^T / sqrt(d)) v`, its matrix added to each of `sums`; not differentiable.
+def open_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, sums: Sequence[Tensor]
+) -> Tensor:
+    """`softmax(q k^T / sqrt(d) + bias) v`, its matrix added to each of `sums`; not differentiable.
 
     Args:
         queries: (B, heads, T, d).
         keys: (B, heads, T, d).
         values: (B, heads, T, d).
+        bias: (1, 1, 1, T) of the keys; None = 0.
         sums: (B, T, T) each; get the matrix, averaged over heads, in full precision.
 
     Returns:
         (B, heads, T, d).
     """
     mixed = torch.empty_like(values)
+    key_bias = None if bias is None else bias.flatten()
     with torch.autocast(queries.device.type, enabled=False):
         for image in range(len(queries)):  # one at a time: its heads * T * T numbers stay near the processor
-            scaled = full_precision(queries[image]) * queries.shape[-1] ** -0.5
-            attention = (scaled @ full_precision(keys[image]).transpose(-2, -1)).softmax(dim=-1)  # (heads, T, T)
+            attention = attention_matrix(queries[image], keys[image], key_bias)  # (heads, T, T)
             for total in sums:
                 total[image] += attention.mean(dim=0)
             mixed[image] = attention.to(values.dtype) @ values[image]

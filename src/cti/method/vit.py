@@ -6,7 +6,7 @@ shows its matrix, so the few rows of it that the method looks at are recomputed 
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,27 +15,23 @@ from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from cti.method.attend import attend
 
-class QueriesKeys(NamedTuple):
-    """What one block's attention is made of; both (B, heads, T, d)."""
-
-    queries: Tensor
-    keys: Tensor
-
-
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Queries, keys and values, each (B, heads, T, d) -> `softmax(q k^T / sqrt(d)) v`, (B, heads, T, d)."""
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""Queries, keys, values, each (B, heads, T, d), and a bias of the keys that broadcasts to (B, heads, T, T) or None ->
+`softmax(q k^T / sqrt(d) + bias) v`, (B, heads, T, d)."""
 
 
 def run_block(
-    block: Any, tokens: Tensor, attend: Attend = F.scaled_dot_product_attention
+    block: Any, tokens: Tensor, attend: Attend = attend, key_bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One pre-norm transformer block.
 
     Args:
         block: timm's `Block`.
         tokens: (B, T, D).
-        attend: How attention is computed: fused, or in the open for whoever wants its matrix.
+        attend: How attention is computed: as is quickest, or in the open for whoever wants its matrix.
+        key_bias: (T,) added to the attention logits of each key; None = nothing.
 
     Returns:
         The block's output (B, T, D), its queries and its keys (B, heads, T, d).
@@ -46,7 +42,8 @@ def run_block(
     # Taken apart first and turned then: the gradient is put together in one copy instead of two.
     queries, keys, values = (part.transpose(1, 2) for part in qkv.unbind(2))  # each (B, heads, T, d)
     queries, keys = attention.q_norm(queries), attention.k_norm(keys)
-    mixed = attend(queries, keys, values).transpose(1, 2).flatten(2)  # (B, T, D)
+    bias = None if key_bias is None else key_bias.to(queries.dtype)[None, None, None]
+    mixed = attend(queries, keys, values, bias).transpose(1, 2).flatten(2)  # (B, T, D)
     tokens = tokens + block.drop_path1(block.ls1(attention.proj(mixed)))
     tokens = tokens + block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
     return tokens, queries, keys

@@ -14,12 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from cti.data.images import MAX_PIXELS, image_size, load_image, save_mask
-from cti.data.source import photo_id
-from cti.data.tags import Hints, read_tags
-from cti.files import atomic_path, write_manifest, write_text
-from cti.predict.ahead import Behind, ahead
-from cti.predict.batches import in_batches
-from cti.predict.labels import (
+from cti.data.mask_records import (
     PhotoRecord,
     add_record,
     claim,
@@ -29,6 +24,11 @@ from cti.predict.labels import (
     read_records,
     write_records,
 )
+from cti.data.source import photo_id
+from cti.data.tags import Hints, read_tags
+from cti.files import atomic_path, write_manifest, write_text
+from cti.predict.ahead import Behind, ahead
+from cti.predict.batches import in_batches
 from cti.predict.photos import find_photos
 from cti.predict.prediction import Analysis, Prediction, Threshold, class_indices
 from cti.predict.predictor import Predictor, Use

@@ -17,7 +17,7 @@ from cti.predict.prediction import Analysis
 from cti.segment.checkpoint import TrainedSegmenter, save_segmenter
 from cti.segment.inference import Inference, inference
 from cti.segment.networks import Segmenter
-from cti.segment.predict import argmax_at, batch_probabilities, crf_probabilities, leading_values, working_sizes
+from cti.segment.predict import argmax_at, batch_probabilities, leading_values, pixel_probabilities, working_sizes
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class SegmenterAnalyser:
         @lru_cache(maxsize=1)  # another threshold for the same tags need not wait for it
         def refine(indices: tuple[int, ...]) -> NDArray[np.float32]:
             values = np.array([0, *(index + 1 for index in indices)])
-            return crf_probabilities(image, probabilities, values, self.config)
+            return pixel_probabilities(image, probabilities, values, self.config)
 
         return Analysis(
             image=image,

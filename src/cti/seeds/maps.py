@@ -13,7 +13,11 @@ from cti.config import SeedsConfig
 from cti.data.batches import fit_to_patches
 from cti.device import quick_bfloat16
 from cti.method import CTI, CTIOutput
+from cti.method.attention import full_precision, max_norm
 from cti.method.summed import summed_forward
+
+SPREAD = {"spread", "located"}
+"""Kinds of maps that use the affinity of the middle blocks."""
 
 
 @torch.inference_mode()
@@ -31,7 +35,7 @@ def batch_maps(
         model: In eval mode.
         images: (B, 3, H, W), normalised; H and W multiples of the patch.
         class_indices: Per image the 0-based classes wanted.
-        kinds: Any of `refined`, `fused`, `patch`, `spread`, `attention`.
+        kinds: Any of `refined`, `fused`, `patch`, `spread`, `located`, `attention`.
         flip: Add the maps of the mirrored images, mirrored back.
         blocks: The last so many blocks give attention; 0 = all.
 
@@ -41,13 +45,13 @@ def batch_maps(
     B = len(images)
     both = torch.cat([images, images.flip(-1)]) if flip else images
     used = model.all_blocks[-blocks:] if blocks else model.all_blocks
-    sets = [model.middle_blocks] if "spread" in kinds else []
-    if set(kinds) - {"patch", "spread"} and used not in sets:
+    sets = [model.middle_blocks] if set(kinds) & SPREAD else []
+    if set(kinds) - {"patch", *SPREAD} and used not in sets:
         sets.append(used)
     out = summed_forward(model, both, *sets) if sets else model(both)
     channels = _channels(model, class_indices).to(images.device).repeat(1 + flip, 1)  # (B or 2B, most n [+ 1])
     maps = {
-        kind: _add_mirrored(maps_of_kind(out, channels, kind, model.middle_blocks if kind == "spread" else used), B)
+        kind: _add_mirrored(maps_of_kind(out, channels, kind, model.middle_blocks if kind in SPREAD else used), B)
         for kind in kinds
     }
     background = model.has_background
@@ -98,10 +102,13 @@ def _resize(maps: Tensor, size: tuple[int, int], antialias: bool = False) -> Ten
 
 
 def _channels(model: CTI, class_indices: Sequence[Sequence[int]]) -> Tensor:
-    """(B, most n [+ 1]) channel numbers of the patch head, filled up with the last; the background, if any, last."""
+    """(B, most n [+ 1]) channel numbers of the patch head, filled up with the first; the background, if any, last."""
     background = int(model.has_background)
     most = max(map(len, class_indices))
-    rows = [[background + index for index in indices] + [0] * (most - len(indices)) for indices in class_indices]
+    rows = [
+        [background + index for index in indices] + [background + indices[0] if indices else 0] * (most - len(indices))
+        for indices in class_indices
+    ]
     return torch.tensor([row + [0] * background for row in rows], dtype=torch.long).reshape(len(rows), -1)
 
 
@@ -109,9 +116,11 @@ def maps_of_kind(out: CTIOutput, channels: Tensor, kind: str, blocks: range) -> 
     """(2B, most n [+ 1], h, w) maps of the channels asked for; `blocks` give the attention that they need."""
     h, w = out.patch_maps.shape[-2:]
     index = channels[:, :, None, None].expand(-1, -1, h, w)
-    if kind in ("patch", "spread"):
+    if kind == "located" and out.places is not None:
+        return located_maps(out, channels, blocks)
+    if kind in ("patch", *SPREAD):
         maps = out.patch_maps.gather(1, index)
-        return out.refine(maps, blocks) if kind == "spread" else maps
+        return maps if kind == "patch" else out.refine(maps, blocks)
     if kind == "attention":
         attention = out.class_to_patch(blocks)
         tokenless = out.patch_maps.shape[1] - attention.shape[1]
@@ -119,6 +128,25 @@ def maps_of_kind(out: CTIOutput, channels: Tensor, kind: str, blocks: range) -> 
         return padded.gather(1, index)
     fused = out.fused_maps(blocks).gather(1, index)
     return fused if kind == "fused" else out.refine(fused, blocks)
+
+
+def located_maps(out: CTIOutput, channels: Tensor, blocks: range) -> Tensor:
+    """What the locator says, (B, most n [+ 1], h, w): a patch's probability of each class among the photo's own.
+
+    Probabilities are spread by the affinity of `blocks`. The background's map is the geometric mean of its patch map
+    and its probability, both spread and brought to [0, 1]: it is there where both agree.
+    """
+    assert out.places is not None
+    with_background = out.patch_maps.shape[1] == out.places.shape[1]
+    numbers = channels if with_background else channels + 1  # of the locator, which always knows a background
+    asked = torch.zeros_like(out.places[:, :, 0, 0], dtype=torch.bool).scatter(1, numbers, True)
+    asked[:, 0] = True
+    places = full_precision(out.places).masked_fill(~asked[:, :, None, None], -torch.inf).softmax(dim=1)
+    located = out.refine(places.gather(1, numbers[:, :, None, None].expand(-1, -1, *places.shape[-2:])), blocks)
+    if not with_background:
+        return located
+    background = out.refine(out.patch_maps[:, :1], blocks)
+    return torch.cat([located[:, :-1], (max_norm(background) * max_norm(located[:, -1:])).sqrt()], dim=1)
 
 
 def _add_mirrored(maps: Tensor, batch: int) -> Tensor:

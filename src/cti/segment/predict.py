@@ -113,13 +113,16 @@ def predict_mask(network: Segmenter, image: Image.Image, config: Inference) -> N
     Raises:
         ModuleNotFoundError: if a CRF is asked for and pydensecrf2 is not installed.
     """
-    size = image.size[::-1]
-    probabilities = predict_probabilities(network, image, config)
+    return decided_mask(image, predict_probabilities(network, image, config), config)
+
+
+def decided_mask(image: Image.Image, probabilities: Tensor, config: Inference) -> NDArray[np.uint8]:
+    """The same mask from what `predict_probabilities` gave."""
     if config.crf == "none":
-        return argmax_at(probabilities, size)
+        return argmax_at(probabilities, image.size[::-1])
     # A class that leads nowhere only costs time (docs/method.md: CRF on present classes only).
     present = leading_values(probabilities)
-    return present[crf_probabilities(image, probabilities, present, config).argmax(axis=0)].astype(np.uint8)
+    return present[pixel_probabilities(image, probabilities, present, config).argmax(axis=0)].astype(np.uint8)
 
 
 def leading_values(probabilities: Tensor) -> NDArray[np.int64]:
@@ -127,10 +130,10 @@ def leading_values(probabilities: Tensor) -> NDArray[np.int64]:
     return np.union1d(0, probabilities.argmax(dim=0).numpy()).astype(np.int64)
 
 
-def crf_probabilities(
+def pixel_probabilities(
     image: Image.Image, probabilities: Tensor, values: NDArray[np.int64], config: Inference
 ) -> NDArray[np.float32]:
-    """Probabilities of some classes at the photo's size, refined by the dense CRF.
+    """Probabilities of some classes at the photo's size, refined among them by the dense CRF if there is one.
 
     Args:
         image: RGB, W x H pixels.
@@ -139,13 +142,14 @@ def crf_probabilities(
         config: `crf`, the preset.
 
     Returns:
-        (n, H, W), summing to 1 over the n values.
+        (n, H, W), after a CRF summing to 1 over the n values.
 
     Raises:
         ModuleNotFoundError: if pydensecrf2 is not installed.
     """
-    assert config.crf != "none"
-    chosen = _resize(probabilities[None, torch.from_numpy(values)], image.size[::-1])[0].numpy()
+    chosen: NDArray[np.float32] = _resize(probabilities[None, torch.from_numpy(values)], image.size[::-1])[0].numpy()
+    if config.crf == "none":
+        return chosen
     return crf_step(np.asarray(image), chosen, CrfConfig(preset=config.crf))
 
 

@@ -8,13 +8,15 @@ import torch
 
 from cti.config import Config, SegmentConfig
 from cti.data import Photo
+from cti.data.review import rejected
 from cti.device import default_device
 from cti.files import read_manifest
 from cti.method.checkpoint import load_model
-from cti.run import Run, Stage, check_classes_agree, split_by_file
+from cti.run import Run, check_classes_agree, split_by_file
 from cti.segment.checkpoint import TrainedSegmenter, load_segmenter, save_segmenter
 from cti.segment.dataset import SegmentationDataset
 from cti.segment.inference import inference
+from cti.segment.make_masks import kept_records, make_masks
 from cti.segment.masks import MaskFolder, MaskOf, real_mask
 from cti.segment.networks import NetworkDescription, Segmenter, build_segmenter, describe, start_from
 from cti.segment.predict import predict_folder
@@ -42,17 +44,17 @@ class SegmentResult:
 def segment(run: Run) -> SegmentResult:
     """Train a segmentation network on the pseudo-masks, and predict.
 
-    Writes segment/ and segment/predictions/<variant>/<photo>.png. Lists and variants may be added to a finished stage:
-    only what is missing is predicted.
+    Writes segment/, segment/predictions/<variant>/<photo>.png and the masks of all photos, masks/<photo>.png. Lists and
+    variants may be added to a finished stage: only what is missing is predicted.
     """
     with run.stage("segment", _sections(run.config.segment)) as stage:
-        result = stage.result(SegmentResult) if stage.finished else train_segmenter(run, stage)
-    predict_missing(run)
-    return result
+        result = stage.result(SegmentResult) if stage.finished else train_segmenter(run, stage.folder)
+        predict_missing(run)
+        return result if stage.finished else stage.finish(result)
 
 
-def train_segmenter(run: Run, stage: Stage) -> SegmentResult:
-    """Train the network of `segment` and write it."""
+def train_segmenter(run: Run, folder: Path) -> SegmentResult:
+    """Train the network of `segment` and write it into a folder."""
     config = segment_config(run.config)
     torch.manual_seed(config.train.seed)
     network = build(run.config, len(run.photos.classes))
@@ -65,23 +67,27 @@ def train_segmenter(run: Run, stage: Stage) -> SegmentResult:
     )
     step = SegmentationStep(network)
     groups = step.parameter_groups(config.train)
-    fitted = fit(step, dataset, config.train, stage.folder, groups, run.config.runtime, title="segment")
-    save_segmenter(stage.folder, TrainedSegmenter(network, config, run.config.predict, run.photos.classes))
-    return stage.finish(SegmentResult(run.photos.classes, len(photos), describe(network, config), fitted))
+    fitted = fit(step, dataset, config.train, folder, groups, run.config.runtime, title="segment")
+    save_segmenter(folder, TrainedSegmenter(network, config, run.config.predict, run.photos.classes))
+    return SegmentResult(run.photos.classes, len(photos), describe(network, config), fitted)
 
 
 def predict_missing(run: Run) -> None:
-    """Predict, by every variant, the photos of `predict.lists` that have no prediction yet."""
+    """Make the masks that are missing, and the predictions, by every variant, of the photos of `predict.lists`."""
     photos = run.listed(run.config.predict.lists)
     todo = {
         variant: split_by_file(photos, [run.prediction(photo, variant) for photo in photos])[1]
         for variant in run.config.predict.variants
     }
-    if not any(todo.values()):
+    records = kept_records(run)
+    unmade = [photo for photo in run.photos.photos() if photo.id not in records]
+    if not unmade and not any(todo.values()):
         return
     trained = load_segmenter(run.stage_folder("segment"))
     network = trained.network.to(default_device())
-    for variant in run.config.predict.variants:
+    first, *others = run.config.predict.variants
+    make_masks(run, network, inference(trained.config, run.config.predict, first), unmade, todo[first])
+    for variant in others:
         settings = inference(trained.config, run.config.predict, variant)
         predict_folder(network, photos, run.predictions(variant), settings, run.config.data.max_pixels)
 
@@ -107,16 +113,18 @@ def build(config: Config, num_classes: int) -> Segmenter:
 
 
 def training_masks(run: Run) -> tuple[MaskOf, Sequence[Photo]]:
-    """How to get a photo's mask to learn from, and the photos that have one.
+    """How to get a photo's mask to learn from, and the photos that have one and were not rejected in a review.
 
     Raises:
         ValueError: if masks are missing, or were made for other classes.
     """
-    photos, classes = run.photos.lists["train"], run.photos.classes
+    left_out = rejected(run.review)
+    photos = tuple(photo for photo in run.photos.lists["train"] if photo.id not in left_out)
+    classes = run.photos.classes
     if run.config.segment.masks == "real":
         return real_mask, photos
-    folder = Path(run.config.segment.masks or run.stage_folder("masks"))
-    manifest = read_manifest(folder)
+    folder = Path(run.config.segment.masks or run.pseudo_masks)
+    manifest = read_manifest(folder) or read_manifest(folder.parent)  # pseudo-masks lie within their stage's folder
     if manifest is not None:
         check_classes_agree(manifest["result"]["classes"], classes, f"The masks in {folder}")
     source = MaskFolder(folder, len(classes))

@@ -74,6 +74,11 @@ class FitResult:
     stopped: str = ""
 
 
+def nothing_fitted() -> FitResult:
+    """The cost of a network that is taken as it is."""
+    return FitResult(steps=0, seconds=0, images_per_second=0, waited=0, peak_memory_gb=0, final={})
+
+
 class EpochSampler(Sampler[tuple[int, int]]):
     """The order of one epoch as (epoch, index) pairs, shuffled by (seed, epoch), in whole batches, cut by device.
 
@@ -110,6 +115,7 @@ def fit(
     runtime: RuntimeConfig,
     validate: Callable[[int], Validation] | None = None,
     title: str = "train",
+    warm: bool = False,
 ) -> FitResult:
     """Train `step` on `dataset`, or go on where an earlier sitting in `folder` stopped.
 
@@ -123,6 +129,7 @@ def fit(
         validate: Called with the epoch after each; its numbers are logged, and it may end the training. It sees the
             module in eval mode.
         title: Word before the progress bar.
+        warm: Whether the heads know something already: `epochs: 0` then comes to fewer passes.
 
     Raises:
         ValueError: if the data set is empty, or the loss stops being a finite number.
@@ -146,7 +153,7 @@ def fit(
     module, optimiser = fabric.setup(step, optimiser)
 
     sampler = EpochSampler(num_photos, config.batch_size, config.seed, fabric.global_rank, fabric.world_size)
-    config = replace(config, epochs=config.epochs or epochs_by_size(sampler.steps))
+    config = replace(config, epochs=config.epochs or epochs_by_size(sampler.steps, warm))
     loader = fabric.setup_dataloaders(
         _loader(dataset, sampler, config.seed, runtime.workers, device_type), use_distributed_sampler=False
     )

@@ -6,16 +6,20 @@ from dataclasses import dataclass
 import torch
 
 from cti.data.datasets import TwoViewDataset
-from cti.evaluate.tags import TagScores
+from cti.device import default_device
+from cti.evaluate.tags import TagScores, score_tags
+from cti.evaluate.wrong_tags import write_tag_logits
+from cti.first_look.features import evenly, extract_features
+from cti.first_look.locator import ENOUGH_PHOTOS, locate
 from cti.first_look.stage import first_look
 from cti.method import CTI
 from cti.method.checkpoint import load_model, save_model
 from cti.method.step import CTIStep
 from cti.run import Run
-from cti.train.fit import FitResult, Validation, fit
+from cti.train.fit import FitResult, Validation, fit, nothing_fitted
 from cti.train.keep import BestNetwork
 from cti.train.optimiser import parameter_groups
-from cti.train.tagging import positive_weights, score_held_out
+from cti.train.tagging import labels_of, positive_weights, score_held_out, tag_logits
 
 logger = logging.getLogger(__name__)
 
@@ -91,10 +95,26 @@ def train(run: Run) -> TrainResult:
             )
             return Validation({"tag_map": tag_map}, best.judge(model, epoch, tag_map))
 
-        fitted = fit(step, dataset, config.train, stage.folder, groups, config.runtime, validate if held_out else None)
-        kept = best.settle(model, fitted.final.get("tag_map"))
+        if config.train.warm_start == "only":
+            fitted = nothing_fitted()
+            kept = "Nothing was trained (train.warm_start: only): the network is the first look's."
+        else:
+            judge = validate if held_out else None
+            fitted = fit(
+                step, dataset, config.train, stage.folder, groups, config.runtime, judge, warm=look is not None
+            )
+            kept = best.settle(model, fitted.final.get("tag_map"))
         if kept:
             logger.warning("%s", kept)
-        tags = score_held_out(model, held_out, config.seeds.long_side, config.runtime)
+        model.to(default_device())
+        tags = None
+        if held_out:
+            logits = tag_logits(model, held_out, config.seeds.long_side, config.runtime)
+            write_tag_logits(stage.folder, held_out, logits)
+            tags = score_tags(logits, labels_of(held_out, len(classes)), classes)
+        # Features have moved: the locator is fitted to them once more.
+        if look is not None and fitted.steps and model.locator is not None:
+            some = evenly(photos, ENOUGH_PHOTOS)
+            locate(model.eval(), extract_features(model, some, config.seeds.long_side, config.runtime), some)
         save_model(stage.folder, model, {"tag_thresholds": tags.thresholds if tags else {}})
         return stage.finish(TrainResult(classes, len(photos), run.photos.notes, tags, linear, kept, fitted))

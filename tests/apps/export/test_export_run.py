@@ -33,14 +33,16 @@ def images_of(run: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("stage", "folder", "ids"),
+    ("stage", "folder"),
     [
-        (None, "segment/predictions/single", {"p0", "p1", "p2", "p3", "p4", "p5"}),
-        ("segment", "segment/predictions/single", {"p0", "p1", "p2", "p3", "p4", "p5"}),
-        ("masks", "masks", {"p0", "p1", "p2", "p3"}),  # photos to train on, nobody refines the others
+        (None, "masks"),
+        ("masks", "masks"),
+        ("pseudo", "masks/pseudo"),
+        ("segment", "segment/predictions/single"),
     ],
 )
-def test_masks_of_a_run(stage: str | None, folder: str, ids: set[str], run: Path, tmp_path: Path) -> None:
+def test_masks_of_a_run(stage: str | None, folder: str, run: Path, tmp_path: Path) -> None:
+    ids = {"p0", "p1", "p2", "p3", "p4", "p5"}
     result = export(run, "png", tmp_path / "out", stage=stage)
     assert result["images"] == len(ids)
     assert {path.stem for path in (tmp_path / "out").glob("*.png")} == ids
@@ -63,14 +65,19 @@ def test_a_list_of_the_run_or_of_ones_own_chooses(run: Path, tmp_path: Path) -> 
     (tmp_path / "mine.txt").write_text("\n")
     with pytest.raises(ValueError, match="is empty; there is nothing to export"):
         export(run, "png", tmp_path / "c", listed=str(tmp_path / "mine.txt"))
-    with pytest.raises(ValueError, match=r"masks lacks the masks of 2 of 2 photos \(p4, p5\)"):
-        export(run, "png", tmp_path / "c", stage="masks", listed="val")
 
 
-def test_without_a_segmenter_pseudo_masks_are_taken(copied: Path, tmp_path: Path) -> None:
+def test_without_a_segmenter_the_masks_are_the_pseudo_masks(
+    copied: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.rmtree(copied / "segment")
-    assert export(copied, "png")["images"] == 4
-    assert len(list((copied / "export" / "png").glob("*.png"))) == 4
+    (copied / "masks" / "p4.png").unlink()
+    caplog.set_level("INFO")
+    assert export(copied, "png")["images"] == 5
+    assert len(list((copied / "export" / "png").glob("*.png"))) == 5
+    assert "has not finished: its masks are the pseudo-masks" in caplog.text
+    with pytest.raises(ValueError, match=r"masks lacks the masks of 1 of 2 photos \(p4\)"):
+        export(copied, "png", tmp_path / "c", listed="val")
     (copied / "masks" / "manifest.json").unlink()
     with pytest.raises(ValueError, match="has no finished stage masks to export; run `cti masks` first"):
         export(copied, "png")

@@ -103,7 +103,7 @@ def _seeds(run: Path, photo_set: PhotoSet, noise: float) -> None:
         seed = Seed(photo.tags, SIZE, maps, background.astype(np.float32))
         write_seed(run / "seeds" / f"{photo.id}.npz", {"refined": seed, "fused": seed})
         mask = np.where(draw.random(SIZE) < noise, 255, np.where(true == 255, 0, true)).astype(np.uint8)
-        save_mask(run / "masks" / f"{photo.id}.png", mask)
+        save_mask(run / "masks" / "pseudo" / f"{photo.id}.png", mask)
         save_mask(run / "segment" / "predictions" / "single" / f"{photo.id}.png", np.where(mask == 255, 0, mask))
     facts = {"classes": photo_set.classes, "photos": NUM_PHOTOS}
     write_manifest(run / "seeds", {**facts, "written": NUM_PHOTOS, "skipped": 0}, stage="seeds", seconds=4.5)
@@ -119,6 +119,6 @@ def _score(run: Path, photo_set: PhotoSet) -> None:
             for kind in ("refined", "fused")
         }
         variant = count_masks(run / "segment" / "predictions" / "single", photos, classes).scores()
-        masks = count_masks(run / "masks", photos, classes).scores(20)
-        lists[name] = ListScores(seeds=kinds, masks=masks, segment={"single": variant})
+        masks = count_masks(run / "masks" / "pseudo", photos, classes).scores(20)
+        lists[name] = ListScores(seeds=kinds, pseudo_masks=masks, segment={"single": variant})
     write_manifest(run / "evaluate", RunScores(photo_set.classes, lists), stage="scores", seconds=1.0)

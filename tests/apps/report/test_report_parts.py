@@ -8,6 +8,7 @@ from cti.apps.report.panels import choose_photos, photo_score
 from cti.apps.report.run_tables import duration, metric_charts
 from cti.apps.report.tokens import LayerTokens, tsne_charts
 from cti.data import Photo
+from cti.evaluate.separation import token_similarity
 
 
 def test_a_chart_has_only_the_colours_of_the_page_and_says_its_values() -> None:
@@ -63,8 +64,8 @@ def test_score_of_a_photo_counts_ignored_as_background_and_leaves_unlabelled_out
 def test_similarity_with_and_without_what_all_tokens_share() -> None:
     tokens = np.tile(np.array([[10, 1, 0], [10, -1, 0]], np.float32), (4, 1, 1))
     layer = LayerTokens(0, tokens, np.ones((4, 2), bool), ("cat", "dog"))
-    np.testing.assert_allclose(layer.similarity(centred=True), [[1, -1], [-1, 1]], atol=1e-6)
-    assert layer.similarity(centred=False)[0, 1] == pytest.approx(99 / 101)
+    np.testing.assert_allclose(layer.similarity(), [[1, -1], [-1, 1]], atol=1e-6)
+    assert token_similarity(layer.tokens) == pytest.approx(99 / 101)
 
 
 def test_tsne_maps_only_the_tokens_of_tagged_classes_and_measures_their_separation() -> None:

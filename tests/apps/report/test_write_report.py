@@ -102,7 +102,7 @@ def test_the_tables_say_what_the_scores_say(write_run: Callable[..., Path]) -> N
     assert f"val {baseline:.1f} {100 * best:.1f} {100 * fixed:.1f} {100 * free:.1f}" in text
     for row in ("disc 2 2 1", "ring 3 3 1", "star 2 2 1", "all photos 6 6 3"):  # train, score, val
         assert row in text
-    masks = scores.masks
+    masks = scores.pseudo_masks
     assert f"{100 * masks.confident.miou:.1f} {100 * masks.coverage:.1f}" in text
     assert "disc 90.0 90.0 90.0 0.25 ring 50.0 50.0 50.0 0.25 star - - - 0.25 mean 70.0 80.0 60.0" in text
 
@@ -114,7 +114,7 @@ def test_panels_show_each_photo_with_its_classes_and_scores(write_run: Callable[
     assert of_p0 == [f"{name}, p0" for name in ("photo", "truth", "CAM: disc", "CAM: ring", "CAM: background",
                                                 "seed", "pseudo-mask", "segmentation")]  # fmt: skip
     assert '["disc", "ring"]' in page.values("article", "data-tags")
-    assert set(page.values("option", "value")) >= {"", "name", "seed", "-seed", "mask", "segmentation"}
+    assert set(page.values("option", "value")) >= {"", "name", "seed", "-seed", "pseudo-mask", "segmentation"}
 
 
 def test_without_truth_its_parts_are_absent(write_run: Callable[..., Path]) -> None:
@@ -222,7 +222,7 @@ def test_comparison(write_run: Callable[..., Path], tmp_path: Path) -> None:
         next(attributes["data-scores"] or "" for _, attributes in page.tags if attributes.get("data-name") == "p7")
     )
     assert own["seed, cti - baseline"] == pytest.approx(own["seed, cti"] - own["seed, baseline"])
-    assert f"cti: mIoU seed {100 * own['seed, cti']:.0f}, mask" in text
+    assert f"cti: mIoU seed {100 * own['seed, cti']:.0f}, pseudo-mask" in text
     before, after = (read_run(run).scores["val"].seeds["refined"].fixed.miou for run in runs)
     difference = re.search(r"seed, fixed ([\d.]+) ([\d.]+) \+([\d.]+) \+([\d.]+) to \+([\d.]+)", text)
     assert difference is not None

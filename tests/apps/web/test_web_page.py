@@ -14,9 +14,11 @@ import pytest
 from PIL import Image
 
 from builders import CLASSES, tiny_model
+from cti import pipeline
 from cti.apps.web.cards import Desk
 from cti.apps.web.guards import Limits
 from cti.apps.web.review import Review
+from cti.apps.web.run_review import RunReview
 from cti.apps.web.server import open_page
 from cti.data.images import load_mask
 from cti.data.readers.shapes import render_scene
@@ -24,6 +26,8 @@ from cti.files import read_json
 from cti.method.checkpoint import save_model
 from cti.predict.prediction import Analysis
 from cti.predict.predictor import Predictor
+from cti.run import Run
+from sample_run import make_run
 
 pytest.importorskip("gradio", reason="needs Gradio: pip install 'cti[web]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install 'cti[web-test]'")
@@ -67,7 +71,7 @@ def browser() -> Iterator[Any]:
     if not chromium or not Path(chromium).exists():
         pytest.skip("needs Chromium: apt-get install chromium")
     with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        flags = ["--no-sandbox", "--enable-unsafe-swiftshader", "--disable-background-networking"]
         yield driver.chromium.launch(executable_path=chromium, args=flags)
 
 
@@ -292,3 +296,37 @@ def test_the_keyboard_reaches_everything_and_every_control_has_a_name(page: Any,
     with page.expect_file_chooser():
         page.locator("#upload button").first.focus()
         page.keyboard.press("Enter")
+
+
+def test_a_runs_own_photos_are_corrected_with_the_brush(browser: Any, tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    pipeline.evaluate(Run.open(folder))
+    review, context = RunReview(Run.open(folder), "p3"), browser.new_context(viewport={"width": 1280, "height": 1100})
+    before = load_mask(folder / "masks" / "p3.png")
+    with open_page(Desk(Predictor.from_pretrained(folder)), LIMITS, review) as address:
+        page = context.new_page()
+        page.goto(address, timeout=PATIENCE)
+        expect(page.locator("#scores table")).to_be_visible()
+        expect(page.locator("#layer input:checked")).to_have_value("mask")
+        expect(page.locator("#status")).to_contain_text(review.remarks("p3"))
+        page.locator("#correct button").first.click()
+        expect(page.locator("#editor canvas").first).to_be_visible()
+        page.wait_for_timeout(3000)  # the canvas takes the photo in
+        box = page.locator("#editor canvas").first.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x - 60, y)
+        page.mouse.down()
+        page.mouse.move(x + 60, y, steps=10)
+        page.mouse.up()
+        page.wait_for_timeout(1000)
+        page.locator("#use").click()
+        expect(page.locator("#layer input:checked")).to_have_value("corrected")
+        page.keyboard.press("a")
+        expect(page.get_by_label("accepted (1)")).to_be_attached()
+        page.keyboard.press("0")
+        expect(page.get_by_label("accepted (2)")).to_be_attached()
+    context.close()
+    after = load_mask(folder / "review" / "p3.png")
+    middle = after[after.shape[0] // 2, after.shape[1] // 2 - 3 : after.shape[1] // 2 + 3]
+    assert (middle == 1).all()  # the first colour is the first class
+    assert set(np.unique(after[after != before]).tolist()) == {1}

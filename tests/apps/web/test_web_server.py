@@ -161,16 +161,26 @@ def test_no_analytics_no_api_no_outside_fonts(served: Served) -> None:
     assert b"url('http" not in style
 
 
-def test_a_taken_port_is_said(desk: Desk, limits: Limits) -> None:
+def test_a_taken_port_gives_way_to_the_next_free_one(desk: Desk, limits: Limits) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with (
-            pytest.raises(ValueError, match=f"cannot listen on 127.0.0.1, port {port}"),
-            open_page(desk, limits, port=port),
-        ):
-            pass
+        with open_page(desk, limits, port=port) as address:
+            served = int(address.rstrip("/").rsplit(":", 1)[1])
+            assert port < served < port + 100
+            assert ask(address)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "reason"),
+    [("203.0.113.7", 7860, "Cannot assign requested address"),
+     ("no.such.host.invalid", 7860, "Name or service|failure"),
+     ("127.0.0.1", 70000, "No port from 70000 on is free"), ("127.0.0.1", -5, "cannot listen")],
+)  # fmt: skip
+def test_why_it_cannot_start_is_said(desk: Desk, limits: Limits, host: str, port: int, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason), open_page(desk, limits, host=host, port=port):
+        pass
 
 
 def test_wrong_calls_are_said_before_a_page_opens(tmp_path: Path, review: Review) -> None:

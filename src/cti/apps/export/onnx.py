@@ -18,7 +18,7 @@ from cti.predict.analyser import Analyser
 from cti.predict.cti import CTIAnalyser
 from cti.predict.predictor import Predictor
 from cti.predict.segmenter import SegmenterAnalyser
-from cti.seeds.maps import maps_of_kind
+from cti.seeds.maps import SPREAD, maps_of_kind
 from cti.segment.networks import Segmenter
 
 TOLERANCE = 1e-4
@@ -40,7 +40,7 @@ class CTIGraph(nn.Module):
         super().__init__()
         self.model, self.kind, self.flip = model, kind, flip
         last = model.all_blocks[-blocks:] if blocks else model.all_blocks
-        self.blocks = model.middle_blocks if kind == "spread" else last
+        self.blocks = model.middle_blocks if kind in SPREAD else last
         self.background = int(model.has_background)
 
     def forward(self, images: Tensor, class_indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,7 +16,7 @@ from cti.predict.annotations import Per, Shape
 
 logger = logging.getLogger(__name__)
 
-Stage = Literal["train", "masks", "segment"]
+Stage = Literal["train", "masks", "pseudo", "segment"]
 
 _USUAL_NAMES = {"coco": "coco.json", "voc-submission": "voc-submission.tar.gz"}
 
@@ -40,7 +40,7 @@ def export(
         to: One of `cti.apps.export.FORMATS`.
         out: File (`coco`, `voc-submission`) or folder to write; None = in `export/` of the run.
         stage: Whose result: for `onnx` `train` (CTI) or `segment`, None = both, as far as they have finished; for
-            masks `masks` or `segment`, None = the segmenter's where it has finished.
+            masks `masks` (None means these), `pseudo` or `segment`: see `labelled_photos`.
         listed: Name of a list of the run, or a file of photo ids, one a line; empty = every photo that has a mask.
         images: `voc-submission`: folder of the listed photos, where that is not the run's own.
         shape: `coco`: see `export_coco`.
@@ -81,9 +81,9 @@ def _masks(
     overwrite: bool,
 ) -> dict[str, Any]:
     if stage == "train":
-        raise ValueError(f"The stage train has no masks to export as {to}; give masks or segment.")
+        raise ValueError(f"The stage train has no masks to export as {to}; give masks, pseudo or segment.")
     if to == "voc-submission":
-        if stage == "masks":
+        if stage not in (None, "segment"):
             raise ValueError("The masks of a submission are the segmenter's, which sees no tags; leave --stage out.")
         chosen = submitted_photos(folder, listed, images)
         return write_voc_submission(chosen.masks, chosen.photos, target, chosen.classes)
@@ -101,8 +101,8 @@ def _networks(folder: Path, target: Path, stage: Stage | None) -> dict[str, Any]
     from cti.apps.export.onnx import export_onnx  # slow to import
     from cti.predict.predictor import Predictor, Use
 
-    if stage == "masks":
-        raise ValueError("The stage masks has no network to export as onnx; give train or segment.")
+    if stage in ("masks", "pseudo"):
+        raise ValueError(f"The stage {stage} has no network to export as onnx; give train or segment.")
     uses: dict[str, Use] = {"train": "cti", "segment": "segmenter"}
     if (folder / CONFIG).is_file():
         kind = read_json(folder / CONFIG).get("type")

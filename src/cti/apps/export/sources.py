@@ -9,12 +9,12 @@ from typing import Literal
 from cti.config import Config, DataConfig
 from cti.data import Photo, PhotoSet, read_photos
 from cti.data.images import SUFFIXES
+from cti.data.mask_records import SETTINGS as LABEL_FILE
 from cti.data.read import data_root
 from cti.data.readers.voc import find_voc
 from cti.data.source import photo_id, read_lines
 from cti.device import default_device
 from cti.files import read_manifest
-from cti.predict.labels import SETTINGS as LABEL_FILE
 from cti.segment.checkpoint import load_segmenter
 from cti.segment.inference import inference
 from cti.segment.predict import predict_folder
@@ -22,7 +22,13 @@ from cti.settings import CONFIG_FILE, load_config
 
 logger = logging.getLogger(__name__)
 
-MaskStage = Literal["masks", "segment"]
+MaskStage = Literal["masks", "pseudo", "segment"]
+_MADE_BY: dict[MaskStage, tuple[str, ...]] = {
+    "masks": ("masks", "segment"),
+    "pseudo": ("masks",),
+    "segment": ("segment",),
+}
+"""The stages of which one must have finished."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ def labelled_photos(folder: Path, stage: MaskStage | None = None, listed: str = 
 
     Args:
         folder: Run folder, or folder of labels.
-        stage: Whose masks of a run: `masks` (pseudo-masks) or `segment` (the segmenter's predictions by its first
-            variant); None = the segmenter's where it has finished.
+        stage: Which masks of a run: `masks`, its result, also if None; `pseudo`, what its segmenter learned from; or
+            `segment`, what that predicts without the photos' tags (by its first variant).
         listed: Name of a list of the run, or a file of photo ids, one a line; empty = every photo that has a mask.
 
     Raises:
@@ -59,11 +65,17 @@ def labelled_photos(folder: Path, stage: MaskStage | None = None, listed: str = 
         found = _labels(folder)
         return found if not listed else Labelled(found.masks, _chosen(found.photos, listed, {}), found.classes)
     config = run_config(folder)
-    stage = stage or ("segment" if read_manifest(folder / "segment") else "masks")
-    if read_manifest(folder / stage) is None:
-        raise ValueError(f"{folder} has no finished stage {stage} to export; run `cti {stage}` first.")
+    stage = stage or "masks"
+    made = [maker for maker in _MADE_BY[stage] if read_manifest(folder / maker) is not None]
+    if not made:
+        maker = _MADE_BY[stage][0]
+        raise ValueError(f"{folder} has no finished stage {maker} to export; run `cti {maker}` first.")
+    if stage == "masks" and "segment" not in made:
+        logger.info("The segmenter of %s has not finished: its masks are the pseudo-masks.", folder)
     photo_set = read_photos(config.data)
-    masks = folder / "masks" if stage == "masks" else predictions_folder(folder, config)
+    masks = predictions_folder(folder, config) if stage == "segment" else folder / "masks"
+    if stage == "pseudo":
+        masks = masks / "pseudo"
     photos = {photo.id: photo.image for photo in photo_set.photos()}
     lists = _lists(photo_set)
     if listed:

@@ -61,6 +61,8 @@ class Panel:
         tags: Names of its classes.
         scores: mIoU of this one photo by what was scored, and differences between runs: what to sort by.
         strips: Rows of pictures, each with a title (empty for a single run).
+        remarks: What is to be said about it, one sentence each.
+        command: What to type to go on with it.
     """
 
     name: str
@@ -68,6 +70,8 @@ class Panel:
     tags: tuple[str, ...]
     scores: dict[str, float]
     strips: tuple[tuple[str, tuple[Picture, ...]], ...]
+    remarks: tuple[str, ...] = ()
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,12 +82,14 @@ class Panels:
         panels: At least one.
         colours: Class name and CSS colour, of the classes that are shown.
         note: A sentence above.
+        order: What the order is in which they are given.
     """
 
     kind: ClassVar[str] = "panels"
     panels: tuple[Panel, ...]
     colours: dict[str, str]
     note: str = ""
+    order: str = "as drawn"
 
     @property
     def lists(self) -> list[str]:

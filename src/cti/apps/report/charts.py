@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -122,6 +123,70 @@ def scatter_chart(
     axes.set_yticks([])
     words = f"{caption}. {len(points)} points of {np.unique(groups).size} classes"
     return Chart(caption, _svg(figure, words))
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Values with intervals, one a row of a chart.
+
+    Args:
+        name: Name for the legend.
+        values: (n,) NaN where undefined.
+        low: (n,) lower ends.
+        high: (n,) upper ends.
+        colour: Index into the page's palette.
+    """
+
+    name: str
+    values: ArrayLike
+    low: ArrayLike
+    high: ArrayLike
+    colour: int = 0
+
+
+def interval_chart(
+    caption: str, rows: Sequence[str], series: Sequence[Intervals], x_label: str, note: str = ""
+) -> Chart:
+    """Points with whiskers, a row each, and a line at 0.
+
+    Args:
+        caption: What the chart shows.
+        rows: Names of the n rows, from above.
+        series: At least one.
+        x_label: With unit.
+        note: A sentence below.
+    """
+    figure, axes = _canvas()
+    figure.set_size_inches(1.35 * _SIZE[0], 0.9 + 0.34 * len(rows))
+    words = []
+    for place, points in enumerate(series):
+        values, low, high = (np.asarray(ends, float) for ends in (points.values, points.low, points.high))
+        y = np.arange(len(rows)) + 0.22 * (place - (len(series) - 1) / 2)
+        ends = np.nan_to_num(np.maximum([values - low, high - values], 0))
+        colour = _series_colour(points.colour)
+        axes.errorbar(values, y, xerr=ends, fmt="o", markersize=4, color=colour, elinewidth=1.4)
+        words += [f"{points.name}, {row}: {value:.3g}" for row, value in zip(rows, values, strict=True)]
+    axes.axvline(0, color=_LINES, linewidth=1)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel(x_label)
+    axes.grid(axis="x", color=_LINES, alpha=0.35, linewidth=0.6)
+    legend = tuple((points.name, f"var(--s{points.colour % SERIES})", False) for points in series)
+    return Chart(caption, _svg(figure, f"{caption}. {'; '.join(words)}"), legend, note)
+
+
+def svg_file(chart: Chart) -> str:
+    """A chart as a file of its own, in the page's light colours, its legend at the top."""
+    style = (resources.files("cti.apps.report") / "style.css").read_text(encoding="utf-8")
+    colours: dict[str, str] = {}
+    for name, colour in re.findall(r"--(\w+): (#\w+)", style):
+        colours.setdefault(name, colour)  # the dark ones come second
+    words = "".join(f'<tspan fill="{colour}" dx="8">{escape(name)}</tspan>' for name, colour, _ in chart.legend if name)
+    head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    text = chart.svg.replace("<svg", head, 1)
+    text = text.replace("<defs>", f'<rect width="100%" height="100%" fill="{colours["paper"]}"/>\n<defs>', 1)
+    text = text.replace("</svg>", f'<text y="11" font-size="10" font-family="sans-serif">{words}</text></svg>')
+    return re.sub(r"var\(--(\w+)\)", lambda match: colours[match[1]], text)
 
 
 def thinned(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

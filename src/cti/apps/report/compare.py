@@ -20,7 +20,7 @@ from cti.evaluate.bootstrap import Interval, paired_difference
 from cti.evaluate.confusion import Counts
 from cti.evaluate.list_scores import covers
 from cti.evaluate.masks import count_masks
-from cti.evaluate.scores import PSEUDO_MASKS, SEED_FIXED, SEED_FREE, ListScores, segmentation_name
+from cti.evaluate.scores import MASKS, PSEUDO_MASKS, SEED_FIXED, SEED_FREE, ListScores, segmentation_name
 from cti.evaluate.seeds import count_seeds
 from cti.evaluate.tables import SWEPT_NOTE, class_table, measures
 from cti.tables import MISSING, Cell, Table, percent, row
@@ -31,7 +31,7 @@ NUM_PANELS = 36
 RESAMPLES = 1000
 
 
-def compare_runs(runs: list[Path], out: Path) -> Path:
+def compare_runs(runs: list[Path], out: Path, title: str = "Runs side by side", before: Sequence[Section] = ()) -> Path:
     """Write a page with runs side by side: scores, differences, curves, classes, the same photos, settings.
 
     Differences are against the first run, with a paired bootstrap over the photos that all runs have results for.
@@ -39,6 +39,8 @@ def compare_runs(runs: list[Path], out: Path) -> Path:
     Args:
         runs: Run folders, at least two, the baseline first.
         out: The HTML file to write.
+        title: Title of the page.
+        before: Sections to begin with.
 
     Returns:
         `out`.
@@ -62,6 +64,7 @@ def compare_runs(runs: list[Path], out: Path) -> Path:
     notes = tuple(f"{folder.name}: {note}" for folder in folders for note in folder.notes)
     panels = build_panels(folders, NUM_PANELS)
     sections = [
+        *before,
         *(Section(f"scores-{name}", f"Scores: list {name}", _score_blocks(folders, name)) for name in shared),
         Section("panels", "The same photos", [] if panels is None else [panels]),
         Section("training", "Training", _training(folders)),
@@ -71,7 +74,7 @@ def compare_runs(runs: list[Path], out: Path) -> Path:
         Section("data", "Data", [Words(notes)] if notes else []),
     ]
     names = " · ".join(folder.name for folder in folders)
-    return write_page(Path(out), "Runs side by side", names, sections)
+    return write_page(Path(out), title, names, sections)
 
 
 def paired_areas(
@@ -87,9 +90,11 @@ def paired_areas(
         areas[SEED_FIXED] = np.stack(counts.fixed_areas)
         if counts.free_areas:
             areas[SEED_FREE] = np.stack(counts.free_areas)
-    masks = {PSEUDO_MASKS: folder.path / "masks"}
+    masks = {PSEUDO_MASKS: folder.path / "masks" / "pseudo"}
     for variant in folder.config.predict.variants:
         masks[segmentation_name(variant)] = folder.path / "segment" / "predictions" / variant
+    if "segment" in folder.manifests:
+        masks[MASKS] = folder.path / "masks"
     areas |= {
         name: count_masks(path, photos, classes).areas for name, path in masks.items() if covers(path, photos, ".png")
     }

@@ -4,7 +4,9 @@ import base64
 import io
 import logging
 import random
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from cti.classes import IGNORE_INDEX
 from cti.data import Photo, PhotoSet, load_image, load_mask
 from cti.data.seed_file import read_seed
 from cti.evaluate import ConfusionMatrix, label_pixels
+from cti.evaluate.doubt import Doubt
 from cti.visualize import PanelRow, display_palette, panel_row
 
 logger = logging.getLogger(__name__)
@@ -24,7 +27,7 @@ logger = logging.getLogger(__name__)
 THUMBNAIL = 320  # longest side in pixels
 QUALITY = 80
 MAX_BYTES = 18_000_000  # of all pictures together, as base64
-MASKS = ("seed", "mask", "segmentation")
+MASKS = ("seed", "pseudo-mask", "segmentation", "mask")
 
 
 def build_panels(runs: Sequence[RunFolder], count: int) -> Panels | None:
@@ -40,6 +43,48 @@ def build_panels(runs: Sequence[RunFolder], count: int) -> Panels | None:
     candidates = {name: [photo for photo in photos if all(_has_result(run, photo) for run in runs)]
                   for name, photos in photo_set.lists.items()}  # fmt: skip
     chosen = choose_photos(candidates, len(photo_set.classes), count)
+    panels, values, failed = _panels(runs, photo_set, chosen)
+    if not panels:
+        return None
+    total = len({photo.id for photos in candidates.values() for photo in photos})
+    note = f"{len(panels)} of {total} photos, drawn evenly over the classes."
+    if failed:
+        note += f" {failed} more could not be read."
+    return Panels(tuple(panels), _colours(photo_set.classes, values), note)
+
+
+def doubt_panels(run: RunFolder, doubts: Sequence[Doubt], count: int) -> Panels | None:
+    """Panels of the photos that are to be doubted, each with the reasons and what to type.
+
+    Args:
+        run: The run.
+        doubts: The most doubtful first.
+        count: Photos to show at most.
+    """
+    if run.photo_set is None:
+        return None
+    listed = {photo.id: (name, photo) for name, photos in run.photo_set.lists.items() for photo in photos}
+    chosen = [doubt for doubt in doubts if doubt.photo in listed][:count]
+    panels, values, _ = _panels([run], run.photo_set, [listed[doubt.photo] for doubt in chosen])
+    if not panels:
+        return None
+    about = {doubt.photo: doubt for doubt in chosen}
+    told = [
+        replace(
+            panel,
+            remarks=tuple(reason.text for reason in about[panel.name].reasons),
+            command=shlex.join(["cti", "serve", str(run.path), "--photo", panel.name]),
+        )
+        for panel in panels
+    ]
+    note = f"{len(told)} of {len(doubts)} photos that are worth a look, the most doubtful first. Click to enlarge."
+    return Panels(tuple(told), _colours(run.photo_set.classes, values), note, "most doubtful first")
+
+
+def _panels(
+    runs: Sequence[RunFolder], photo_set: PhotoSet, chosen: Sequence[tuple[str, Photo]]
+) -> tuple[list[Panel], set[int], int]:
+    """Panels of the chosen photos, as many as fit, the mask values that they show, and how many could not be read."""
     panels: list[Panel] = []
     values: set[int] = set()
     used, failed = 0, 0
@@ -55,13 +100,7 @@ def build_panels(runs: Sequence[RunFolder], count: int) -> Panels | None:
             break
         panels.append(panel)
         values |= shown
-    if not panels:
-        return None
-    total = len({photo.id for photos in candidates.values() for photo in photos})
-    note = f"{len(panels)} of {total} photos, drawn evenly over the classes."
-    if failed:
-        note += f" {failed} more could not be read."
-    return Panels(tuple(panels), _colours(photo_set.classes, values), note)
+    return panels, values, failed
 
 
 def choose_photos(candidates: Mapping[str, Sequence[Photo]], num_classes: int, count: int) -> list[tuple[str, Photo]]:
@@ -115,7 +154,9 @@ def _has_result(run: RunFolder, photo: Photo) -> bool:
 
 
 def _mask_paths(run: RunFolder, photo: Photo) -> dict[str, Path]:
-    folders = {"mask": run.path / "masks", "segmentation": run.segmentation_folder}
+    folders = {"pseudo-mask": run.path / "masks" / "pseudo", "segmentation": run.segmentation_folder}
+    if "segment" in run.manifests:  # before, the pseudo-masks are the masks
+        folders["mask"] = run.path / "masks"
     return {name: folder / f"{photo.id}.png" for name, folder in folders.items()}
 
 
@@ -181,7 +222,8 @@ def _row(
         image, classes, name="photo", truth=truth, cams=cams,
         class_indices=() if seed is None else seed.class_indices,
         background_cam=None if seed is None else seed.background_cam(),
-        seed=masks.get("seed"), mask=masks.get("mask"), segmentation=masks.get("segmentation"),
+        seed=masks.get("seed"), pseudo_mask=masks.get("pseudo-mask"), segmentation=masks.get("segmentation"),
+        mask=masks.get("mask"),
     )  # fmt: skip
     return row, masks
 

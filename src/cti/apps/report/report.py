@@ -4,15 +4,17 @@ from pathlib import Path
 
 from cti.apps.report.blocks import Block, Section, Words
 from cti.apps.report.page import check_extra, write_page
-from cti.apps.report.panels import build_panels
+from cti.apps.report.panels import build_panels, doubt_panels
 from cti.apps.report.run_folder import RunFolder, read_run
 from cti.apps.report.run_tables import cost_table, data_table, machine_table, metric_charts
 from cti.apps.report.score_tables import list_blocks, summary_table
 from cti.apps.report.tokens import token_blocks
-from cti.evaluate.tables import tag_table
+from cti.evaluate.tables import tag_table, verdict_table
+from cti.evaluate.verdict import Verdict, read_verdict
 
 REPORT = "report.html"
 NUM_PANELS = 48
+NUM_DOUBTS = 24
 
 
 def write_report(run: Path, out: Path | None = None, num_panels: int = NUM_PANELS) -> Path:
@@ -34,7 +36,9 @@ def write_report(run: Path, out: Path | None = None, num_panels: int = NUM_PANEL
     """
     check_extra()
     folder = read_run(run)
+    verdict = None if folder.config is None else read_verdict(folder.path)
     sections = [
+        Section("verdict", "Verdict without masks", [] if verdict is None else _verdict(folder, verdict)),
         Section("summary", "Summary", _present(summary_table(folder.scores))),
         *(
             Section(f"scores-{name}", f"Scores: {_list_words(folder, name)}", list_blocks(scores, name))
@@ -55,6 +59,11 @@ def write_report(run: Path, out: Path | None = None, num_panels: int = NUM_PANEL
         ),
     ]  # fmt: skip
     return write_page(folder.path / REPORT if out is None else out, folder.name, _subtitle(folder), sections)
+
+
+def _verdict(folder: RunFolder, verdict: Verdict) -> list[Block]:
+    words = Words((*verdict.sentences, f"After corrections: cti run --config {folder.path} --overwrite"))
+    return _present(words, verdict_table(verdict), doubt_panels(folder, verdict.doubtful, NUM_DOUBTS))
 
 
 def _training(folder: RunFolder) -> list[Block]:

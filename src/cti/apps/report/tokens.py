@@ -18,6 +18,7 @@ from cti.apps.report.score_tables import heat_table
 from cti.classes import BACKGROUND
 from cti.data import Photo
 from cti.data.datasets import TagDataset
+from cti.evaluate.separation import token_similarity
 from cti.method import CTI
 from cti.method.checkpoint import load_model
 from cti.tables import Table
@@ -62,14 +63,13 @@ class LayerTokens:
         """Index into `names` of each of `tagged`, (m,)."""
         return np.nonzero(self.tags)[1]
 
-    def similarity(self, centred: bool) -> NDArray[np.float32]:
+    def similarity(self) -> NDArray[np.float32]:
         """Cosine of the tokens of each two classes in the same photo, mean over photos, (T, T).
 
-        Args:
-            centred: Take the mean of all tokens away first. Foreground tokens share a base token, so that as they are
-                all of them point nearly the same way.
+        The mean of all tokens is taken away first: foreground tokens share a base token, so that as they are all of
+        them point nearly the same way.
         """
-        tokens = self.tokens - self.tokens.mean(axis=(0, 1)) if centred else self.tokens
+        tokens = self.tokens - self.tokens.mean(axis=(0, 1))
         unit = tokens / np.maximum(np.linalg.norm(tokens, axis=-1, keepdims=True), 1e-12)
         result: NDArray[np.float32] = (unit @ unit.transpose(0, 2, 1)).mean(axis=0)
         return result
@@ -84,13 +84,12 @@ def token_blocks(run: RunFolder, num_photos: int = NUM_PHOTOS) -> list[Block]:
 
 
 def _similarity_table(layer: LayerTokens) -> Table:
-    raw = layer.similarity(centred=False)
-    others = raw[~np.eye(len(raw), dtype=bool)]
+    alike = token_similarity(layer.tokens)
     note = "Cosine x 100 in the same photo, mean over photos, after the mean of all tokens was taken away."
-    if others.size:
-        note += f" Without that, two classes' tokens have a cosine of {others.mean():.3f} on average."
+    if np.isfinite(alike):
+        note += f" Without that, two classes' tokens have a cosine of {alike:.3f} on average."
     caption = f"Similarity of the class tokens, {layer.title}"
-    return heat_table(caption, layer.names, layer.similarity(centred=True), note)
+    return heat_table(caption, layer.names, layer.similarity(), note)
 
 
 def run_tokens(run: RunFolder, num_photos: int = NUM_PHOTOS) -> list[LayerTokens]:
@@ -112,15 +111,16 @@ def run_tokens(run: RunFolder, num_photos: int = NUM_PHOTOS) -> list[LayerTokens
 
 
 @torch.inference_mode()
-def class_tokens(model: CTI, photos: Sequence[Photo]) -> list[LayerTokens]:
-    """Class tokens at four blocks: the first, the infused one, half-way from there, the last.
+def class_tokens(model: CTI, photos: Sequence[Photo], blocks: Sequence[int] = ()) -> list[LayerTokens]:
+    """Class tokens at the output of some blocks.
 
     Args:
         model: In eval mode.
         photos: At least one.
+        blocks: 0-based; if empty, four: the first, the infused one, half-way from there, the last.
     """
     last = model.depth - 1
-    blocks = sorted({0, model.infusion_index, (model.infusion_index + last) // 2, last})
+    blocks = blocks or sorted({0, model.infusion_index, (model.infusion_index + last) // 2, last})
     dataset = TagDataset(photos, len(model.classes), model.config.image_size, model.mean, model.std)
     kept: dict[int, list[NDArray[np.float32]]] = {block: [] for block in blocks}
     labels = []

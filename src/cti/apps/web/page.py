@@ -11,9 +11,12 @@ import gradio as gr
 
 from cti.apps.web.cards import Card, Desk
 from cti.apps.web.guards import Limits
-from cti.apps.web.review import VERDICTS, Review, Verdict
-from cti.apps.web.session import Session, add_photos, judge, make_downloads, open_reviewed
+from cti.apps.web.painting import brush_colours, to_editor
+from cti.apps.web.review import Listing, ReviewList
+from cti.apps.web.run_review import RunReview
+from cti.apps.web.session import Session, add_photos, judge, make_downloads, nothing_here, open_reviewed
 from cti.data.images import SUFFIXES
+from cti.data.review import VERDICTS, Verdict
 from cti.predict.prediction import Threshold
 
 logger = logging.getLogger(__name__)
@@ -47,7 +50,7 @@ class Page:
         title: Of the page.
     """
 
-    def __init__(self, desk: Desk, limits: Limits, root: Path, review: Review | None, title: str) -> None:
+    def __init__(self, desk: Desk, limits: Limits, root: Path, review: ReviewList | None, title: str) -> None:
         self.desk, self.limits, self.root, self.review = desk, limits, root, review
         with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, KEPT), fill_width=True) as self.blocks:
             self.session = gr.State(Session(), time_to_live=KEPT, delete_callback=Session.drop_downloads)
@@ -98,6 +101,12 @@ class Page:
         with gr.Row():
             self.previous = gr.Button("Previous (P)", elem_id="previous", **shape)
             self.next = gr.Button("Next (N)", elem_id="next", **shape)
+        of_run = isinstance(self.review, RunReview)
+        self.nothing = gr.Button("Nothing here (0)", elem_id="nothing", visible=of_run, **shape)
+        with gr.Row(visible=of_run):
+            classes = [("all", ""), *((name, name) for name in self.desk.classes)]
+            self.only = gr.Dropdown(classes, value="", label="Class", elem_id="only", min_width=100)
+            self.order = gr.Dropdown(["doubt", "name"], value="doubt", label="Order", elem_id="order", min_width=100)
         self.filter = gr.Radio(["all"], value="all", label="Show", elem_id="filter")
         self.listed = gr.Radio([], label="Photos", elem_id="listed", info="○ open, ✓ accepted, ✗ rejected")
 
@@ -131,6 +140,9 @@ class Page:
 
     def _lay_out_pictures(self) -> None:
         picture: dict[str, Any] = {"interactive": False, "buttons": ["fullscreen"]}
+        if self.review is not None:
+            self._lay_out_brush()
+        self.layer = gr.Radio([], label="Mask", visible=False, elem_id="layer")
         self.overlay = gr.Image(
             label="Mask over the photo", alt_text="The photo with its mask painted over it",
             format="jpeg", height=540, elem_id="overlay", **picture,
@@ -144,37 +156,60 @@ class Page:
                 scale=2, elem_id="cams", buttons=["fullscreen"],
             )  # fmt: skip
 
+    def _lay_out_brush(self) -> None:
+        colours = brush_colours(self.desk.classes)
+        with gr.Accordion("Correct the mask", open=False, elem_id="correct") as self.brush:
+            names = " ".join(
+                f'<i class="swatch" style="background:{colour}"></i>{escape(name)}' for colour, name in colours
+            )
+            gr.HTML(f"{names}; erased = background", elem_id="colours")
+            self.editor = gr.ImageEditor(
+                label="Paint on the mask", type="pil", format="png", sources=[], transforms=[], layers=False,
+                buttons=[], height=540, elem_id="editor",
+                eraser=gr.Eraser(), brush=gr.Brush(colors=[colour for colour, _ in colours], color_mode="fixed"),
+            )  # fmt: skip
+            self.use = gr.Button("Use this mask (U)", elem_id="use", size="md")
+
     # What it does
 
     def _connect(self) -> None:
         session, opacity = self.session, self.opacity
         masked = [self.status, self.overlay, self.mask, self.table]
-        self.shown = [*masked, self.cams, self.tags, self.threshold, self.free]
+        self.shown = [*masked, self.cams, self.tags, self.threshold, self.free, self.layer]
         self.upload.upload(
             self._add, [session, self.upload, opacity], [*self.shown, self.photo, self.upload],
             show_progress="minimal", show_progress_on=self.upload, **NETWORK,
         )  # fmt: skip
         self.photo.input(self._show, [session, self.photo, opacity], self.shown, **LIVE)
         # A control is never set by its own answer: the visitor may have moved it on in the meantime.
-        self.tags.input(self._tag, [session, self.tags, opacity], [*masked, self.cams], **LIVE)
+        self.layer.input(self._switch, [session, self.layer, opacity], masked, **LIVE)
+        self.tags.input(self._tag, [session, self.tags, opacity], [*masked, self.cams, self.layer], **LIVE)
         self.predict.click(self._tag_as_predicted, [session, opacity], self.shown, **LIVE)
         chosen = [session, self.threshold, self.free, opacity]
-        self.threshold.input(self._cut, chosen, masked, **LIVE)
-        self.free.input(self._cut_or_free, chosen, [*masked, self.threshold], **LIVE)
+        self.threshold.input(self._cut, chosen, [*masked, self.layer], **LIVE)
+        self.free.input(self._cut_or_free, chosen, [*masked, self.threshold, self.layer], **LIVE)
         opacity.input(self._fade, [session, opacity], [self.overlay], **LIVE)
         self.download.click(self._download, [session], [self.status, self.files], **LARGE)
 
     def _connect_review(self) -> None:
         session, opacity = self.session, self.opacity
         given = [session, self.listed, self.filter, opacity]
-        changed = [*self.shown, self.listed, self.filter]
+        changed = [*self.shown, self.listed, self.filter, self.brush]
         waiting: dict[str, Any] = {"show_progress": "minimal", "show_progress_on": self.overlay, **NETWORK}
         self.blocks.load(self._start_review, given, changed, **waiting)
         self.listed.input(self._open, given, changed, trigger_mode="always_last", **waiting)
-        self.filter.input(self._list, [self.listed, self.filter], [self.listed, self.filter], **LIVE)
+        self.filter.input(self._list, [session, self.listed, self.filter], [self.listed, self.filter], **LIVE)
+        for control in (self.only, self.order):
+            control.input(
+                self._relist, [session, self.listed, self.filter, self.only, self.order], [self.listed, self.filter],
+                **LIVE,
+            )  # fmt: skip
+        self.brush.expand(self._paint_on, [session, opacity], [self.editor], **LIVE)
+        self.use.click(self._use, [session, self.editor, opacity], [*self.shown, self.brush], **LIVE)
         for button, call in (
             (self.accept, partial(self._judge, "accepted")),
             (self.reject, partial(self._judge, "rejected")),
+            (self.nothing, partial(self._judge, None)),
             (self.next, partial(self._step, 1)),
             (self.previous, partial(self._step, -1)),
         ):
@@ -198,7 +233,16 @@ class Page:
 
     def _tag(self, session: Session, tags: list[str] | None, opacity: float) -> Updates:
         threshold = session.card.threshold if session.card else None
-        return self._edit(session, tags or [], threshold, lambda card: self._masked(card, opacity) | self._maps(card))
+        return self._edit(
+            session,
+            tags or [],
+            threshold,
+            lambda card: self._masked(card, opacity) | self._maps(card) | self._layer(card),
+        )
+
+    def _switch(self, session: Session, layer: str, opacity: float) -> Updates:
+        card = session.switch(layer)
+        return {self.status: ""} if card is None else self._masked(card, opacity)
 
     def _tag_as_predicted(self, session: Session, opacity: float) -> Updates:
         threshold = session.card.threshold if session.card else None
@@ -206,7 +250,9 @@ class Page:
 
     def _cut(self, session: Session, threshold: float, free: bool, opacity: float) -> Updates:
         tags = session.card.tags if session.card else None
-        return self._edit(session, tags, "free" if free else threshold, lambda card: self._masked(card, opacity))
+        return self._edit(
+            session, tags, "free" if free else threshold, lambda card: self._masked(card, opacity) | self._layer(card)
+        )
 
     def _cut_or_free(self, session: Session, threshold: float, free: bool, opacity: float) -> Updates:
         return {**self._cut(session, threshold, free, opacity), self.threshold: gr.update(interactive=not free)}
@@ -238,7 +284,7 @@ class Page:
 
     def _start_review(self, session: Session, name: str | None, shown: str, opacity: float) -> Updates:
         assert self.review is not None
-        first = self.review.step(None, "open") or self.review.step(None)
+        first = self.review.first or self.review.step(None, "open") or self.review.step(None)
         return self._open(session, first, shown, opacity)
 
     def _open(self, session: Session, name: str | None, shown: str, opacity: float, message: str = "") -> Updates:
@@ -247,32 +293,55 @@ class Page:
         if name is None:
             return {self.status: _said("There is no such photo on the list.")}
         try:
-            card = open_reviewed(session, self.desk, self.review, name, self.limits)
+            card: Card | None = open_reviewed(session, self.desk, self.review, name, self.limits)
+            remarks = self.review.remarks(name)
         except (ValueError, OSError) as error:
-            return {**self._view(None, opacity), self.status: _said(f"{message} {error}"), **self._list(name, shown)}
-        return {**self._view(card, opacity), self.status: _said(message), **self._list(name, shown)}
+            card, remarks = None, str(error)
+        said = {self.status: _said(f"{message} {remarks}"), self.brush: gr.update(open=False)}
+        return {**self._view(card, opacity), **said, **self._list(session, name, shown)}
 
-    def _judge(self, verdict: Verdict, session: Session, name: str | None, shown: str, opacity: float) -> Updates:
+    def _judge(
+        self, verdict: Verdict | None, session: Session, name: str | None, shown: str, opacity: float
+    ) -> Updates:
+        """Keep a verdict, or (None) that none of the classes is there, and go on to the next photo."""
         assert self.review is not None
         try:
-            following = judge(session, self.review, name, verdict)
+            if verdict is None:
+                following = nothing_here(session, self.review, name)
+            else:
+                following = judge(session, self.review, name, verdict)
         except (ValueError, OSError) as error:
             return {self.status: _said(str(error))}
         if following is None:
-            return {self.status: _said("Every photo of the list is judged."), **self._list(name, shown)}
-        return self._open(session, following, shown, opacity, f"{name} is {verdict}.")
+            return {self.status: _said("Every photo of the list is judged."), **self._list(session, name, shown)}
+        return self._open(session, following, shown, opacity, f"{name} is {verdict or 'empty: nothing here'}.")
+
+    def _paint_on(self, session: Session, opacity: float) -> Updates:
+        return {self.editor: to_editor(session.card, opacity) if session.card else None}
+
+    def _use(self, session: Session, painted: dict[str, Any] | None, opacity: float) -> Updates:
+        if not painted or not painted["layers"]:
+            return {self.status: _said("Nothing was painted; open the photo's mask and paint on it first.")}
+        card = session.paint(painted["layers"][0])
+        if card is None:
+            return {self.status: _said("Another photo is shown meanwhile; what was painted is not used.")}
+        return {**self._view(card, opacity), self.brush: gr.update(open=False)}
 
     def _step(self, by: int, session: Session, name: str | None, shown: str, opacity: float) -> Updates:
         assert self.review is not None
-        return self._open(session, self.review.step(name, _verdict(shown), by), shown, opacity)
+        return self._open(session, self.review.step(name, _verdict(shown), by, session.listing), shown, opacity)
 
-    def _list(self, name: str | None, shown: str) -> Updates:
+    def _relist(self, session: Session, name: str | None, shown: str, tag: str, order: str) -> Updates:
+        session.listing = Listing(tag, order == "name")
+        return self._list(session, name, shown)
+
+    def _list(self, session: Session, name: str | None, shown: str) -> Updates:
         """The list around a photo, and how many there are of each verdict."""
         review = self.review
         assert review is not None
-        names = review.around(name, _verdict(shown))
+        names = review.around(name, _verdict(shown), listing=session.listing)
         rows = [(f"{MARKS[review[other].verdict]} {review.file_name(other)}", other) for other in names]
-        counts = [("all", len(review.photos)), *review.counts().items()]
+        counts = [("all", len(review.names(listing=session.listing))), *review.counts(session.listing).items()]
         return {
             self.listed: gr.update(choices=rows, value=name),
             self.filter: gr.update(choices=[(f"{kind} ({n})", kind) for kind, n in counts], value=shown),
@@ -291,11 +360,13 @@ class Page:
                 self.tags: gr.update(value=[], interactive=False),
                 self.threshold: off,
                 self.free: off,
+                self.layer: gr.update(visible=False),
             }
         free = card.threshold == "free"
         return {
             **self._masked(card, opacity),
             **self._maps(card),
+            **self._layer(card),
             self.tags: gr.update(value=list(card.tags), interactive=True),
             self.threshold: gr.update(interactive=not free, **({} if free else {"value": card.threshold})),
             self.free: gr.update(value=free, interactive=card.analysis.background is not None),
@@ -309,6 +380,11 @@ class Page:
             self.mask: card.mask_picture(),
             self.table: card.table(),
         }
+
+    def _layer(self, card: Card) -> Updates:
+        """Which mask is shown, where there are several."""
+        choices = [*((name, name) for name in card.layers), ("network, these tags", "")]
+        return {self.layer: gr.update(choices=choices, value=card.layer, visible=bool(card.layers))}
 
     def _maps(self, card: Card) -> Updates:
         return {self.cams: card.cam_pictures()}

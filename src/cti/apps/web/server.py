@@ -1,10 +1,13 @@
 """Serving the page: what it may reach, where it listens, and what it leaves behind, which is nothing."""
 
+import errno
 import ipaddress
 import logging
 import os
+import socket
 import tempfile
 import threading
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -13,10 +16,15 @@ from typing import Any
 
 from cti.apps.web.cards import Desk
 from cti.apps.web.guards import Limits
-from cti.apps.web.review import Review
+from cti.apps.web.review import Review, ReviewList
+from cti.apps.web.run_review import RunReview
 from cti.predict.predictor import Predictor, Use
+from cti.run import Run
+from cti.settings import CONFIG_FILE
 
 logger = logging.getLogger(__name__)
+
+PORT, PORTS = 7860, 100
 
 # The browser itself refuses to fetch anything from elsewhere, whatever Gradio's page asks for.
 _POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
@@ -27,35 +35,43 @@ _LOCAL_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 def serve(
     run: Path | str,
     host: str = "127.0.0.1",
-    port: int = 7860,
+    port: int = PORT,
     folder: Path | None = None,
     out: Path | None = None,
     use: Use | None = None,
     limits: Limits | None = None,
+    photo: str | None = None,
+    in_browser: bool = False,
 ) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C; without a folder of photos it opens with those of the run, the most doubtful first.
 
     Args:
         run: What `Predictor.from_pretrained` takes.
         host: Address to listen on; anybody who can reach it can use the page.
-        port: Port to listen on.
-        folder: Photos to review.
+        port: Port to listen on; the next free one if it is taken.
+        folder: Photos to review; None = the run's own.
         out: Folder for verdicts and accepted masks; None = `<folder>_review`, beside the photos.
         use: Which network of a run; see `Predictor.from_pretrained`.
         limits: What visitors may hand in.
+        photo: Id of the run's photo to show first.
+        in_browser: Open the page in the browser.
 
     Raises:
-        ValueError: if the network cannot be had, the port is taken, or the review does not fit the folder.
+        ValueError: if the network cannot be had, no port is free, or the review does not fit the folder.
         FileNotFoundError: if there is no such folder.
         ModuleNotFoundError: without Gradio.
     """
-    review = None
-    if folder is not None:
+    review: ReviewList | None = None
+    if folder is None and (Path(run) / CONFIG_FILE).is_file():
+        review = _run_review(Path(run), photo)
+    elif folder is not None:
         review = Review(folder, out or folder.resolve().with_name(f"{folder.resolve().name}_review"))
         logger.info("Verdicts and accepted masks are kept in %s.", review.out)
     desk = Desk(Predictor.from_pretrained(run, use))
     with open_page(desk, limits or Limits(), review, host, port, title=f"cti: {Path(run).name}") as address:
         logger.info("The page is at %s; Ctrl-C ends it.", address)
+        if in_browser and not webbrowser.open(address):
+            logger.warning("No browser could be opened; open %s yourself.", address)
         if not _is_loopback(host):
             logger.warning("Everybody who can reach %s can use the page and judge the review list.", host)
         try:
@@ -64,11 +80,48 @@ def serve(
             logger.info("The page is closed.")
 
 
+def _run_review(run: Path, photo: str | None) -> ReviewList | None:
+    """The run's photos; None, which is said, where they are gone: the network still works."""
+    opened = Run.open(run)
+    try:
+        opened.photos  # noqa: B018  (read once, here)
+    except (ValueError, OSError) as error:
+        if photo is not None:
+            raise
+        logger.warning("The run's own photos are not shown: %s", error)
+        return None
+    return RunReview(opened, photo)
+
+
+def free_port(host: str, port: int | None) -> int:
+    """The first free port from `port` on.
+
+    Args:
+        host: Address to listen on.
+        port: Port to begin with; None = any.
+
+    Raises:
+        ValueError: if the address cannot be listened on, or no port is free; the message says why.
+    """
+    for candidate in [0] if port is None else range(port, min(port + PORTS, 65536)):
+        try:
+            family, kind, protocol, _, place = socket.getaddrinfo(host, candidate, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind, protocol) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind(place)
+                return int(tried.getsockname()[1])
+        except (OSError, OverflowError) as error:
+            if not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
+                reason = getattr(error, "strerror", None) or error
+                raise ValueError(f"The page cannot listen on {host}, port {candidate}: {reason}.") from error
+    raise ValueError(f"No port from {port} on is free on {host}; name another with --port.")
+
+
 @contextmanager
 def open_page(
     desk: Desk,
     limits: Limits,
-    review: Review | None = None,
+    review: ReviewList | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
     title: str = "cti",
@@ -80,7 +133,7 @@ def open_page(
         limits: What visitors may hand in.
         review: The list, if there is a folder to review.
         host: Address to listen on.
-        port: Port to listen on; None = a free one.
+        port: Port to listen on, or the next free one; None = any that is free.
         title: Of the page.
     """
     with tempfile.TemporaryDirectory(prefix="cti-web-") as private, _environment(Path(private)):
@@ -101,7 +154,7 @@ def open_page(
         try:
             _, address, _ = blocks.launch(
                 server_name=host,
-                server_port=port,
+                server_port=free_port(host, port),
                 share=False,
                 quiet=True,
                 prevent_thread_lock=True,
@@ -118,8 +171,8 @@ def open_page(
                 head=f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
                 f"<script>{_asset('keys.js')}</script>",
             )
-        except OSError as error:  # Gradio's way to say that a port is taken
-            raise ValueError(f"The page cannot listen on {host}, port {port}; name another port.") from error
+        except OSError as error:  # Gradio's own words speak of its own settings
+            raise ValueError(f"The page cannot listen on {host}; name another --host or --port.") from error
         try:
             yield address
         finally:

@@ -2,14 +2,19 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from cti.apps.web.cards import Card, Desk
 from cti.apps.web.downloads import write_downloads
 from cti.apps.web.guards import Limits, read_photo
-from cti.apps.web.review import Review, Verdict
+from cti.apps.web.painting import paint
+from cti.apps.web.review import ALL, Listing, ReviewList
+from cti.data.review import Verdict
 from cti.predict.prediction import Threshold
 
 
@@ -23,6 +28,7 @@ class Session:
         reviewed: The photo of the review list that is looked at.
         reviewing: Whether `reviewed` is shown, not `chosen`.
         downloads: Folder of the files made last.
+        listing: What of the review list is shown.
     """
 
     cards: dict[str, Card] = field(default_factory=dict)
@@ -30,6 +36,7 @@ class Session:
     reviewed: Card | None = None
     reviewing: bool = False
     downloads: Path | None = None
+    listing: Listing = ALL
 
     @property
     def card(self) -> Card | None:
@@ -52,10 +59,21 @@ class Session:
         Raises:
             ValueError: for an unknown tag or threshold.
         """
+        return self._replace(lambda card: card.choose(tags, threshold))
+
+    def switch(self, layer: str) -> Card | None:
+        """Show another mask of the photo that is shown; returns as `edit` does."""
+        return self._replace(lambda card: card.show(layer))
+
+    def paint(self, layer: Image.Image) -> Card | None:
+        """Take over a mask that was painted on the photo that is shown; returns as `edit` does."""
+        return self._replace(lambda card: paint(card, layer))
+
+    def _replace(self, change: Callable[[Card], Card]) -> Card | None:
         old = self.card
         if old is None:
             return None
-        new = old.choose(tags, threshold)
+        new = change(old)
         if self.cards.get(old.name) is old:
             self.cards[old.name] = new
         if self.reviewed is old:
@@ -96,7 +114,7 @@ def add_photos(session: Session, desk: Desk, files: Sequence[str | Path], limits
         yield " ".join([f"{number} of {len(files)} files done.", *refused])
 
 
-def open_reviewed(session: Session, desk: Desk, review: Review, name: str, limits: Limits) -> Card:
+def open_reviewed(session: Session, desk: Desk, review: ReviewList, name: str, limits: Limits) -> Card:
     """Show a photo of the review list, with the tags and threshold under which it was judged, if it was.
 
     Raises:
@@ -104,12 +122,17 @@ def open_reviewed(session: Session, desk: Desk, review: Review, name: str, limit
     """
     session.reviewing, session.reviewed = True, None  # whatever happens, nobody judges the photo before
     entry = review[name]
-    card = desk.card(review.read(name, limits), name, entry.tags)
-    session.reviewed = card if entry.threshold is None else card.choose(card.tags, entry.threshold)
+    card = desk.card(review.read(name, limits), name, review.tags(name), review.layers(name))
+    if entry.threshold is not None and not card.layers:
+        card = card.choose(card.tags, entry.threshold)
+    session.reviewed = card
+    following = review.step(name, "open", listing=session.listing)
+    if card.layers and following not in (None, name):  # nobody waits for the photo after this one
+        desk.prepare(following, lambda: review.read(following, limits))
     return session.reviewed
 
 
-def judge(session: Session, review: Review, name: str | None, verdict: Verdict) -> str | None:
+def judge(session: Session, review: ReviewList, name: str | None, verdict: Verdict) -> str | None:
     """Keep a verdict on the photo under review.
 
     Args:
@@ -128,10 +151,18 @@ def judge(session: Session, review: Review, name: str | None, verdict: Verdict) 
     if card is None or card.name != name or not session.reviewing:
         raise ValueError("No mask is under review; choose a photo of the review list first.")
     review.decide(card, verdict)
-    return review.step(name, "open")
+    return review.step(name, "open", listing=session.listing)
 
 
-def make_downloads(session: Session, desk: Desk, review: Review | None, root: Path) -> list[Path]:
+def nothing_here(session: Session, review: ReviewList, name: str | None) -> str | None:
+    """Keep that the photo under review holds none of the classes; otherwise as `judge`."""
+    card = session.reviewed
+    if card is not None and card.name == name:
+        session.reviewed = card.painted(np.zeros(card.size, np.uint8), ())
+    return judge(session, review, name, "accepted")
+
+
+def make_downloads(session: Session, desk: Desk, review: ReviewList | None, root: Path) -> list[Path]:
     """Write masks and COCO JSON, in place of what was written for this visitor before.
 
     Args:

@@ -1,13 +1,14 @@
-"""A folder of labels: how its masks were made, and what is known of each photo.
+"""A folder of masks: how they were made, and what is known of each photo; a run's `masks/`, or what `cti label` writes.
 
-`label.json` says how the masks are made, `photos.jsonl` has a line for each photo as soon as its mask is there,
-`photos.csv` is the same as a table once all are done.
+`photos.jsonl` has a line for each photo as soon as its mask is there, `photos.csv` is the same as a table once all are
+done. In a folder of labels `label.json` says how the masks are made.
 """
 
 import csv
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -135,6 +136,18 @@ def write_records(folder: Path, records: Mapping[str, PhotoRecord], classes: Seq
             + [f"{record.shares.get(name, 0.0):.4f}" for name in shares]
         )
     write_text(folder / TABLE, table.getvalue())
+
+
+def absent_sentences(records: Mapping[str, PhotoRecord], classes: Sequence[str]) -> tuple[str, ...]:
+    """A sentence about each class that somebody said is in photos, and that is in no mask."""
+    tagged = Counter(name for record in records.values() for name in record.given or ())
+    seen = {name for record in records.values() for name in record.shares}
+    return tuple(
+        f"{name} is tagged on {tagged[name]} photos and is in no mask; look at its seeds (`cti report`), check these "
+        "tags, give it more photos, or lower masks.threshold."
+        for name in classes
+        if tagged[name] and name not in seen
+    )
 
 
 def is_done(folder: Path, name: str, record: PhotoRecord | None, photo: Path, given: tuple[str, ...] | None) -> bool:

@@ -1,0 +1,160 @@
+"""The masks of a run, its result: what the segmenter sees, kept to each photo's tags, joined with pseudo-masks."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from cti.classes import BACKGROUND
+from cti.data.images import load_mask, save_mask
+from cti.data.mask_records import (
+    RECORDS,
+    PhotoRecord,
+    absent_sentences,
+    add_record,
+    read_records,
+    write_records,
+)
+from cti.data.photos import Photo
+from cti.data.review import review_digest, with_review
+from cti.files import file_digest, read_json, read_manifest, to_json, write_json
+from cti.run import Run
+from cti.segment.checkpoint import WEIGHTS
+from cti.segment.inference import Inference, inference
+from cti.segment.networks import Segmenter
+from cti.segment.predict import decided_mask, pixel_probabilities, predict_probabilities
+
+logger = logging.getLogger(__name__)
+
+MADE_WITH = "final.json"
+
+
+def join(
+    probabilities: NDArray[np.float32], values: NDArray[np.int64], pseudo: NDArray[np.uint8] | None, weight: float
+) -> NDArray[np.uint8]:
+    """Decide every pixel by what the segmenter and the pseudo-mask say.
+
+    The segmenter's log-probability of a label gains `weight` where the pseudo-mask has that label; the highest sum
+    wins, ties go to the background. That is the product of the segmenter's probabilities and those of a pseudo-mask
+    which is `exp(weight)` times as sure of its label as of any other, and says nothing where it is 255.
+
+    Args:
+        probabilities: (1 + n, H, W) of the background and the photo's n classes.
+        values: (1 + n,) their mask values, 0 first.
+        pseudo: (H, W) the pseudo-mask; None = there is none.
+        weight: 0 = the segmenter alone.
+
+    Returns:
+        (H, W) mask values.
+    """
+    evidence = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    if pseudo is not None:
+        evidence += np.float32(weight) * (pseudo == values[:, None, None])
+    return values[evidence.argmax(axis=0)].astype(np.uint8)
+
+
+def kept_records(run: Run) -> dict[str, PhotoRecord]:
+    """What is known of the masks that the segmenter has made, and that are still as they would be made now.
+
+    If they were made otherwise (another segmenter, other pseudo-masks or settings), they are forgotten.
+    """
+    folder = run.stage_folder("masks")
+    settings = _made_with(run)
+    if not (folder / MADE_WITH).is_file() or read_json(folder / MADE_WITH) != settings:
+        (folder / RECORDS).unlink(missing_ok=True)
+        write_json(folder / MADE_WITH, settings)
+        return {}
+    photos = {photo.id: photo for photo in run.photos.photos()}
+    return {
+        name: record
+        for name, record in read_records(folder).items()
+        if (photo := photos.get(name)) is not None
+        and record.given == _names(run, photo)
+        and record.digest == run.check.digests.get(name)
+        and run.mask(photo).is_file()
+    }
+
+
+def make_masks(
+    run: Run, network: Segmenter, settings: Inference, unmade: Sequence[Photo], unpredicted: Sequence[Photo]
+) -> None:
+    """Write masks/<photo>.png, with a line about each, and predictions, which see no tags; the network runs once.
+
+    A photo counts as done when its line is written, after its mask, so a killed run goes on.
+
+    Args:
+        run: The run.
+        network: The segmenter.
+        settings: How it predicts.
+        unmade: Photos without a mask of the segmenter.
+        unpredicted: Photos without a prediction.
+    """
+    folder = run.stage_folder("masks")
+    for leftover in (*folder.glob(".*.tmp.*"), *run.predictions().glob(".*.tmp.*")):
+        leftover.unlink()  # a killed run's unfinished file
+    todo = {photo.id: photo for photo in (*unmade, *unpredicted)}
+    wanted, predicted = ({photo.id for photo in photos} for photos in (unmade, unpredicted))
+    for photo in track(todo.values(), "masks", total=len(todo), console=Console(stderr=True)):
+        image = photo.load()
+        probabilities = predict_probabilities(network, image, settings)
+        if photo.id in predicted:
+            save_mask(run.prediction(photo), decided_mask(image, probabilities, settings))
+        if photo.id in wanted:
+            mask, record = _mask(run, photo, image, probabilities, settings)
+            save_mask(run.mask(photo), mask)
+            add_record(folder, photo.id, record)
+    if unmade:
+        records = kept_records(run)
+        write_records(folder, records, run.photos.classes)
+        empty = sum(record.empty for record in records.values())
+        logger.info("%d masks in %s, %d of them without any class.", len(records), folder, empty)
+        for sentence in absent_sentences(records, run.photos.classes):
+            logger.warning("%s", sentence)
+
+
+def _mask(
+    run: Run, photo: Photo, image: Image.Image, probabilities: Tensor, settings: Inference
+) -> tuple[NDArray[np.uint8], PhotoRecord]:
+    """A photo's mask and what is known of it."""
+    classes = run.photos.classes
+    values = np.array([0, *(tag + 1 for tag in photo.tags)], dtype=np.int64)
+    chosen = pixel_probabilities(image, probabilities, values, settings)
+    pseudo = load_mask(path) if (path := run.pseudo_mask(photo)).is_file() else None
+    mask = join(chosen, values, pseudo, run.config.predict.pseudo_weight)
+    label = np.take_along_axis(chosen, np.searchsorted(values, mask)[None], axis=0)
+    mask = with_review(run.review, photo, mask, len(classes))  # what a person painted wins
+    counts = np.bincount(mask.ravel(), minlength=1)[: len(classes) + 1]
+    names = _names(run, photo)
+    return mask, PhotoRecord(
+        photo=str(photo.image),
+        digest=run.check.digests.get(photo.id, ""),
+        size=(image.height, image.width),
+        given=names,
+        tags=names,
+        scores=dict(zip(classes, probabilities[1:].amax(dim=(1, 2)).tolist(), strict=True)),
+        shares={(BACKGROUND, *classes)[value]: int(counts[value]) / mask.size for value in np.flatnonzero(counts)},
+        empty=not mask.any(),
+        confidence=float(label.mean()),
+    )
+
+
+def _made_with(run: Run) -> dict[str, Any]:
+    """What all masks of the segmenter depend on."""
+    pseudo = read_manifest(run.stage_folder("masks"))
+    return {
+        "segmenter": file_digest(run.stage_folder("segment") / WEIGHTS),
+        "pseudo_masks": pseudo and pseudo["finished"],
+        "pseudo_weight": run.config.predict.pseudo_weight,
+        "review": review_digest(run.review),
+        "inference": to_json(inference(run.config.segment, run.config.predict)),
+    }
+
+
+def _names(run: Run, photo: Photo) -> tuple[str, ...]:
+    return tuple(run.photos.classes[tag] for tag in photo.tags)

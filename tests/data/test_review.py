@@ -1,0 +1,112 @@
+"""A person's corrections count: reviewed pixels, corrected tags, rejected photos."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cti import pipeline
+from cti.data.images import load_mask, save_mask
+from cti.data.review import Entry, read_entries, write_entries
+from cti.run import Run
+from cti.segment.stage import training_masks
+from sample_run import make_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run.open(make_run(tmp_path))
+
+
+def again(run: Run, overwrite: bool = True) -> Run:
+    return Run(replace(run.config, runtime=replace(run.config.runtime, overwrite=overwrite)))
+
+
+def test_entries_are_lines_that_anybody_can_write(tmp_path: Path) -> None:
+    entries = {"a": Entry("accepted", ("cat",), "free"), "b": Entry("rejected"), "c": Entry("open", (), 0.3)}
+    write_entries(tmp_path, entries)
+    assert read_entries(tmp_path) == entries
+    with (tmp_path / "photos.jsonl").open("a") as file:
+        file.write('{"photo": "a", "verdict": "rejected"}\n')
+    assert read_entries(tmp_path)["a"] == Entry("rejected")
+    assert read_entries(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize("line", ["{", '{"photo": "a", "verdict": "maybe"}'])
+def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "photos.jsonl").write_text('{"photo": "a", "verdict": "open"}\n' + line)
+    with pytest.raises(ValueError, match=r"photos\.jsonl, line 2"):
+        read_entries(tmp_path)
+
+
+def test_reviewed_pixels_override_the_pseudo_mask(run: Run) -> None:
+    photo = next(photo for photo in run.photos.photos() if photo.id == "p1")
+    unseen = run.pseudo_mask(run.photos.lists["train"][0])
+    before, other = load_mask(run.pseudo_mask(photo)), load_mask(unseen)
+    known = np.full(before.shape, 255, np.uint8)
+    known[:10], known[10:20] = 0, 3
+    save_mask(run.review / "p1.png", known)
+    with pytest.raises(ValueError, match="masks were reviewed"):
+        pipeline.masks(again(run, overwrite=False))
+    pipeline.masks(again(run))
+    after = load_mask(run.pseudo_mask(photo))
+    assert (after[:10] == 0).all()
+    assert (after[10:20] == 3).all()
+    np.testing.assert_array_equal(after[20:], before[20:])
+    np.testing.assert_array_equal(load_mask(unseen), other)
+    np.testing.assert_array_equal(load_mask(run.mask(photo)), after)  # the result, until there is a segmenter
+
+
+def test_reviewed_pixels_override_the_segmenter_too(run: Run) -> None:
+    pipeline.masks(again(run))
+    pipeline.segment(again(run))
+    photo = run.photos.lists["val"][0]
+    before = load_mask(run.mask(photo))
+    known = np.full(before.shape, 255, np.uint8)
+    known[:10], known[10:20] = 0, 3
+    save_mask(run.review / f"{photo.id}.png", known)
+    pipeline.masks(again(run))
+    pipeline.segment(again(run))
+    after = load_mask(run.mask(photo))
+    assert (after[:10] == 0).all()
+    assert (after[10:20] == 3).all()
+
+
+def test_the_segmenter_is_due_again_after_a_review(run: Run) -> None:
+    write_entries(run.review, {"p1": Entry("rejected")})
+    with pytest.raises(ValueError, match="masks were reviewed"):
+        pipeline.segment(again(run, overwrite=False))
+
+
+def test_rejected_photos_are_not_learned_from(run: Run) -> None:
+    write_entries(run.review, {"p1": Entry("rejected"), "p2": Entry("accepted")})
+    _, photos = training_masks(run)
+    assert [photo.id for photo in photos] == ["p0", "p2", "p3"]
+
+
+def test_corrected_tags_are_the_photos_tags(run: Run) -> None:
+    given = {photo.id: photo.tags for photo in run.photos.photos()}
+    write_entries(run.review, {"p1": Entry("accepted", ("sofa", "cat", "lamp")), "p2": Entry("open", ())})
+    tags = {photo.id: photo.tags for photo in Run.open(run.folder).photos.photos()}
+    assert tags["p1"] == (0, 2)
+    assert {name for name in given if given[name] != tags[name]} == {"p1"}
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [(np.zeros((3, 4), np.uint8), r"p1\.png is 4 x 3 px, but the photo is 40 x 64"),
+     (np.full((64, 40), 4, np.uint8), "holds the value 4, but there are 3 classes")],
+)  # fmt: skip
+def test_a_mask_that_does_not_fit_is_said(run: Run, mask: np.ndarray, message: str) -> None:
+    save_mask(run.review / "p1.png", mask)
+    with pytest.raises(ValueError, match=message):
+        pipeline.masks(again(run))
+
+
+def test_a_line_has_the_agreed_keys(tmp_path: Path) -> None:
+    write_entries(tmp_path, {"a": Entry("accepted", ("cat",))})
+    assert json.loads((tmp_path / "photos.jsonl").read_text()) == {
+        "photo": "a", "verdict": "accepted", "tags": ["cat"], "threshold": None
+    }  # fmt: skip

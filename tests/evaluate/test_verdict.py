@@ -1,0 +1,63 @@
+"""The verdict on a run that has no mask to compare with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cti import pipeline
+from cti.data.images import load_mask, save_mask
+from cti.evaluate.verdict import read_verdict
+from cti.evaluate.wrong_tags import read_tag_logits, write_tag_logits
+from cti.run import Run
+from sample_run import make_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run without true masks in which every mask has lost its cats, and p4 looks as if its tag cat was forgotten."""
+    made = Run.open(make_run(tmp_path_factory.mktemp("verdict")))
+    for photo in made.photos.photos():
+        if made.mask(photo).is_file():
+            mask = load_mask(made.mask(photo))
+            save_mask(made.mask(photo), np.where(mask == 1, np.uint8(0), mask))
+    logits = np.full((6, 3), -4.0)
+    for row, photo in enumerate(made.photos.photos()):
+        logits[row, list(photo.tags)] = 4
+        logits[row, 0] += 7 * (photo.id == "p4")
+    write_tag_logits(made.stage_folder("train"), made.photos.photos(), logits)
+    pipeline.evaluate(made)
+    return made
+
+
+def test_a_class_that_is_in_no_mask_is_said(run: Run) -> None:
+    verdict = read_verdict(run.folder)
+    assert verdict is not None
+    cat = verdict.classes["cat"]
+    assert (cat.photos, cat.masks, cat.empty, cat.usual_share) == (3, 3, 3, None)
+    assert verdict.classes["dog"].empty == 0
+    assert (cat.average_precision, cat.auroc) == (0.5, 0.5)
+    assert "Class cat is in no mask, though 3 photos carry its tag." in verdict.sentences
+
+
+def test_photos_are_sorted_and_their_reasons_named(run: Run) -> None:
+    verdict = read_verdict(run.folder)
+    assert verdict is not None
+    assert [doubt.doubt for doubt in verdict.doubts] == sorted((doubt.doubt for doubt in verdict.doubts), reverse=True)
+    reasons = {doubt.photo: {reason.kind for reason in doubt.reasons} for doubt in verdict.doubts}
+    assert {photo for photo, kinds in reasons.items() if "empty" in kinds} == {
+        photo.id for photo in run.photos.photos() if 0 in photo.tags and run.mask(photo).is_file()
+    }
+    assert {photo for photo, kinds in reasons.items() if "tag" in kinds} == {"p4"}
+
+
+def test_logits_of_the_later_folder_count(tmp_path: Path, run: Run) -> None:
+    photos = run.photos.photos()[:2]
+    write_tag_logits(tmp_path / "a", photos, np.zeros((2, 3)))
+    write_tag_logits(tmp_path / "b", photos[:1], np.ones((1, 3)))
+    known = read_tag_logits(tmp_path / "a", tmp_path / "b", tmp_path / "none")
+    assert {name: row.tolist() for name, row in known.items()} == {photos[0].id: [1] * 3, photos[1].id: [0] * 3}
+
+
+def test_no_verdict_before_there_is_one(tmp_path: Path) -> None:
+    assert read_verdict(tmp_path) is None

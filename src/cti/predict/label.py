@@ -131,6 +131,7 @@ def label(
             records.pop(name, None)
             for path in (target / f"{name}.png", target / OVERLAYS / f"{name}.png"):
                 _remove(path)
+        records = {name: records[name] for name in found if name in records}  # batches come in another order
         write_records(target, records, predictor.classes)
         result = LabelResult(
             labelled=len(missing) - len(unmade),

@@ -1,7 +1,9 @@
 """Masks for new photos: `cti label`. It goes on where it stopped, and a photo that cannot be read stops nothing."""
 
+import csv
 import errno
 import hashlib
+import io
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,10 +34,12 @@ from cti.predict.batches import in_batches
 from cti.predict.photos import find_photos
 from cti.predict.prediction import Analysis, Prediction, Threshold, class_indices
 from cti.predict.predictor import Predictor, Use
+from cti.predict.shard import Shard
 
 logger = logging.getLogger(__name__)
 
 OVERLAYS = "overlays"
+ERRORS = "errors.csv"
 Tags = tuple[str, ...] | None  # of one photo; None = the network decides
 
 
@@ -47,7 +51,7 @@ class LabelResult:
         labelled: Photos labelled now.
         kept: Photos whose masks were there already.
         skipped: Path -> why the photo has no mask.
-        photos: Id -> path of each photo that has a mask. If there is none, the call has failed: exit code 1.
+        photos: Id -> path of each photo that has a mask. If none of several has one, the call has failed: exit code 1.
         classes: The C class names; mask value = index + 1.
         use: `cti` or `segmenter`, whichever made the masks.
         out: The folder.
@@ -63,8 +67,8 @@ class LabelResult:
 
     @property
     def exit_code(self) -> int:
-        """Of `cti label`: 1 if no photo has a mask."""
-        return int(not self.photos)
+        """Of `cti label`: 1 if no photo has a mask. A shard without photos is well."""
+        return int(not self.photos and bool(self.skipped))
 
 
 def label(
@@ -77,14 +81,17 @@ def label(
     threshold: Threshold | None = None,
     overlays: bool = True,
     max_pixels: int = MAX_PIXELS,
+    shard: Shard | None = None,
 ) -> LabelResult:
     """Write a mask, and a picture of it, for every photo that has none yet in `out`, or was replaced since.
 
     Args:
-        photos: Photos, patterns, and folders that are searched for photos, sub-folders included.
+        photos: Photos, patterns, folders that are searched for photos, sub-folders included, and tables of paths: see
+            `cti.predict.photos.find_photos`.
         run: What `Predictor.from_pretrained` takes.
         out: Gets `<photo id>.png`, `overlays/<photo id>.png`, `classes.txt`, what is known of each photo
-            (`photos.jsonl`, `photos.csv`: see `PhotoRecord`) and, at the end, `manifest.json`.
+            (`photos.jsonl`, `photos.csv`: see `PhotoRecord`) and, at the end, why others have no mask (`errors.csv`)
+            and `manifest.json`.
         tags: Classes that are in every one of the photos; None = the network decides.
         labels: A file of tags per photo, as `cti.data.tags.read_tags` reads it; where it does not name a photo, the
             network decides.
@@ -92,16 +99,18 @@ def label(
         threshold: See `Predictor`.
         overlays: Write the pictures too.
         max_pixels: Larger photos are skipped.
+        shard: Only these photos are labelled, in a folder of their own below `out`: see `Shard`.
 
     Raises:
         FileNotFoundError: if a named photo, folder or file of tags does not exist.
         ValueError: if there is no photo, two share an id, a tag is unknown, `out` holds masks made in another way or is
             being written to, or the network cannot be had.
     """
-    target = Path(out)
-    found = find_photos(photos, leave_out=target)
+    found = find_photos(photos, leave_out=Path(out))
     predictor = Predictor.from_pretrained(run, use)
     given = _given_tags(found, predictor.classes, tags, labels)
+    target = shard.folder(Path(out)) if shard else Path(out)
+    found = shard.of(found) if shard else found
     with locked(target):
         settings = {
             "network": _digest(predictor.analyser.network),
@@ -133,6 +142,7 @@ def label(
                 _remove(path)
         records = {name: records[name] for name in found if name in records}  # batches come in another order
         write_records(target, records, predictor.classes)
+        write_text(target / ERRORS, _table(("photo", "reason"), sorted(skipped.items())))
         result = LabelResult(
             labelled=len(missing) - len(unmade),
             kept=len(done),
@@ -170,6 +180,12 @@ def _given_tags(
     if unnamed:
         logger.warning("%d photos are not in %s; the network decides on their tags.", len(unnamed), labels)
     return {name: _in_order(table[name], classes) if name in table else None for name in photos}
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
 
 
 def _in_order(tags: Iterable[str], classes: tuple[str, ...]) -> tuple[str, ...]:

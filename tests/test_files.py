@@ -13,6 +13,7 @@ from cti.files import (
     atomic_path,
     from_json,
     read_json,
+    read_json_object,
     read_manifest,
     to_json,
     write_json,
@@ -68,9 +69,18 @@ def test_json_keeps_letters_and_refuses_nan(tmp_path: Path) -> None:
 
 def test_a_damaged_json_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "half.json"
-    path.write_text('{"result": ')
-    with pytest.raises(ValueError, match=r"half\.json is not valid JSON"):
-        read_json(path)
+    for content in (b'{"result": ', b'{"a": "\xff"}', b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"half\.json is not valid JSON"):
+            read_json(path)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '"x"', "3"])
+def test_json_that_is_no_object_is_named(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"list\.json holds no names and values; delete it or restore it"):
+        read_json_object(path)
 
 
 def test_a_manifest_says_what_made_the_result(tmp_path: Path) -> None:

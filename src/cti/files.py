@@ -68,8 +68,20 @@ def read_json(path: Path | str) -> Any:
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, nested without end
         raise ValueError(f"{path} is not valid JSON ({error}); delete it or restore it.") from error
+
+
+def read_json_object(path: Path | str) -> dict[str, Any]:
+    """Read a JSON file that holds names and values.
+
+    Raises:
+        ValueError: if it is not JSON or holds something else; the message names it.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no names and values; delete it or restore it.")
+    return content
 
 
 def file_digest(path: Path | str) -> str:

@@ -15,7 +15,7 @@ import torch
 from cti.config import Config, SeedsConfig
 from cti.data.images import MAX_PIXELS
 from cti.device import default_device
-from cti.files import read_json, read_manifest, to_json, write_text
+from cti.files import from_json, read_json_object, read_manifest, to_json, write_text
 from cti.method.checkpoint import CONFIG, load_model
 from cti.predict.ahead import ahead
 from cti.predict.analyser import Analyser
@@ -74,7 +74,7 @@ class Predictor:
             root = download(str(where))
         folder = _model_folder(root, use)
         config = _run_config(root, folder)
-        facts = read_json(folder / CONFIG)
+        facts = read_json_object(folder / CONFIG)
         about = about_network(folder, facts)
         analyser: Analyser
         if facts.get("type") == "segmenter":
@@ -83,9 +83,9 @@ class Predictor:
             model, _ = load_model(folder)
             analyser = CTIAnalyser(
                 model,
-                facts.get("tag_thresholds") or {},
-                _seeds_config(facts["seeds"]) if "seeds" in facts else config.seeds,
-                facts.get("threshold", config.evaluate.threshold),
+                from_json(dict[str, float], facts.get("tag_thresholds") or {}, folder / CONFIG),
+                from_json(SeedsConfig, facts["seeds"], folder / CONFIG) if "seeds" in facts else config.seeds,
+                from_json(float, facts.get("threshold", config.evaluate.threshold), folder / CONFIG),
             )
         analyser.network.to(device or default_device())
         return cls(analyser, about)
@@ -215,7 +215,7 @@ class Predictor:
 
     def _save(self, folder: Path, name: str) -> None:
         self.analyser.save(folder, {"about": to_json(self.about)})
-        write_text(folder / CARD, model_card(read_json(folder / CONFIG), self.about, name))
+        write_text(folder / CARD, model_card(read_json_object(folder / CONFIG), self.about, name))
 
 
 def _tags_per_photo(tags: Tags | None, count: int) -> Sequence[Sequence[str] | None]:
@@ -230,7 +230,7 @@ def _tags_per_photo(tags: Tags | None, count: int) -> Sequence[Sequence[str] | N
 def _model_folder(root: Path, use: Use | None) -> Path:
     """The folder of the network itself: `root`, or a stage of the run `root`."""
     if (root / CONFIG).is_file():
-        kind = read_json(root / CONFIG).get("type")
+        kind = read_json_object(root / CONFIG).get("type")
         if use is not None and kind != use:
             raise ValueError(f"{root} holds a network of the type '{kind}', not '{use}'; leave `use` out.")
         return root
@@ -253,8 +253,3 @@ def _run_config(root: Path, folder: Path) -> Config:
     """The run's configuration, from the run folder or the stage's; the defaults if the network has left its run."""
     found = [place for place in (root, folder) if (place / CONFIG_FILE).is_file()]
     return load_config(found[0]) if found else Config()
-
-
-def _seeds_config(fields: dict[str, Any]) -> SeedsConfig:
-    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return SeedsConfig(**known)

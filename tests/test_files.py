@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,17 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_a_full_disk_is_said_whatever_a_library_makes_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch ends in a RuntimeError about positions."""
+    free = shutil.disk_usage(tmp_path)._replace(free=0)
+    with pytest.raises(RuntimeError, match="unexpected pos"), atomic_path(tmp_path / "state.pt"):
+        raise RuntimeError("unexpected pos 24832")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(OSError, match=r"No space left on device: '.*state\.pt'"), atomic_path(tmp_path / "state.pt"):
+        raise RuntimeError("unexpected pos 24832")
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_have_ordinary_permissions(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:

@@ -24,6 +24,15 @@ def test_without_a_command_all_are_listed(capsys: pytest.CaptureFixture[str]) ->
     assert output_of_help(["--help"], capsys) == text
 
 
+def test_the_package_is_the_command() -> None:
+    """`python -m cti`, which is what torchrun starts."""
+    done = subprocess.run([sys.executable, "-m", "cti", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("cti ")
+    failed = subprocess.run([sys.executable, "-m", "cti", "report", "nowhere"], capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("cti report: ")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = output_of_help([*command.split(), "--help"], capsys)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from cti.files import (
     from_json,
     read_json,
     read_manifest,
+    read_object,
     to_json,
     write_json,
     write_manifest,
@@ -48,6 +50,17 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_a_full_disk_is_said_whatever_a_library_makes_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch ends in a RuntimeError about positions."""
+    free = shutil.disk_usage(tmp_path)._replace(free=0)
+    with pytest.raises(RuntimeError, match="unexpected pos"), atomic_path(tmp_path / "state.pt"):
+        raise RuntimeError("unexpected pos 24832")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(OSError, match=r"No space left on device: '.*state\.pt'"), atomic_path(tmp_path / "state.pt"):
+        raise RuntimeError("unexpected pos 24832")
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_have_ordinary_permissions(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
@@ -68,9 +81,18 @@ def test_json_keeps_letters_and_refuses_nan(tmp_path: Path) -> None:
 
 def test_a_damaged_json_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "half.json"
-    path.write_text('{"result": ')
-    with pytest.raises(ValueError, match=r"half\.json is not valid JSON"):
-        read_json(path)
+    for content in (b'{"result": ', b'{"a": "\xff"}', b"[" * 100_000):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"half\.json is not valid JSON"):
+            read_json(path)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '"x"', "3"])
+def test_json_that_is_no_object_is_named(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"list\.json is damaged: it holds no JSON object; restore it"):
+        read_object(path)
 
 
 def test_a_manifest_says_what_made_the_result(tmp_path: Path) -> None:

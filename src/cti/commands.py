@@ -189,21 +189,25 @@ def label(
     labels: str = "",
     use: Use | None = None,
     threshold: float | Literal["free"] | None = None,
+    shard: str = "",
 ) -> "LabelResult":
     """Write a mask, and a picture of it, for every photo. Call it again after an interruption.
 
     Args:
-        photos: Photos, folders of photos, or patterns.
+        photos: Photos, folders of photos, patterns, or tables of paths (CSV or Parquet).
         model: Run folder, saved network, or id on the Hugging Face hub.
         out: Folder of the masks.
         tags: Classes that are in every one of these photos.
         labels: File of tags per photo, such as labels.csv.
         use: Which network; default: the segmenter if there is one.
         threshold: Background score from 0 to 1, or free = the background's own map; default: the run's.
+        shard: Part i of n as i/n, counted from 0: only these photos, in OUT/i-of-n.
     """
     from cti.predict.label import label as label_photos
+    from cti.predict.shard import Shard
 
-    return label_photos(photos, model, out, tags, labels or None, use, threshold)
+    part = Shard.parse(shard) if shard else None
+    return label_photos(photos, model, out, tags, labels or None, use, threshold, shard=part)
 
 
 def serve(

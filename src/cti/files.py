@@ -1,5 +1,6 @@
 """Writing files so that a killed run never leaves half of one behind, and stage manifests."""
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 T = TypeVar("T")
 
 MANIFEST = "manifest.json"
+_NO_ROOM = 2**16  # bytes
 
 
 @contextmanager
@@ -25,6 +27,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it becomes `path` when the block succeeds and vanishes when it fails.
 
     The temporary name keeps the suffix, so that libraries which choose a format by it still do.
+
+    Raises:
+        OSError: if the disk is full, whatever the block made of that.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +40,10 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; these are ordinary ones
         temporary.replace(target)
+    except Exception as error:  # torch and safetensors have errors of their own for it
+        if shutil.disk_usage(target.parent).free < _NO_ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -68,7 +77,7 @@ def read_json(path: Path | str) -> Any:
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, nested without end
         raise ValueError(f"{path} is not valid JSON ({error}); delete it or restore it.") from error
 
 

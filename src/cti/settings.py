@@ -64,8 +64,10 @@ def _content(path: Path) -> str:
     """A configuration file as JSON, read as UTF-8 whatever the platform's encoding is."""
     try:
         text = path.read_text(encoding="utf-8-sig")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # nested, they fill all memory
+            raise argparse.ArgumentError(None, f"{path} refers to a part of itself (*name); write the values out")
         content, words = yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise argparse.ArgumentError(None, f"{path} cannot be read as YAML in UTF-8: {reason}") from error
     content = content or {}

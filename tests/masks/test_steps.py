@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cti.config import AffinityConfig, CrfConfig, MasksConfig
+from cti.config import AffinityConfig, MasksConfig
 from cti.masks.pamr import pamr_step
 from cti.masks.scores import start_scores
 from cti.masks.seed_folder import SeedFolder
@@ -54,10 +54,10 @@ def test_a_seed_of_another_size_is_said(drawn, seeds):
 
 def test_worker_processes_give_what_one_process_gives(drawn, seeds, tmp_path):
     pytest.importorskip("pydensecrf.densecrf", reason="the crf extra is not installed")
-    results = []
-    for workers in (0, 2):
-        config = MasksConfig(steps=("crf", "pamr"), crf=CrfConfig(workers=workers))
-        steps = build_steps(drawn.photos, seeds, config, tmp_path)
-        results.append([item.final for item in refine_photos(drawn.photos * 2, seeds, config, steps)])
+    config = MasksConfig(steps=("crf", "pamr"))
+    steps = build_steps(drawn.photos, seeds, config, tmp_path)
+    results = [
+        [item.final for item in refine_photos(drawn.photos * 2, seeds, config, steps, workers)] for workers in (0, 2)
+    ]
     for alone, pooled in zip(*results, strict=True):
         np.testing.assert_array_equal(alone, pooled)

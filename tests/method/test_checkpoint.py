@@ -66,6 +66,27 @@ def spoil_other_size(folder: Path) -> None:
     (folder / CONFIG).write_text(json.dumps(facts))
 
 
+def spoil_too_deep(folder: Path) -> None:
+    settings = json.loads((folder / CONFIG).read_text())
+    (settings.get("model") or settings["segment"])["depth"] = 200_000
+    (folder / CONFIG).write_text(json.dumps(settings))
+
+
+def spoil_too_wide(folder: Path) -> None:
+    settings = json.loads((folder / CONFIG).read_text())
+    (settings.get("model") or settings["segment"])["embed_dim"] = 10**6
+    (folder / CONFIG).write_text(json.dumps(settings))
+
+
+def spoil_a_list(folder: Path) -> None:
+    (folder / CONFIG).write_text("[]")
+
+
+def spoil_classes(folder: Path) -> None:
+    settings = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(settings | {"classes": [["cat"], {}, 3]}))
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
@@ -75,6 +96,10 @@ def spoil_other_size(folder: Path) -> None:
         (spoil_no_json, "is not valid JSON"),
         (spoil_other_version, "was not written by this version of cti .*no_such_setting"),
         (spoil_not_a_number, r"model.safetensors holds 1 weights that are not finite numbers \(.*restore it or train"),
+        (spoil_too_deep, "is too small for 200000 blocks of width 32, which the config.json beside it describes"),
+        (spoil_too_wide, r"is too small for \d blocks of width 1000000,"),
+        (spoil_a_list, "holds no JSON object"),
+        (spoil_classes, "was not written by this version of cti .*0"),
         (spoil_other_size, "is not one of this version of cti .*size mismatch"),
     ],
 )

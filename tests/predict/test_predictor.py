@@ -6,6 +6,7 @@ import json
 import shutil
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -242,6 +243,23 @@ def test_a_run_that_cannot_be_used_says_why(run: Path, tmp_path: Path) -> None:
         Predictor.from_pretrained(tmp_path, use="segmenter")
     with pytest.raises(ValueError, match="holds a network of the type 'cti', not 'segmenter'; leave `use` out"):
         Predictor.from_pretrained(run / "train", use="segmenter")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seeds": -1}, {"seeds": {"scales": ["x"]}}, {"tag_thresholds": {"cat": ["x"]}}, {"tag_thresholds": 3},
+        {"threshold": "high"}, {"about": []},
+    ],
+)  # fmt: skip
+def test_a_network_that_somebody_changed_is_refused_by_name(
+    predictor: Predictor, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    predictor.save_pretrained(tmp_path / "mine")
+    path = tmp_path / "mine" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(ValueError, match=r"config\.json was not written by this version of cti"):
+        Predictor.from_pretrained(tmp_path / "mine")
 
 
 def test_the_segmenter_where_there_is_one_else_cti(run: Path, photos: Path, tmp_path: Path) -> None:

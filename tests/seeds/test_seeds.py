@@ -1,7 +1,11 @@
 """Seeds: the oracle's final maps, flip, files, restarting, sizes."""
 
+import io
 import json
+import struct
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,6 +137,67 @@ def test_files_come_back_as_written(tmp_path: Path) -> None:
     (tmp_path / "b.npz").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="is not a seed file"):
         read_seed(tmp_path / "b.npz")
+
+
+def packed(**changed: Any) -> bytes:
+    """A seed file of two classes on 4 x 4 patches, entries replaced (`maps__refined` for `maps/refined`)."""
+    file = io.BytesIO()
+    entries = {
+        "kinds": np.array(["refined"]), "class_indices": np.array([0, 1]), "size": np.array([32, 32]),
+        "maps__refined": np.ones((3, 4, 4), np.float16), "range__refined": np.ones((3, 2), np.float32),
+        "has_background__refined": np.array(True),
+    }  # fmt: skip
+    np.savez(file, **{name.replace("__", "/"): value for name, value in (entries | changed).items()})
+    return file.getvalue()
+
+
+def promising(shape: str) -> bytes:
+    """A seed file whose maps have a header that promises more than there is."""
+    text = f"{{'descr': '<f2', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    text += b" " * (63 - (len(text) + 10) % 64) + b"\n"
+    maps = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(64)
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(packed())) as whole, zipfile.ZipFile(file, "w") as other:
+        for name in whole.namelist():
+            other.writestr(name, maps if name == "maps/refined.npy" else whole.read(name))
+    return file.getvalue()
+
+
+def flagged(offset: int, value: int) -> bytes:
+    """A seed file with a byte of its first entry in the archive's directory changed."""
+    content = bytearray(packed())
+    content[content.find(b"PK\x01\x02") + offset] = value
+    return bytes(content)
+
+
+def plain() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(promising("(1000000000000,)"), id="terabytes"),
+        pytest.param(plain(), id="no archive"),
+        pytest.param(flagged(8, 1), id="encrypted"),
+        pytest.param(flagged(10, 99), id="unknown method"),
+        pytest.param(packed(kinds=np.array([], "U1")), id="no kinds"),
+        pytest.param(packed(maps__refined=np.full((3, 4, 4), np.nan, np.float16)), id="NaN"),
+        pytest.param(packed(maps__refined=np.ones((2, 4, 4), np.float16)), id="a map short"),
+        pytest.param(packed(size=np.array([-5, 10])), id="negative size"),
+        pytest.param(packed(class_indices=np.array([-1, 3])), id="negative class"),
+        pytest.param(packed(class_indices=np.array([0])), id="a class short"),
+    ],
+)
+def test_files_that_are_no_seeds_are_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    path.write_bytes(packed())
+    assert read_seed(path).class_indices == (0, 1)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.npz is not a seed file .*delete it and run `cti seeds` again"):
+        read_seed(path)
 
 
 def test_extraction_restarts_and_repairs(model: CTI, tmp_path: Path) -> None:

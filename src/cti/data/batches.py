@@ -88,17 +88,18 @@ def size_batches(photos: Sequence[Photo], long_side: int, patch_size: int, batch
     return [
         SizeBatch(tuple(photo for photo, _ in part), tuple(own for _, own in part), size)
         for size, members in groups.items()
-        for part in _parts(members, _photos_at_once(size, patch_size, batch_size))
+        for part in parts(members, photos_at_once(size, patch_size, batch_size))
     ]
 
 
-def _photos_at_once(size: tuple[int, int], patch_size: int, batch_size: int) -> int:
+def photos_at_once(size: tuple[int, int], patch_size: int, batch_size: int) -> int:
     """Photos per batch, so that their attention needs no more memory than one photo of `MAX_TOKENS` patches."""
     tokens = (size[0] // patch_size) * (size[1] // patch_size)
     return max(min(batch_size, MAX_TOKENS**2 // tokens**2), 1)
 
 
-def _parts(members: Sequence[T], count: int) -> Iterator[Sequence[T]]:
+def parts(members: Sequence[T], count: int) -> Iterator[Sequence[T]]:
+    """A sequence in parts of `count`; the last may be shorter."""
     for start in range(0, len(members), count):
         yield members[start : start + count]
 

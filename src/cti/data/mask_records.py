@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 
 from cti.data.images import load_mask
-from cti.files import read_json, write_json, write_text
+from cti.files import read_object, write_json, write_text
 
 SETTINGS = "label.json"
 RECORDS = "photos.jsonl"
@@ -79,7 +79,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         ValueError: if its masks were made otherwise.
     """
     path = folder / SETTINGS
-    known = read_json(path) if path.is_file() else settings
+    known = read_object(path) if path.is_file() else settings
     changed = [
         f"{name} {known.get(name)!r}, now {settings[name]!r}" for name in settings if known.get(name) != settings[name]
     ]

@@ -3,7 +3,6 @@
 Up-sampling to pixels and `max_norm` happen on reading, so a file is a few kilobytes and no choice is baked in.
 """
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,19 +92,24 @@ def read_seed(path: Path | str, kind: str = "") -> Seed:
         with np.load(path, allow_pickle=False) as arrays:
             kinds = [str(name) for name in arrays["kinds"]]
             wanted = kind or kinds[0]
-            found = (
-                {name: arrays[f"{name}/{wanted}"] for name in ("maps", "range", "has_background")}
-                if wanted in kinds
-                else None
-            )
-            indices = tuple(int(index) for index in arrays["class_indices"])
-            height, width = (int(side) for side in arrays["size"])
-    except (KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            found = _seed(arrays, wanted) if wanted in kinds else None
+    except OSError:
+        raise
+    except Exception as error:  # numpy and zipfile raise a dozen types for a broken file
         raise ValueError(f"{path} is not a seed file ({error}); delete it and run `cti seeds` again.") from error
     if found is None:
         raise ValueError(f"{path} has no '{kind}' maps, only {', '.join(kinds)}; extract that kind first.")
-    low, spread = found["range"].T[:, :, None, None]
-    stack = found["maps"].astype(np.float32) * spread + low
-    has_background = bool(found["has_background"])
-    maps = stack[:-1] if has_background else stack
-    return Seed(indices, (height, width), maps, stack[-1] if has_background else None)
+    return found
+
+
+def _seed(arrays: Any, kind: str) -> Seed:
+    indices = tuple(int(index) for index in arrays["class_indices"])
+    height, width = (int(side) for side in arrays["size"])
+    low, spread = arrays[f"range/{kind}"].T[:, :, None, None]
+    stack = arrays[f"maps/{kind}"].astype(np.float32) * spread + low
+    has_background = bool(arrays[f"has_background/{kind}"])
+    if min(height, width) < 1 or min(indices, default=0) < 0:
+        raise ValueError(f"classes {indices} of a photo of {width} x {height} pixels")
+    if stack.ndim != 3 or len(stack) != len(indices) + has_background or not np.isfinite(stack).all():
+        raise ValueError(f"maps of shape {stack.shape} for {len(indices)} classes, or not of finite numbers")
+    return Seed(indices, (height, width), stack[: len(indices)], stack[-1] if has_background else None)

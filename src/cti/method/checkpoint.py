@@ -7,9 +7,9 @@ from typing import Any
 import safetensors.torch
 
 from cti.config import ModelConfig
-from cti.files import atomic_path, from_json, read_json, write_json
+from cti.files import atomic_path, from_json, read_object, write_json
 from cti.method import CTI
-from cti.method.weights import read_state_dict, refuse_non_finite
+from cti.method.weights import read_state_dict, refuse_larger, refuse_non_finite
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -44,12 +44,14 @@ def load_model(folder: Path | str) -> tuple[CTI, dict[str, Any]]:
     folder = Path(folder)
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise ValueError(f"{folder} holds no trained network ({CONFIG}, {WEIGHTS}); run `cti train` first.")
-    facts = read_json(folder / CONFIG)
+    facts = read_object(folder / CONFIG)
     if facts.get("type") != "cti":
         raise ValueError(f"{folder / CONFIG} describes a '{facts.get('type')}', not a CTI network.")
     try:
         config = from_json(ModelConfig, facts["model"], folder / CONFIG)
-        model = CTI.from_config(facts["classes"], replace(config, weights="none"))
+        refuse_larger(config, folder / WEIGHTS)
+        classes = from_json(tuple[str, ...], facts["classes"], folder / CONFIG)
+        model = CTI.from_config(classes, replace(config, weights="none"))
         model.config = config
         model.load_state_dict(read_state_dict(folder / WEIGHTS))
     except (KeyError, TypeError, RuntimeError) as error:

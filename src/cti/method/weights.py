@@ -114,6 +114,20 @@ def read_state_dict(path: Path | str) -> StateDict:
     return {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
 
 
+def refuse_larger(config: BackboneConfig, path: Path) -> None:
+    """Refuse a backbone built from scratch that its weights cannot fill, before memory is asked for.
+
+    Raises:
+        ValueError: if the file is too small.
+    """
+    # A block has 12 squares of its width; a tenfold excess costs little and is refused later, by name and shape.
+    if config.backbone == "vit" and config.depth * config.embed_dim**2 > path.stat().st_size:
+        raise ValueError(
+            f"{path} is too small for {config.depth} blocks of width {config.embed_dim}, which the config.json beside "
+            "it describes; restore them both."
+        )
+
+
 def refuse_non_finite(network: nn.Module, path: Path) -> None:
     """Stop if a network's weights are not all finite numbers: it would find nothing anywhere, without a word.
 

@@ -1,5 +1,6 @@
 """What a `Predictor` needs of a network: photos in, an `Analysis` of each out."""
 
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,8 +23,12 @@ class Analyser(Protocol):
         """The network, in eval mode."""
         ...
 
-    def analyse(self, image: Image.Image, source: str) -> Analysis:
-        """Run the network on one photo."""
+    def seen_as(self, size: tuple[int, int]) -> Hashable:
+        """How a photo of (H, W) pixels is seen; photos that are seen alike can be analysed together."""
+        ...
+
+    def analyse(self, images: Sequence[Image.Image], sources: Sequence[str]) -> list[Analysis]:
+        """Run the network on photos that are seen alike."""
         ...
 
     def save(self, folder: Path, facts: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """A CTI network behind a `Predictor`."""
 
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from cti.config import SeedsConfig
-from cti.data.batches import network_input, seen_size
+from cti.data.batches import network_input, parts, photos_at_once, seen_size
 from cti.method import CTI
 from cti.method.checkpoint import save_model
+from cti.predict.batches import MOST_PHOTOS
 from cti.predict.prediction import Analysis
 from cti.seeds.maps import scaled_maps
 from cti.train.tagging import predicted_tags
@@ -40,13 +42,23 @@ class CTIAnalyser:
         """The C foreground classes."""
         return self.network.classes
 
-    def analyse(self, image: Image.Image, source: str) -> Analysis:
+    def seen_as(self, size: tuple[int, int]) -> Hashable:
+        """See `Analyser`."""
+        return self._seen_size(size)
+
+    def analyse(self, images: Sequence[Image.Image], sources: Sequence[str]) -> list[Analysis]:
         """Maps of all classes, so that tags can be chosen afterwards; scores are those the thresholds were chosen on.
 
         The maps cost little beside the network; making them pixels, which does not, is left to `Analysis.predict`.
         """
-        logits = self._tag_logits(image)
-        maps = self._maps(image)
+        size, patch = self._seen_size(images[0].size[::-1]), self.network.patch_size
+        return [
+            self._analysis(*found)
+            for part in parts(list(zip(images, sources, strict=True)), photos_at_once(size, patch, MOST_PHOTOS))
+            for found in self._found(part, size)
+        ]
+
+    def _analysis(self, image: Image.Image, source: str, logits: Tensor, maps: NDArray[np.float32]) -> Analysis:
         background = maps[-1] if self.network.config.background != "none" else None
         return Analysis(
             image=image,
@@ -66,18 +78,22 @@ class CTIAnalyser:
         save_model(folder, self.network, own | facts)
 
     @torch.inference_mode()
-    def _tag_logits(self, image: Image.Image) -> Tensor:
-        """(C,) logits of the whole photo, as `cti.train.tagging.tag_logits` finds them."""
-        logits: Tensor = self.network(self._images(image)).tag_logits[0]
-        return logits.float().cpu()
+    def _found(
+        self, photos: Sequence[tuple[Image.Image, str]], size: tuple[int, int]
+    ) -> Iterator[tuple[Image.Image, str, Tensor, NDArray[np.float32]]]:
+        """Photos as they came, seen at `size`, with what the network finds.
 
-    def _maps(self, image: Image.Image) -> NDArray[np.float32]:
-        """(C [+ 1], h, w) maps before `max_norm`, the background last, all scales added up on the grid of scale 1."""
+        (C,) logits of the tags, as `cti.train.tagging.tag_logits` finds them, and (C [+ 1], h, w) maps before
+        `max_norm`, the background last, all scales added up on the grid of scale 1.
+        """
+        network = self.network
+        inputs = [network_input(image, size, network.mean, network.std) for image, _ in photos]
+        images = torch.stack(inputs).to(network.device)
+        logits = network(images).tag_logits.float().cpu()
         config = replace(self.seeds, kinds=self.seeds.kinds[:1])
-        maps = scaled_maps(self.network, self._images(image), [range(len(self.classes))], config)
-        return maps[config.kinds[0]][0].float().cpu().numpy()
+        maps = scaled_maps(network, images, [range(len(self.classes))] * len(images), config)[config.kinds[0]]
+        for photo, row, stack in zip(photos, logits, maps, strict=True):
+            yield *photo, row, stack.float().cpu().numpy()
 
-    def _images(self, image: Image.Image) -> Tensor:
-        """The photo as it is seen, normalised, (1, 3, H, W), where the network is."""
-        size = seen_size((image.height, image.width), self.seeds.long_side, self.network.patch_size)
-        return network_input(image, size, self.network.mean, self.network.std)[None].to(self.network.device)
+    def _seen_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        return seen_size(size, self.seeds.long_side, self.network.patch_size)

@@ -1,18 +1,21 @@
 """Masks for new photos: `cti label`. It goes on where it stopped, and a photo that cannot be read stops nothing."""
 
+import csv
 import errno
 import hashlib
+import io
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from PIL import Image
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
-from cti.data.images import MAX_PIXELS, load_image, save_mask
+from cti.data.images import MAX_PIXELS, image_size, load_image, save_mask
 from cti.data.mask_records import (
     PhotoRecord,
     add_record,
@@ -27,13 +30,16 @@ from cti.data.source import photo_id
 from cti.data.tags import Hints, read_tags
 from cti.files import atomic_path, write_manifest, write_text
 from cti.predict.ahead import Behind, ahead
+from cti.predict.batches import in_batches
 from cti.predict.photos import find_photos
-from cti.predict.prediction import Prediction, Threshold, class_indices
+from cti.predict.prediction import Analysis, Prediction, Threshold, class_indices
 from cti.predict.predictor import Predictor, Use
+from cti.predict.shard import Shard
 
 logger = logging.getLogger(__name__)
 
 OVERLAYS = "overlays"
+ERRORS = "errors.csv"
 Tags = tuple[str, ...] | None  # of one photo; None = the network decides
 
 
@@ -45,7 +51,7 @@ class LabelResult:
         labelled: Photos labelled now.
         kept: Photos whose masks were there already.
         skipped: Path -> why the photo has no mask.
-        photos: Id -> path of each photo that has a mask. If there is none, the call has failed: exit code 1.
+        photos: Id -> path of each photo that has a mask. If none of several has one, the call has failed: exit code 1.
         classes: The C class names; mask value = index + 1.
         use: `cti` or `segmenter`, whichever made the masks.
         out: The folder.
@@ -61,8 +67,8 @@ class LabelResult:
 
     @property
     def exit_code(self) -> int:
-        """Of `cti label`: 1 if no photo has a mask."""
-        return int(not self.photos)
+        """Of `cti label`: 1 if no photo has a mask. A shard without photos is well."""
+        return int(not self.photos and bool(self.skipped))
 
 
 def label(
@@ -75,14 +81,17 @@ def label(
     threshold: Threshold | None = None,
     overlays: bool = True,
     max_pixels: int = MAX_PIXELS,
+    shard: Shard | None = None,
 ) -> LabelResult:
     """Write a mask, and a picture of it, for every photo that has none yet in `out`, or was replaced since.
 
     Args:
-        photos: Photos, patterns, and folders that are searched for photos, sub-folders included.
+        photos: Photos, patterns, folders that are searched for photos, sub-folders included, and tables of paths: see
+            `cti.predict.photos.find_photos`.
         run: What `Predictor.from_pretrained` takes.
         out: Gets `<photo id>.png`, `overlays/<photo id>.png`, `classes.txt`, what is known of each photo
-            (`photos.jsonl`, `photos.csv`: see `PhotoRecord`) and, at the end, `manifest.json`.
+            (`photos.jsonl`, `photos.csv`: see `PhotoRecord`) and, at the end, why others have no mask (`errors.csv`)
+            and `manifest.json`.
         tags: Classes that are in every one of the photos; None = the network decides.
         labels: A file of tags per photo, as `cti.data.tags.read_tags` reads it; where it does not name a photo, the
             network decides.
@@ -90,16 +99,18 @@ def label(
         threshold: See `Predictor`.
         overlays: Write the pictures too.
         max_pixels: Larger photos are skipped.
+        shard: Only these photos are labelled, in a folder of their own below `out`: see `Shard`.
 
     Raises:
         FileNotFoundError: if a named photo, folder or file of tags does not exist.
         ValueError: if there is no photo, two share an id, a tag is unknown, `out` holds masks made in another way or is
             being written to, or the network cannot be had.
     """
-    target = Path(out)
-    found = find_photos(photos, leave_out=target)
+    found = find_photos(photos, leave_out=Path(out))
     predictor = Predictor.from_pretrained(run, use)
     given = _given_tags(found, predictor.classes, tags, labels)
+    target = shard.folder(Path(out)) if shard else Path(out)
+    found = shard.of(found) if shard else found
     with locked(target):
         settings = {
             "network": _digest(predictor.analyser.network),
@@ -114,16 +125,24 @@ def label(
         done = {name for name, path in found.items() if is_done(target, name, records.get(name), path, given[name])}
         missing = {name: path for name, path in found.items() if name not in done}
         skipped: dict[str, str] = {}
-        with Behind() as writer:
-            for name, prediction, digest in _predictions(predictor, missing, given, threshold, max_pixels, skipped):
-                records[name] = _record(prediction, found[name], digest, given[name])
-                writer.do(_Writing(target, name, prediction, records[name], overlays, skipped))
+
+        def write(labelled: Sequence[tuple[_Decoded, Analysis]]) -> None:
+            for photo, analysis in labelled:
+                prediction = analysis.predict(given[photo.name], threshold)
+                records[photo.name] = _record(prediction, photo.path, photo.digest, given[photo.name])
+                _write(target, photo.name, prediction, records[photo.name], overlays, skipped)
+
+        with Behind(depth=1) as writer:  # a batch is written while the next is in the network and one more is read
+            for labelled in _analyses(predictor, missing, max_pixels, skipped):
+                writer.do(partial(write, labelled))
         unmade = {name for name, path in found.items() if str(path) in skipped}
         for name in unmade:  # a mask of the photo that was there before
             records.pop(name, None)
             for path in (target / f"{name}.png", target / OVERLAYS / f"{name}.png"):
                 _remove(path)
+        records = {name: records[name] for name in found if name in records}  # batches come in another order
         write_records(target, records, predictor.classes)
+        write_text(target / ERRORS, _table(("photo", "reason"), sorted(skipped.items())))
         result = LabelResult(
             labelled=len(missing) - len(unmade),
             kept=len(done),
@@ -163,61 +182,74 @@ def _given_tags(
     return {name: _in_order(table[name], classes) if name in table else None for name in photos}
 
 
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
+
+
 def _in_order(tags: Iterable[str], classes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(classes[index] for index in class_indices(list(tags), classes))
 
 
-def _predictions(
-    predictor: Predictor,
-    photos: Mapping[str, Path],
-    given: Mapping[str, Tags],
-    threshold: Threshold | None,
-    max_pixels: int,
-    skipped: dict[str, str],
-) -> Iterator[tuple[str, Prediction, str]]:
-    """Photos labelled, with the digests of their files; the next are decoded meanwhile, the unreadable `skipped`."""
-
-    def load(item: tuple[str, Path]) -> tuple[Image.Image, str]:
-        return load_image(item[1], max_pixels), file_digest(item[1])
-
-    images = ahead(load, photos.items())
-    for (name, path), image in track(
-        images, "labelling", total=len(photos), console=Console(stderr=True), disable=not photos
-    ):
-        try:
-            decoded, digest = image.result()
-        except (ValueError, OSError) as error:
-            logger.warning("Skipped: %s", error)
-            skipped[str(path)] = str(error)
-            continue
-        yield name, predictor(decoded, given[name], threshold), digest
-
-
 @dataclass(frozen=True)
-class _Writing:
-    """The files of one photo, the record last: its being there says that the photo is done."""
+class _Decoded:
+    """A photo that was read, and the digest of its file."""
 
-    folder: Path
     name: str
-    prediction: Prediction
-    record: PhotoRecord
-    overlays: bool
-    skipped: dict[str, str]
+    path: Path
+    image: Image.Image
+    digest: str
 
-    def __call__(self) -> None:
+
+def _analyses(
+    predictor: Predictor, photos: Mapping[str, Path], max_pixels: int, skipped: dict[str, str]
+) -> Iterator[list[tuple[_Decoded, Analysis]]]:
+    """Batches of photos that the network has seen; the next are decoded meanwhile, the unreadable `skipped`."""
+
+    def size(photo: tuple[str, Path]) -> tuple[int, int]:
         try:
-            save_mask(self.folder / f"{self.name}.png", self.prediction.mask)
-            if self.overlays:
-                with atomic_path(self.folder / OVERLAYS / f"{self.name}.png") as temporary:
-                    self.prediction.overlay().save(temporary)
-        except OSError as error:
-            if error.errno != errno.ENAMETOOLONG:
-                raise
-            reason = f"The name of {self.record.photo} is too long for the files of its mask; shorten it."
-            logger.warning("Skipped: %s", reason)
-            self.skipped[self.record.photo] = reason
-            return
-        add_record(self.folder, self.name, self.record)
+            return image_size(photo[1], max_pixels)
+        except (ValueError, OSError):
+            return 1, 1  # what is wrong is said when it is decoded
+
+    def load(batch: Sequence[tuple[str, Path]]) -> list[_Decoded]:
+        decoded = []
+        for name, path in batch:
+            try:
+                decoded.append(_Decoded(name, path, load_image(path, max_pixels), file_digest(path)))
+            except (ValueError, OSError) as error:
+                logger.warning("Skipped: %s", error)
+                skipped[str(path)] = str(error)
+        return decoded
+
+    batches = ahead(load, in_batches(photos.items(), size, predictor.analyser.seen_as), depth=2)
+    with Progress(console=Console(stderr=True), disable=not photos) as progress:
+        bar = progress.add_task("labelling", total=len(photos))
+        for batch, loaded in batches:
+            if decoded := loaded.result():
+                images, sources = [photo.image for photo in decoded], [str(photo.path) for photo in decoded]
+                yield list(zip(decoded, predictor.analyser.analyse(images, sources), strict=True))
+            progress.advance(bar, len(batch))
+
+
+def _write(
+    folder: Path, name: str, prediction: Prediction, record: PhotoRecord, overlays: bool, skipped: dict[str, str]
+) -> None:
+    """Write the files of one photo, the record last: its being there says that the photo is done."""
+    try:
+        save_mask(folder / f"{name}.png", prediction.mask)
+        if overlays:
+            with atomic_path(folder / OVERLAYS / f"{name}.png") as temporary:
+                prediction.overlay().save(temporary)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        reason = f"The name of {record.photo} is too long for the files of its mask; shorten it."
+        logger.warning("Skipped: %s", reason)
+        skipped[record.photo] = reason
+        return
+    add_record(folder, name, record)
 
 
 def _record(prediction: Prediction, path: Path, digest: str, given: Tags) -> PhotoRecord:

@@ -6,19 +6,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cti.data.images import SUFFIXES
-from cti.data.source import photo_id
+from cti.data.photo_folder import clean_path, photo_id
+from cti.data.tags.columns import find_image_column
+from cti.data.tags.delimited import read_delimited
+from cti.data.tags.table import Cells
+
+_TABLES = (".csv", ".tsv", ".txt", ".parquet")
 
 
 def find_photos(places: Sequence[Path | str], leave_out: Path | None = None) -> dict[str, Path]:
     """Photos by id: the files named, and those of the folders and patterns named, sorted, sub-folders included.
 
     Args:
-        places: Files, folders and patterns such as `new/*.jpg`.
+        places: Files, folders, patterns such as `new/*.jpg`, and tables of paths, which are relative to their table's
+            folder: CSV, a text file with one path a line, or Parquet. A photo of a table need not exist.
         leave_out: A folder whose files are not photos.
 
     Raises:
         FileNotFoundError: if something named does not exist.
-        ValueError: if nothing is found or two photos share an id.
+        ValueError: if nothing is found, two photos share an id, or a table cannot be understood.
+        ModuleNotFoundError: for Parquet without pyarrow.
     """
     avoided = leave_out.resolve() if leave_out else None
     photos: dict[str, Path] = {}
@@ -46,6 +53,11 @@ def _photos_of(place: Path) -> Iterator[tuple[str, Path]]:
         for path in sorted(place.rglob("*")):
             if path.suffix.lower() in SUFFIXES and path.is_file():
                 yield photo_id(path.relative_to(place).as_posix()), path
+    elif place.suffix.lower() in _TABLES and place.is_file():
+        for name in _listed(place):
+            path = Path(os.path.normpath(place.parent / name))
+            below = path.is_relative_to(place.parent)
+            yield photo_id(path.relative_to(place.parent if below else path.anchor).as_posix()), path
     elif place.exists():
         yield photo_id(place.name), place
     elif is_pattern(place):
@@ -54,3 +66,27 @@ def _photos_of(place: Path) -> Iterator[tuple[str, Path]]:
                 yield from _photos_of(path)
     else:
         raise FileNotFoundError(f"There is no photo or folder {place}; check the name.")
+
+
+def _listed(table: Path) -> Iterator[str]:
+    """The paths in a table's column of photos, as written."""
+    cells = _parquet_cells(table) if table.suffix.lower() == ".parquet" else read_delimited(table, lambda _: False)
+    column = find_image_column(table, cells, lambda _: False) if cells.rows else 0
+    for where, row in cells.rows:
+        if column >= len(row) or not str(row[column] or "").strip():
+            raise ValueError(f"{where}: the column of photos is empty; name a photo or delete the line.")
+        yield clean_path(str(row[column]))
+
+
+def _parquet_cells(path: Path) -> Cells:
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ModuleNotFoundError as error:
+        message = f'Reading {path} needs pyarrow: pip install "cti[parquet]"; or give the paths as CSV.'
+        raise ModuleNotFoundError(message) from error
+    try:
+        table = parquet.read_table(path)
+    except ArrowInvalid as error:
+        raise ValueError(f"{path} is no Parquet file that can be read ({error}); write it again.") from error
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return Cells(tuple(table.column_names), tuple((f"{path}, row {number}", row) for number, row in enumerate(rows, 1)))

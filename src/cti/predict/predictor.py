@@ -15,10 +15,11 @@ import torch
 from cti.config import Config, SeedsConfig
 from cti.data.images import MAX_PIXELS
 from cti.device import default_device
-from cti.files import read_json, read_manifest, to_json, write_text
+from cti.files import from_json, read_manifest, read_object, to_json, write_text
 from cti.method.checkpoint import CONFIG, load_model
 from cti.predict.ahead import ahead
 from cti.predict.analyser import Analyser
+from cti.predict.batches import in_batches
 from cti.predict.cti import CTIAnalyser
 from cti.predict.hub import About, about_network, download, model_card, push_folder
 from cti.predict.inputs import ImageLike, read_image
@@ -73,7 +74,7 @@ class Predictor:
             root = download(str(where))
         folder = _model_folder(root, use)
         config = _run_config(root, folder)
-        facts = read_json(folder / CONFIG)
+        facts = read_object(folder / CONFIG)
         about = about_network(folder, facts)
         analyser: Analyser
         if facts.get("type") == "segmenter":
@@ -82,9 +83,9 @@ class Predictor:
             model, _ = load_model(folder)
             analyser = CTIAnalyser(
                 model,
-                facts.get("tag_thresholds") or {},
-                _seeds_config(facts["seeds"]) if "seeds" in facts else config.seeds,
-                facts.get("threshold", config.evaluate.threshold),
+                from_json(dict[str, float], facts.get("tag_thresholds") or {}, folder / CONFIG),
+                from_json(SeedsConfig, facts["seeds"], folder / CONFIG) if "seeds" in facts else config.seeds,
+                from_json(float, facts.get("threshold", config.evaluate.threshold), folder / CONFIG),
             )
         analyser.network.to(device or default_device())
         return cls(analyser, about)
@@ -128,10 +129,15 @@ class Predictor:
             ValueError: for an unknown tag, a threshold outside [0, 1] or a photo that cannot be read.
         """
         if isinstance(image, list | tuple):
-            return [
-                self.analyse(photo).predict(own, threshold)
-                for photo, own in zip(image, _tags_per_photo(tags, len(image)), strict=True)
-            ]
+            given = _tags_per_photo(tags, len(image))
+            photos = [(*read_image(photo), number) for number, photo in enumerate(image)]
+            batches = in_batches(photos, lambda photo: photo[0].size[::-1], self.analyser.seen_as)
+            found = {
+                number: analysis.predict(given[number], threshold)
+                for batch in batches
+                for (*_, number), analysis in zip(batch, self._analyse(batch), strict=True)
+            }
+            return [found[number] for number in range(len(image))]
         if tags is not None and not isinstance(tags, str) and not all(isinstance(tag, str) for tag in tags):
             raise ValueError("The tags are lists of class names, which go with a list of photos; give one list.")
         return self.analyse(image).predict(cast(Sequence[str] | None, tags), threshold)
@@ -147,7 +153,11 @@ class Predictor:
             FileNotFoundError: if there is no such file.
             ValueError: if it is no photo.
         """
-        return self.analyser.analyse(*read_image(image, max_pixels))
+        return self._analyse([read_image(image, max_pixels)])[0]
+
+    def _analyse(self, photos: Sequence[tuple[Any, ...]]) -> list[Analysis]:
+        """Analyse photos that are seen alike, each an image, its source, and whatever else."""
+        return self.analyser.analyse([photo[0] for photo in photos], [photo[1] for photo in photos])
 
     def stream(
         self,
@@ -170,7 +180,7 @@ class Predictor:
             find_photos([Path(photos)]).values() if isinstance(photos, str | os.PathLike) else photos
         )
         for _, image in ahead(read_image, items):
-            yield self.analyser.analyse(*image.result()).predict(tags, threshold)
+            yield self._analyse([image.result()])[0].predict(tags, threshold)
 
     def to(self, device: str | torch.device) -> "Predictor":
         """Move the network to a device; returns the predictor itself."""
@@ -205,7 +215,7 @@ class Predictor:
 
     def _save(self, folder: Path, name: str) -> None:
         self.analyser.save(folder, {"about": to_json(self.about)})
-        write_text(folder / CARD, model_card(read_json(folder / CONFIG), self.about, name))
+        write_text(folder / CARD, model_card(read_object(folder / CONFIG), self.about, name))
 
 
 def _tags_per_photo(tags: Tags | None, count: int) -> Sequence[Sequence[str] | None]:
@@ -220,7 +230,7 @@ def _tags_per_photo(tags: Tags | None, count: int) -> Sequence[Sequence[str] | N
 def _model_folder(root: Path, use: Use | None) -> Path:
     """The folder of the network itself: `root`, or a stage of the run `root`."""
     if (root / CONFIG).is_file():
-        kind = read_json(root / CONFIG).get("type")
+        kind = read_object(root / CONFIG).get("type")
         if use is not None and kind != use:
             raise ValueError(f"{root} holds a network of the type '{kind}', not '{use}'; leave `use` out.")
         return root
@@ -243,8 +253,3 @@ def _run_config(root: Path, folder: Path) -> Config:
     """The run's configuration, from the run folder or the stage's; the defaults if the network has left its run."""
     found = [place for place in (root, folder) if (place / CONFIG_FILE).is_file()]
     return load_config(found[0]) if found else Config()
-
-
-def _seeds_config(fields: dict[str, Any]) -> SeedsConfig:
-    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return SeedsConfig(**known)

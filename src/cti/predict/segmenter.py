@@ -1,5 +1,6 @@
 """A segmentation network behind a `Predictor`."""
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from cti.files import read_json, write_json
 from cti.method.checkpoint import CONFIG
@@ -15,7 +17,7 @@ from cti.predict.prediction import Analysis
 from cti.segment.checkpoint import TrainedSegmenter, save_segmenter
 from cti.segment.inference import Inference, inference
 from cti.segment.networks import Segmenter
-from cti.segment.predict import argmax_at, leading_values, pixel_probabilities, predict_probabilities
+from cti.segment.predict import argmax_at, batch_probabilities, leading_values, pixel_probabilities, working_sizes
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,21 @@ class SegmenterAnalyser:
         """Scales, mirror, windows and CRF of a prediction."""
         return inference(self.trained.config, self.trained.predict)
 
-    def analyse(self, image: Image.Image, source: str) -> Analysis:
+    def seen_as(self, size: tuple[int, int]) -> Hashable:
+        """See `Analyser`."""
+        return working_sizes(size, self.config)
+
+    def analyse(self, images: Sequence[Image.Image], sources: Sequence[str]) -> list[Analysis]:
         """Class probabilities; a class's score is its highest probability at any pixel.
 
         The predicted classes are those that lead somewhere (before the CRF, if there is one). At the default threshold,
         `free`, the mask is the most probable among the background and the chosen classes, which for the predicted ones
         is what the stage `segment` writes.
         """
-        probabilities = predict_probabilities(self.network, image, self.config)
+        found = batch_probabilities(self.network, images, self.config)
+        return [self._analysis(*photo) for photo in zip(images, sources, found, strict=True)]
+
+    def _analysis(self, image: Image.Image, source: str, probabilities: Tensor) -> Analysis:
         crf = self.config.crf != "none"
         present = leading_values(probabilities) if crf else np.unique(argmax_at(probabilities, image.size[::-1]))
 

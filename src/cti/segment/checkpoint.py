@@ -6,8 +6,8 @@ from pathlib import Path
 import safetensors.torch
 
 from cti.config import PredictConfig, SegmentConfig
-from cti.files import atomic_path, from_json, read_json, to_json, write_json
-from cti.method.weights import read_state_dict, refuse_non_finite
+from cti.files import atomic_path, from_json, read_object, to_json, write_json
+from cti.method.weights import read_state_dict, refuse_larger, refuse_non_finite
 from cti.segment.networks import Segmenter, build_segmenter
 
 CONFIG = "config.json"
@@ -49,12 +49,13 @@ def load_segmenter(folder: Path | str) -> TrainedSegmenter:
     folder = Path(folder)
     if not (folder / CONFIG).is_file() or not (folder / WEIGHTS).is_file():
         raise ValueError(f"{folder} holds no trained segmenter ({CONFIG}, {WEIGHTS}); run `cti segment` first.")
-    description = read_json(folder / CONFIG)
+    description = read_object(folder / CONFIG)
     if description.get("type") != "segmenter":
         raise ValueError(f"{folder / CONFIG} describes a '{description.get('type')}', not a segmenter.")
     try:
-        classes = tuple(description["classes"])
+        classes = from_json(tuple[str, ...], description["classes"], folder / CONFIG)
         config = from_json(SegmentConfig, description["segment"], folder / CONFIG)
+        refuse_larger(config, folder / WEIGHTS)
         predict = from_json(PredictConfig, description["predict"], folder / CONFIG)
         network = build_segmenter(replace(config, weights="none"), len(classes))
         network.load_state_dict(read_state_dict(folder / WEIGHTS))

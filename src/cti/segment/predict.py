@@ -37,40 +37,51 @@ def predict_probabilities(network: Segmenter, image: Image.Image, config: Infere
         (1 + C, h, w) float32 on the CPU, background first, summing to 1 over classes; (h, w) is the photo's size, or
         that size with `long_side` as its longest side.
     """
-    size = working_size(image.size[::-1], config.long_side)
+    return batch_probabilities(network, [image], config)[0]
+
+
+def working_sizes(size: tuple[int, int], config: Inference) -> tuple[tuple[int, int], ...]:
+    """Sizes (H, W) of the result and of each scale; photos that agree in them can be one batch."""
+    return tuple(working_size(size, config.long_side, scale) for scale in (1.0, *config.scales))
+
+
+def batch_probabilities(network: Segmenter, images: Sequence[Image.Image], config: Inference) -> Tensor:
+    """What `predict_probabilities` gives, (B, 1 + C, h, w), of photos that agree in their `working_sizes`."""
+    size, *scaled_sizes = working_sizes(images[0].size[::-1], config)
     total: Tensor | None = None
     with _evaluating(network):
-        for scale in config.scales:
-            height, width = working_size(image.size[::-1], config.long_side, scale)
-            scaled = image.resize((width, height), Image.Resampling.BILINEAR)
-            images = normalise(to_tensor(scaled), network.mean, network.std)
-            probabilities = _resize(window_probabilities(network, images, config), size)
+        for height, width in scaled_sizes:
+            scaled = [image.resize((width, height), Image.Resampling.BILINEAR) for image in images]
+            inputs = torch.stack([normalise(to_tensor(image), network.mean, network.std) for image in scaled])
+            probabilities = _resize(window_probabilities(network, inputs, config), size)
             total = probabilities if total is None else total.add_(probabilities)
     assert total is not None
     return total.div_(len(config.scales))
 
 
 @torch.no_grad()
-def window_probabilities(network: Segmenter, image: Tensor, config: Inference) -> Tensor:
-    """Class probabilities (1 + C, H, W), on the CPU, of a normalised image (3, H, W) at this size.
+def window_probabilities(network: Segmenter, inputs: Tensor, config: Inference) -> Tensor:
+    """Class probabilities (B, 1 + C, H, W), on the CPU, of normalised images (B, 3, H, W) at this size.
 
-    The network sees one window (and its mirror image) at a time; where windows overlap, probabilities are averaged.
+    The network sees one window of each (and its mirror image) at a time; where windows overlap, probabilities are
+    averaged.
     """
     device = next(network.parameters()).device
-    height, width = image.shape[-2:]
+    height, width = inputs.shape[-2:]
     total: Tensor | None = None
     visits = torch.zeros(height, width)
     for rows in windows(height, config.window, config.stride):
         for columns in windows(width, config.window, config.stride):
-            images = image[None, :, rows, columns].to(device)
+            images = inputs[..., rows, columns].to(device)
             if config.flip:
                 images = torch.cat([images, images.flip(-1)])
             probabilities = network(images).float().softmax(dim=1)
             if config.flip:
-                probabilities = (probabilities[:1] + probabilities[1:].flip(-1)) / 2
+                plain, mirrored = probabilities.chunk(2)
+                probabilities = (plain + mirrored.flip(-1)) / 2
             if total is None:
-                total = torch.zeros(probabilities.shape[1], height, width)
-            total[:, rows, columns] += probabilities[0].cpu()
+                total = torch.zeros(*probabilities.shape[:2], height, width)
+            total[..., rows, columns] += probabilities.cpu()
             visits[rows, columns] += 1
     assert total is not None
     return total.div_(visits)
@@ -136,7 +147,7 @@ def pixel_probabilities(
     Raises:
         ModuleNotFoundError: if pydensecrf2 is not installed.
     """
-    chosen: NDArray[np.float32] = _resize(probabilities[torch.from_numpy(values)], image.size[::-1]).numpy()
+    chosen: NDArray[np.float32] = _resize(probabilities[None, torch.from_numpy(values)], image.size[::-1])[0].numpy()
     if config.crf == "none":
         return chosen
     return crf_step(np.asarray(image), chosen, CrfConfig(preset=config.crf))
@@ -147,7 +158,7 @@ def argmax_at(probabilities: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]
     best = torch.full(size, -1.0)
     mask = torch.zeros(size, dtype=torch.uint8)
     for value, plane in enumerate(probabilities):
-        stretched = _resize(plane[None], size)[0]
+        stretched = _resize(plane[None, None], size)[0, 0]
         mask[stretched > best] = value
         best = torch.maximum(best, stretched)
     return mask.numpy()
@@ -189,10 +200,10 @@ def predict_folder(
 
 
 def _resize(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Planes (K, h, w) at `size` (H, W), bilinearly; a sum of 1 over K stays 1."""
+    """Planes (B, K, h, w) at `size` (H, W), bilinearly; a sum of 1 over K stays 1."""
     if tuple(planes.shape[-2:]) == size:
         return planes
-    return F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
+    return F.interpolate(planes, size=size, mode="bilinear", align_corners=False)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from cti.apps.export.labelling import LabellingFormat, export_labelling
 from cti.apps.export.png import export_png
 from cti.apps.export.sources import labelled_photos, submitted_photos
 from cti.apps.export.voc_submission import write_voc_submission
-from cti.files import read_json, read_manifest
+from cti.files import read_manifest, read_object
 from cti.method.checkpoint import CONFIG
 from cti.predict.annotations import Per, Shape
 
@@ -105,7 +105,7 @@ def _networks(folder: Path, target: Path, stage: Stage | None) -> dict[str, Any]
         raise ValueError(f"The stage {stage} has no network to export as onnx; give train or segment.")
     uses: dict[str, Use] = {"train": "cti", "segment": "segmenter"}
     if (folder / CONFIG).is_file():
-        kind = read_json(folder / CONFIG).get("type")
+        kind = read_object(folder / CONFIG).get("type")
         if stage and uses[stage] != kind:
             raise ValueError(f"{folder} holds a network of the type '{kind}', not {stage}'s; leave --stage out.")
         wanted = [use for use in uses.values() if use == kind]

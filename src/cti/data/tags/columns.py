@@ -55,7 +55,7 @@ def understand(
     """
     if not table.rows:
         raise ValueError(f'{path} names no photo; add one line per photo, for example: a.jpg,"cat, sofa"')
-    image = _image_column(path, table, is_photo, image_column)
+    image = find_image_column(path, table, is_photo, image_column)
     columns = _tag_columns(path, table, image, tags_column)
     rows = [(where, cells) for where, cells in table.rows if any(cell not in (None, "") for cell in cells)]
     for where, cells in rows:
@@ -93,7 +93,12 @@ def is_tag_heading(cell: str) -> bool:
     return _letters(cell) in (*_SEVERAL, *_ONE)
 
 
-def _image_column(path: Path, table: Cells, is_photo: IsPhoto, named: str) -> int:
+def find_image_column(path: Path, table: Cells, is_photo: IsPhoto, named: str = "") -> int:
+    """Index of the column that names the photos: the one `named`, or by its heading, or by its cells.
+
+    Raises:
+        ValueError: if it is not certain.
+    """
     if named:
         return _named(path, table.header, named, "data.image_column")
     sample = table.rows[:200]

@@ -21,6 +21,7 @@ from cti.classes import check_classes
 from cti.config import ModelConfig
 from cti.method.attention import QueriesKeys, class_to_patch, full_precision, patch_affinity_times
 from cti.method.class_tokens import ClassTokens
+from cti.method.locator import Locator, Normality
 from cti.method.official import describe_official, to_our_names
 from cti.method.vit import run_block
 from cti.method.weights import build_backbone, read_state_dict
@@ -69,6 +70,19 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class Unusual:
+    """How far patches are from those of normal photos.
+
+    Args:
+        distance: (B, h, w), in units of the distance that counts as unusual.
+        speaks_for: (C,) whether that is evidence of a class.
+    """
+
+    distance: Tensor
+    speaks_for: Tensor
+
+
+@dataclass(frozen=True)
 class CTIOutput:
     """What CTI says about a batch.
 
@@ -78,7 +92,8 @@ class CTIOutput:
         patch_maps: (B, K, h, w) ReLU of the patch head, background first.
         class_tokens: (B, K, D) class tokens at the output of every block; L of them.
         attention: Queries and keys of every block, from which evidence is computed on request.
-        places: (B, 1 + C, h, w) logits of the locator, background first; None for a network without one.
+        places: (B, 1 + C, h, w) log densities by the locator, background first; None for a network without one.
+        unusual: How far patches are from normal ones; None where that is evidence of no class.
     """
 
     class_logits: Tensor
@@ -87,6 +102,7 @@ class CTIOutput:
     class_tokens: tuple[Tensor, ...]
     attention: tuple[QueriesKeys, ...]
     places: Tensor | None = None
+    unusual: Unusual | None = None
 
     @property
     def tag_logits(self) -> Tensor:
@@ -175,10 +191,8 @@ class CTI(nn.Module):
         assert self.patch_head.bias is not None
         nn.init.zeros_(self.patch_head.bias)
         # Says which of a photo's classes a patch belongs to; fitted, not trained by the step (cti.first_look.locator).
-        self.locator = None if self.early_block is None else nn.Linear(dim, 1 + num_classes).requires_grad_(False)
-        if self.locator is not None:
-            nn.init.zeros_(self.locator.weight)
-            nn.init.zeros_(self.locator.bias)
+        self.locator = None if self.early_block is None else Locator(dim, num_classes)
+        self.normality = None if self.early_block is None else Normality(dim, num_classes)
         if not self.final_norm:
             self.backbone.norm.requires_grad_(False)  # plays no part; stays so that the weights can be handed on
 
@@ -284,6 +298,7 @@ class CTI(nn.Module):
                 start.class_tokens + part.class_tokens,
                 start.attention + part.attention,
                 self.places(part.early, end.grid),
+                self.unusual(part.early, end.grid),
             )
             for i, (start, part) in enumerate(zip(starts, end.split(len(starts)), strict=True))
         ]
@@ -306,18 +321,30 @@ class CTI(nn.Module):
         return class_logits, scores[:, -C:].mean(dim=(-2, -1)), scores.relu()
 
     def places(self, early: Tensor | None, grid: tuple[int, int]) -> Tensor | None:
-        """Logits (B, 1 + C, h, w) of the locator, background first; None if there is none or it was never fitted.
+        """Log densities (B, 1 + C, h, w) by the locator, background first; None if there is none or it was never fitted.
 
         Args:
             early: (B, N, D) patch tokens of `early_block`.
             grid: (h, w) patch grid.
         """
-        if self.locator is None or early is None or not bool(self.locator.weight.any()):
+        if self.locator is None or early is None or not self.locator.fitted:
             return None
         with torch.autocast(early.device.type, enabled=False), torch.no_grad():
-            normed = F.layer_norm(full_precision(early), early.shape[-1:]).to(self.locator.weight.dtype)
-            logits: Tensor = self.locator(normed)
-        return logits.transpose(1, 2).unflatten(-1, grid)
+            densities: Tensor = self.locator(_normed(early).to(self.locator.means.dtype))
+        return densities.transpose(1, 2).unflatten(-1, grid)
+
+    def unusual(self, early: Tensor | None, grid: tuple[int, int]) -> Unusual | None:
+        """How far patches are from those of normal photos; None where that was never fitted or speaks for no class.
+
+        Args:
+            early: (B, N, D) patch tokens of `early_block`.
+            grid: (h, w) patch grid.
+        """
+        if self.normality is None or early is None or not self.normality.fitted:
+            return None
+        with torch.autocast(early.device.type, enabled=False), torch.no_grad():
+            distance: Tensor = self.normality(_normed(early).to(self.normality.mean.dtype))
+        return Unusual(distance.unflatten(-1, grid), self.normality.speaks_for)
 
     def _patches(self, tokens: Tensor, early: Tensor | None) -> Tensor:
         """What the patch head sees, (B, N, D or 2D): the last block's patches, behind those of the early one."""
@@ -377,3 +404,8 @@ class CTI(nn.Module):
         if missing or unexpected:
             raise ValueError(f"{source} does not fit: missing {missing[:3]}, not used {unexpected[:3]}.")
         return model
+
+
+def _normed(early: Tensor) -> Tensor:
+    """Patch tokens of the middle block as the patch head, the locator and the normality see them."""
+    return F.layer_norm(full_precision(early), early.shape[-1:])

@@ -1,11 +1,19 @@
 """The locator: which of a photo's classes a patch belongs to, learned from maps of a head that knows only tags."""
 
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
 import torch
+from torch.distributions import MultivariateNormal
 
 from cti.first_look.locator import HIGH, LOW, fit_locator, patch_targets
 from cti.method import CTI
-from cti.method.attention import max_norm
-from cti.seeds.maps import batch_maps
+from cti.method.checkpoint import load_model, save_model
+from cti.method.locator import Locator
+from cti.method.network import Unusual
+from cti.seeds.maps import batch_maps, located_maps
 
 
 def test_patches_get_the_class_that_is_strongest() -> None:
@@ -43,19 +51,50 @@ def toy(generator: torch.Generator, photos: int = 40) -> tuple[list[torch.Tensor
 
 def test_it_finds_the_whole_thing_where_the_map_sees_its_middle() -> None:
     features, maps, tags = toy(torch.Generator().manual_seed(0))
-    locator = fit_locator(features, maps, tags, 2)
-    assert locator is not None
+    locator = Locator(8, 2)
+    assert not locator.fitted
+    fit_locator(locator, features, maps, tags)
+    assert locator.fitted
     truth = torch.zeros(6, 6, dtype=torch.long)
     truth[:3, :3] = 1
     for patches, tag in zip(features, tags, strict=True):
         found = locator(patches)[..., [0, *(index + 1 for index in tag)]].argmax(dim=-1)
         assert (found == truth * len(tag)).float().mean() > 0.9
-    # The first maps, at the threshold of the seeds' targets, see one patch of nine.
-    assert (max_norm(maps[0])[0] > HIGH).sum() == 1
+    # The first maps, at the threshold of the targets, see one patch of nine.
+    assert (maps[0][0] > HIGH).sum() == 1
 
 
-def test_without_any_class_there_is_nothing_to_fit() -> None:
-    assert fit_locator([torch.randn(2, 2, 3)], [torch.zeros(0, 2, 2)], [()], 2) is None
+def test_densities_are_those_of_gaussians() -> None:
+    features, maps, tags = toy(torch.Generator().manual_seed(1))
+    locator = Locator(8, 3)  # the third class has no patch
+    fit_locator(locator, features, maps, tags)
+    patches = torch.randn(5, 8)
+    constant = 8 / 2 * math.log(2 * math.pi)
+    for channel in range(4):
+        inverse = locator.whiten[channel] @ locator.whiten[channel].T
+        expected = MultivariateNormal(locator.means[channel], precision_matrix=inverse).log_prob(patches)
+        torch.testing.assert_close(locator(patches)[:, channel] - constant, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_covariance_is_half_its_own_and_half_that_of_all() -> None:
+    """Two features: background of variance (1, 1), a class of variance (9, 1), as many patches of each."""
+    generator = torch.Generator().manual_seed(0)
+    background = torch.randn(20_000, 2, generator=generator)
+    thing = torch.randn(20_000, 2, generator=generator) * torch.tensor([3.0, 1.0])
+    photos = [background.view(100, 200, 2), thing.view(100, 200, 2)]
+    locator = Locator(2, 1)
+    fit_locator(locator, photos, [torch.zeros(0, 100, 200), torch.ones(1, 100, 200)], [(), (0,)])
+    covariances = torch.linalg.inv(locator.whiten @ locator.whiten.mT)
+    shared = torch.tensor([5.0, 1.0]) + 0.1 * 3  # within classes, and a tenth of its mean variance
+    torch.testing.assert_close(covariances[0].diagonal(), (torch.ones(2) + shared) / 2, rtol=0.05, atol=0)
+    torch.testing.assert_close(covariances[1].diagonal(), (torch.tensor([9.0, 1.0]) + shared) / 2, rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize(("tags", "maps"), [((), torch.zeros(0, 2, 2)), ((0,), torch.ones(1, 2, 2))])
+def test_without_a_class_or_a_background_there_is_nothing_to_fit(tags: tuple[int, ...], maps: torch.Tensor) -> None:
+    locator = Locator(3, 2)
+    fit_locator(locator, [torch.randn(2, 2, 3)], [maps], [tags])
+    assert not locator.fitted
 
 
 def network(background: str = "token") -> CTI:
@@ -73,15 +112,50 @@ def test_a_network_without_a_fitted_locator_spreads() -> None:
         torch.testing.assert_close(located, spread)
 
 
-def test_maps_are_those_of_the_probability_among_the_photos_own_classes() -> None:
+def fit_by_chance(locator: Locator) -> None:
+    torch.nn.init.normal_(locator.means)
+    locator.whiten.copy_(torch.eye(16).expand(4, 16, 16))
+
+
+def test_maps_are_squares_of_the_probability_among_the_photos_own_classes() -> None:
     for background in ("token", "none"):
         model = network(background)
-        assert model.locator is not None
-        torch.nn.init.normal_(model.locator.weight)
+        fit_by_chance(model.locator)
         images = torch.randn(2, 3, 32, 48)
         both = batch_maps(model, images, [(2, 0), (1,)], kinds=("located",), flip=False)["located"]
         out = model(images)
-        chosen = out.places[0][[0, 3, 1]].softmax(dim=0)[1:]  # of background, c and a, in the order asked for
-        expected = out.refine(chosen[None].expand(2, -1, -1, -1), model.middle_blocks)[0]
-        torch.testing.assert_close(both[0][:2], expected, rtol=1e-4, atol=1e-5)
+        chosen = out.places[0][[0, 3, 1]].softmax(dim=0)  # of background, c and a, in the order asked for
+        spread = out.refine(chosen[None].expand(2, -1, -1, -1), model.middle_blocks)[0] / len(model.middle_blocks)
+        torch.testing.assert_close(both[0][:2], spread[1:].square(), rtol=1e-4, atol=1e-5)
         assert len(both[1]) == 1 + (background == "token")
+        if background == "token":
+            torch.testing.assert_close(both[0][2], spread[0].square(), rtol=1e-4, atol=1e-5)
+
+
+def test_classes_that_stand_out_are_where_patches_are_unusual() -> None:
+    model = network()
+    fit_by_chance(model.locator)
+    plain = model(torch.randn(3, 3, 32, 48))
+    distance = torch.rand(3, 4, 6) * 2
+    odd = replace(plain, unusual=Unusual(distance, torch.tensor([True, True, False])))
+    channels = torch.tensor([[1, 2, 0], [3, 3, 0], [1, 3, 0]])  # of the patch head: two that stand out, none, one
+    maps = located_maps(odd, channels, model.middle_blocks)
+    probability = distance**8 / (1 + distance**8)
+    within = plain.places[0].softmax(dim=0)
+    share = within[1] / (within[1] + within[2])
+    torch.testing.assert_close(maps[0, 0], (probability[0] * share).square(), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(maps[0, 2], (1 - probability[0]).square(), rtol=1e-3, atol=1e-5)
+    usual = located_maps(plain, channels, model.middle_blocks)
+    torch.testing.assert_close(maps[1], usual[1])
+    torch.testing.assert_close(maps[2, 1], usual[2, 1])
+    torch.testing.assert_close(maps[2, 2], torch.minimum((1 - probability[2]).square(), usual[2, 2]))
+
+
+def test_a_checkpoint_keeps_what_was_fitted(tmp_path: Path) -> None:
+    model = network()
+    fit_by_chance(model.locator)
+    model.normality.speaks_for[1] = True
+    save_model(tmp_path, model, {})
+    again, _ = load_model(tmp_path)
+    assert again.locator.fitted
+    assert again.normality.speaks_for.tolist() == [False, True, False]

@@ -1,9 +1,9 @@
 """Which patches are a class: a Gaussian of each class's patches, learned from the maps of the linear head.
 
-The head answers for the whole photo, so its maps rest on whatever tells the tags apart, most of all on the most telling
-part of a thing. The locator learns, from patches where those maps are high or low, what all patches of a class and of the
-background look like, on features of a middle block, which are less smeared than the last one's. It is self-training (as in
-Lee 2013, "Pseudo-Label") with tags alone, in closed form. Shapes: D features, C classes, n photos.
+The head answers for the whole photo, so its maps rest on whatever tells the tags apart, most of all on the most
+telling part of a thing. The locator learns, from patches where those maps are high or low, what all patches of a class
+and of the background look like, on features of a middle block, which are less smeared than the last one's. It is
+self-training (as in Lee 2013, "Pseudo-Label") with tags alone, in closed form. Shapes: D features, C classes, n photos.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Fit to normal photos what a normal patch looks like, and find out which classes stand out from it.
 
 A class of defects is often a few patches that differ from everything that faultless photos show, in ways that a head
-learned from whole photos does not need to know. Whether that is so for a class, the tags tell: its photos then hold more
-unusual patches than normal photos do. For other classes (a tile that is uneven as a whole) the locator stays in charge.
+learned from whole photos does not need to know. Whether that is so for a class, the tags tell: its photos then hold
+more unusual patches than normal photos do. For others (a tile uneven as a whole) the locator stays in charge.
 """
 
 from collections.abc import Sequence

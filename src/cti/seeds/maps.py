@@ -132,7 +132,7 @@ def maps_of_kind(out: CTIOutput, channels: Tensor, kind: str, blocks: range) -> 
 
 
 def located_maps(out: CTIOutput, channels: Tensor, blocks: range) -> Tensor:
-    """What the locator says, (B, most n [+ 1], h, w): a patch's probability of each class among the photo's own, squared.
+    """What the locator says, (B, most n [+ 1], h, w): a patch's probability of each own class, squared.
 
     Probabilities are spread by the affinity of `blocks`. Classes that stand out from normal photos have the probability
     of an unusual patch instead, shared out by the locator and not spread, for they are small. What is neither is

@@ -1,7 +1,7 @@
 """Where a photo's classes are, by two densities of frozen patch features: of each class, and of what is normal.
 
 Both are Gaussians that are fitted in closed form (`cti.first_look`), not trained. D features, C classes.
-Sources: discriminant analysis with regularised covariances (Friedman 1989); the distance from normal patches as in PaDiM
+Sources: discriminant analysis with regularised covariances (Friedman 1989); distances from normal patches as in PaDiM
 (Defard et al. 2021), here with one Gaussian for all places, for photos are not aligned.
 """
 

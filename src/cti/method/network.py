@@ -321,7 +321,7 @@ class CTI(nn.Module):
         return class_logits, scores[:, -C:].mean(dim=(-2, -1)), scores.relu()
 
     def places(self, early: Tensor | None, grid: tuple[int, int]) -> Tensor | None:
-        """Log densities (B, 1 + C, h, w) by the locator, background first; None if there is none or it was never fitted.
+        """Log densities (B, 1 + C, h, w) by the locator, background first; None without one that was fitted.
 
         Args:
             early: (B, N, D) patch tokens of `early_block`.

@@ -343,7 +343,7 @@ class SeedsConfig(Section):
         blocks: The last so many blocks of attention to use; 0 = all of them (the method).
         kinds: Kinds of maps to keep, so that they can be scored side by side; the first one is the seed that later
             stages use: refined (the method), fused, patch (patch maps), spread (patch maps times the patch affinity of
-            the middle blocks, without class tokens), located (by the locator of the first look, with
+            the middle blocks, without class tokens), located (by the densities that the first look fits, with
             `model.patch_features: two`; without it as spread) or attention (class-to-patch).
         precision: `auto` = bf16 where the processor is quick at it, else float32; maps are computed in float32 anyway.
         lists: Lists of photos to extract seeds for.

@@ -49,6 +49,13 @@ def locate(model: CTI, features: PatchFeatures, photos: Sequence[Photo]) -> None
     fit_normality(model.normality, patches, tags)
 
 
+def standing_out(model: CTI) -> list[bool]:
+    """Whether each of the C classes is located by what differs from normal photos."""
+    if model.normality is None:
+        return [False] * len(model.classes)
+    return [bool(each) for each in model.normality.speaks_for]
+
+
 def fit_locator(
     locator: Locator, patches: Sequence[Tensor], maps: Sequence[Tensor], tags: Sequence[Sequence[int]]
 ) -> None:

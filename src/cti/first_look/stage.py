@@ -22,7 +22,7 @@ from cti.evaluate.tags import TagScores, score_tags
 from cti.evaluate.wrong_tags import write_tag_logits
 from cti.first_look.features import PatchFeatures, evenly, extract_features
 from cti.first_look.head import HeadChoice, LinearHead, choose_head, fit_background
-from cti.first_look.locator import locate
+from cti.first_look.locator import locate, standing_out
 from cti.method import CTI
 from cti.method.attention import max_norm
 from cti.method.checkpoint import save_model
@@ -51,6 +51,7 @@ class FirstLook:
         tag_map: Mean average precision of the tags on photos it did not learn from; None if no class occurs there.
         tags: The same per class, with thresholds.
         choice: How the head was chosen.
+        stand_out: Classes that are located by what differs from photos without any class.
         remarks: A sentence about each class that is not learned, and about the backbone if it knows none.
         picture: The first maps, as a picture.
         seconds: Time taken.
@@ -61,6 +62,7 @@ class FirstLook:
     tag_map: float | None
     tags: TagScores
     choice: HeadChoice
+    stand_out: tuple[str, ...]
     remarks: tuple[str, ...]
     picture: str
     seconds: float
@@ -124,6 +126,7 @@ def first_look(run: Run) -> FirstLook | None:
             tag_map=quality.mean_average_precision,
             tags=quality,
             choice=choice,
+            stand_out=tuple(name for name, found in zip(classes, standing_out(model), strict=True) if found),
             remarks=remarks,
             picture=str(picture) if rows else "",
             seconds=round(time.perf_counter() - started, 1),
@@ -219,5 +222,7 @@ def _panel(photo: Photo, seed: Seed, classes: Sequence[str]) -> PanelRow:
 def _say(look: FirstLook) -> None:
     score = "no class occurs among the photos held out" if look.tag_map is None else f"tag mAP {look.tag_map:.3f}"
     logger.info("First look after %.0f s: %s; %s", look.seconds, score, look.picture)
+    if look.stand_out:
+        logger.info("Located by what differs from photos without any class: %s", ", ".join(look.stand_out))
     for remark in look.remarks:
         logger.warning("%s", remark)

@@ -76,7 +76,7 @@ def test_densities_are_those_of_gaussians() -> None:
         torch.testing.assert_close(locator(patches)[:, channel] - constant, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_covariance_is_half_its_own_and_half_that_of_all() -> None:
+def test_a_covariance_is_three_tenths_its_own_and_the_rest_that_of_all() -> None:
     """Two features: background of variance (1, 1), a class of variance (9, 1), as many patches of each."""
     generator = torch.Generator().manual_seed(0)
     background = torch.randn(20_000, 2, generator=generator)
@@ -86,8 +86,8 @@ def test_a_covariance_is_half_its_own_and_half_that_of_all() -> None:
     fit_locator(locator, photos, [torch.zeros(0, 100, 200), torch.ones(1, 100, 200)], [(), (0,)])
     covariances = torch.linalg.inv(locator.whiten @ locator.whiten.mT)
     shared = torch.tensor([5.0, 1.0]) + 0.1 * 3  # within classes, and a tenth of its mean variance
-    torch.testing.assert_close(covariances[0].diagonal(), (torch.ones(2) + shared) / 2, rtol=0.05, atol=0)
-    torch.testing.assert_close(covariances[1].diagonal(), (torch.tensor([9.0, 1.0]) + shared) / 2, rtol=0.05, atol=0)
+    torch.testing.assert_close(covariances[0].diagonal(), 0.3 * torch.ones(2) + 0.7 * shared, rtol=0.05, atol=0)
+    torch.testing.assert_close(covariances[1].diagonal(), 0.3 * torch.tensor([9.0, 1.0]) + 0.7 * shared, rtol=0.05, atol=0)
 
 
 @pytest.mark.parametrize(("tags", "maps"), [((), torch.zeros(0, 2, 2)), ((0,), torch.ones(1, 2, 2))])

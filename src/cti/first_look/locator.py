@@ -23,7 +23,7 @@ HIGH, LOW = 0.5, 0.15  # of a class's maximum in the photo: above it is the clas
 ENOUGH_PHOTOS = 500
 """Photos from which it is fitted once more after training."""
 _MAX_PATCHES = 160_000
-_OWN = 0.3  # of a class's covariance is its own, the rest that of all classes: few photos make a poor one
+_OWN = 0.3  # of a class's covariance is its own, the rest that of all classes; few photos bear no more
 _SHRINKAGE = 0.1
 
 

@@ -87,7 +87,8 @@ def test_a_covariance_is_three_tenths_its_own_and_the_rest_that_of_all() -> None
     covariances = torch.linalg.inv(locator.whiten @ locator.whiten.mT)
     shared = torch.tensor([5.0, 1.0]) + 0.1 * 3  # within classes, and a tenth of its mean variance
     torch.testing.assert_close(covariances[0].diagonal(), 0.3 * torch.ones(2) + 0.7 * shared, rtol=0.05, atol=0)
-    torch.testing.assert_close(covariances[1].diagonal(), 0.3 * torch.tensor([9.0, 1.0]) + 0.7 * shared, rtol=0.05, atol=0)
+    expected = 0.3 * torch.tensor([9.0, 1.0]) + 0.7 * shared
+    torch.testing.assert_close(covariances[1].diagonal(), expected, rtol=0.05, atol=0)
 
 
 @pytest.mark.parametrize(("tags", "maps"), [((), torch.zeros(0, 2, 2)), ((0,), torch.ones(1, 2, 2))])

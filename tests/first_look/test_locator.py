@@ -11,8 +11,7 @@ from torch.distributions import MultivariateNormal
 from cti.first_look.locator import HIGH, LOW, fit_locator, patch_targets
 from cti.method import CTI
 from cti.method.checkpoint import load_model, save_model
-from cti.method.locator import Locator
-from cti.method.network import Unusual
+from cti.method.locator import Locator, pool_foreground
 from cti.seeds.maps import batch_maps, located_maps
 
 
@@ -125,7 +124,7 @@ def test_maps_are_squares_of_the_probability_among_the_photos_own_classes() -> N
         images = torch.randn(2, 3, 32, 48)
         both = batch_maps(model, images, [(2, 0), (1,)], kinds=("located",), flip=False)["located"]
         out = model(images)
-        chosen = out.places[0][[0, 3, 1]].softmax(dim=0)  # of background, c and a, in the order asked for
+        chosen = out.located.places[0][[0, 3, 1]].softmax(dim=0)  # of background, c and a, in the order asked for
         spread = out.refine(chosen[None].expand(2, -1, -1, -1), model.middle_blocks)[0] / len(model.middle_blocks)
         torch.testing.assert_close(both[0][:2], spread[1:].square(), rtol=1e-4, atol=1e-5)
         assert len(both[1]) == 1 + (background == "token")
@@ -138,15 +137,15 @@ def test_classes_that_stand_out_are_where_patches_are_unusual() -> None:
     fit_by_chance(model.locator)
     plain = model(torch.randn(3, 3, 32, 48))
     distance = torch.rand(3, 4, 6) * 2
-    odd = replace(plain, unusual=Unusual(distance, torch.tensor([True, True, False])))
+    odd = replace(plain.located, distance=distance, speaks_for=torch.tensor([True, True, False]))
     channels = torch.tensor([[1, 2, 0], [3, 3, 0], [1, 3, 0]])  # of the patch head: two that stand out, none, one
-    maps = located_maps(odd, channels, model.middle_blocks)
+    maps = located_maps(plain, odd, channels, model.middle_blocks)
     probability = distance**8 / (1 + distance**8)
-    within = plain.places[0].softmax(dim=0)
+    within = plain.located.places[0].softmax(dim=0)
     share = within[1] / (within[1] + within[2])
     torch.testing.assert_close(maps[0, 0], (probability[0] * share).square(), rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(maps[0, 2], (1 - probability[0]).square(), rtol=1e-3, atol=1e-5)
-    usual = located_maps(plain, channels, model.middle_blocks)
+    usual = located_maps(plain, plain.located, channels, model.middle_blocks)
     torch.testing.assert_close(maps[1], usual[1])
     torch.testing.assert_close(maps[2, 1], usual[2, 1])
     torch.testing.assert_close(maps[2, 2], torch.minimum((1 - probability[2]).square(), usual[2, 2]))
@@ -160,3 +159,25 @@ def test_a_checkpoint_keeps_what_was_fitted(tmp_path: Path) -> None:
     again, _ = load_model(tmp_path)
     assert again.locator.fitted
     assert again.normality.speaks_for.tolist() == [False, True, False]
+
+
+def test_what_is_not_background_is_pooled() -> None:
+    patches = torch.tensor([[1.0, 10], [2, 20], [3, 30]])
+    places = torch.log(torch.tensor([[1.0, 1e-12, 1e-12], [0.5, 0.25, 0.25], [1e-12, 0.5, 0.5]]))
+    weights = torch.tensor([0.001, 0.501, 1.001])
+    expected = (weights[:, None] * patches).sum(dim=0) / weights.sum()
+    torch.testing.assert_close(pool_foreground(patches, places), expected)
+
+
+def test_tags_are_those_of_what_is_not_background() -> None:
+    model = network()
+    fit_by_chance(model.locator)
+    images = torch.randn(2, 3, 32, 48)
+    before = model(images)
+    torch.testing.assert_close(before.tag_logits, (before.class_logits + before.patch_logits) / 2)
+    torch.nn.init.normal_(model.tag_head.weight)
+    out = model(images)
+    patches = model.features(images).flatten(2).transpose(1, 2)
+    expected = model.tag_head(pool_foreground(patches, out.located.places.flatten(2).transpose(1, 2)))
+    torch.testing.assert_close(out.tag_logits, expected, rtol=1e-4, atol=1e-4)
+    assert model.train()(images).located is None  # nothing of this is computed while training

@@ -14,10 +14,12 @@ from torch import Tensor
 from cti.data import Photo
 from cti.first_look.features import PatchFeatures
 from cti.first_look.gaussian import covariance_of, gaussian, isotropic, spread_out
+from cti.first_look.head import choose_head
 from cti.first_look.normal import fit_normality
 from cti.method import CTI
 from cti.method.attention import max_norm
-from cti.method.locator import Locator
+from cti.method.locator import Locator, pool_foreground
+from cti.train.tagging import labels_of
 
 HIGH, LOW = 0.5, 0.15  # of a class's maximum in the photo: above it is the class, below it, for all, the background
 ENOUGH_PHOTOS = 500
@@ -28,16 +30,19 @@ _SHRINKAGE = 0.1
 
 
 @torch.no_grad()
-def locate(model: CTI, features: PatchFeatures, photos: Sequence[Photo]) -> None:
-    """Fit the locator of a network that has one to its own patch maps, and its normality to photos without a class.
+def locate(model: CTI, features: PatchFeatures, photos: Sequence[Photo]) -> Tensor | None:
+    """Fit what a network with a locator knows besides its heads: locator, normality, tags by what is not background.
 
     Args:
         model: The network, with a patch head that knows the tags.
         features: Of the photos, by this network; the first half of each are those of the middle block.
         photos: Photos.
+
+    Returns:
+        Logits (n, C) of their tags in cross-validation; None if nothing was fitted.
     """
-    if model.locator is None or model.normality is None:
-        return
+    if model.locator is None or model.normality is None or model.tag_head is None:
+        return None
     width, C = model.locator.means.shape[1], len(model.classes)
     tags = [photo.tags for photo in photos]
     maps = []
@@ -47,6 +52,25 @@ def locate(model: CTI, features: PatchFeatures, photos: Sequence[Photo]) -> None
     patches = [kept[..., :width] for kept in features.maps]
     fit_locator(model.locator, patches, maps, tags)
     fit_normality(model.normality, patches, tags)
+    if not model.locator.fitted:
+        return None
+    head, _, logits = choose_head(foreground_of(model, features), labels_of(photos, C), model.classes)
+    model.tag_head.weight.copy_(head.weight.T)
+    assert model.tag_head.bias is not None
+    model.tag_head.bias.copy_(head.bias)
+    return logits
+
+
+@torch.no_grad()
+def foreground_of(model: CTI, features: PatchFeatures) -> Tensor:
+    """Mean features (n, D) of what is not background, for a network with a fitted locator."""
+    assert model.locator is not None
+    width, device = model.locator.means.shape[1], model.device
+    pooled = []
+    for kept in features.maps:
+        patches = kept.flatten(0, 1).float().to(device)
+        pooled.append(pool_foreground(patches, model.locator(patches[:, :width])).cpu())
+    return torch.stack(pooled)
 
 
 def standing_out(model: CTI) -> list[bool]:

@@ -22,7 +22,7 @@ from cti.evaluate.tags import TagScores, score_tags
 from cti.evaluate.wrong_tags import write_tag_logits
 from cti.first_look.features import PatchFeatures, evenly, extract_features
 from cti.first_look.head import HeadChoice, LinearHead, choose_head, fit_background
-from cti.first_look.locator import locate, standing_out
+from cti.first_look.locator import foreground_of, locate, standing_out
 from cti.method import CTI
 from cti.method.attention import max_norm
 from cti.method.checkpoint import save_model
@@ -48,8 +48,9 @@ class FirstLook:
     Args:
         classes: The C foreground classes.
         photos: Photos that the head learned from.
-        tag_map: Mean average precision of the tags on photos it did not learn from; None if no class occurs there.
+        tag_map: Mean average precision of the tags on photos not learned from; None if no class occurs there.
         tags: The same per class, with thresholds.
+        linear_tag_map: That of the linear head alone, on mean features of whole photos: what training must not lose.
         choice: How the head was chosen.
         stand_out: Classes that are located by what differs from photos without any class.
         remarks: A sentence about each class that is not learned, and about the backbone if it knows none.
@@ -61,6 +62,7 @@ class FirstLook:
     photos: int
     tag_map: float | None
     tags: TagScores
+    linear_tag_map: float | None
     choice: HeadChoice
     stand_out: tuple[str, ...]
     remarks: tuple[str, ...]
@@ -101,13 +103,17 @@ def first_look(run: Run) -> FirstLook | None:
         labels = labels_of(learned, len(classes))
         head, choice, across_folds = choose_head(features.pooled(), labels, classes, features.scale())
         of_others = head(others.pooled()) if held_out else torch.zeros(0, len(classes))
-        if held_out:
-            quality = score_tags(of_others, labels_of(held_out, len(classes)), classes)
-        else:
-            quality = score_tags(across_folds, labels, classes)
-        write_tag_logits(stage.folder, [*learned, *held_out], torch.cat((across_folds, of_others)))
+        truth = labels_of(held_out, len(classes)) if held_out else labels
+        linear = score_tags(of_others if held_out else across_folds, truth, classes)
         start_from_head(model, head, background_of(features, learned, head))
-        locate(model, features, learned)
+
+        # It says where the classes are; what is not background says the tags once more, and better.
+        located = locate(model, features, learned)
+        if located is not None and model.tag_head is not None:
+            across_folds = located
+            of_others = model.tag_head(foreground_of(model, others).to(model.device)).cpu() if held_out else of_others
+        quality = score_tags(of_others if held_out else across_folds, truth, classes)
+        write_tag_logits(stage.folder, [*learned, *held_out], torch.cat((across_folds, of_others)))
         save_model(stage.folder, model, {"tag_thresholds": quality.thresholds})
 
         # Its first maps: of photos that it has not seen, where there are any with tags.
@@ -125,6 +131,7 @@ def first_look(run: Run) -> FirstLook | None:
             photos=len(learned),
             tag_map=quality.mean_average_precision,
             tags=quality,
+            linear_tag_map=linear.mean_average_precision,
             choice=choice,
             stand_out=tuple(name for name, found in zip(classes, standing_out(model), strict=True) if found),
             remarks=remarks,

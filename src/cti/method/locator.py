@@ -8,6 +8,8 @@ Sources: discriminant analysis with regularised covariances (Friedman 1989); dis
 import torch
 from torch import Tensor, nn
 
+_SOME = 1e-3  # weight of a patch that is background for certain, so that there is always something to pool
+
 
 class Locator(nn.Module):
     """A Gaussian of the patches of the background and of each class.
@@ -68,6 +70,17 @@ class Normality(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Distances (...) of patches (..., D) in units of what is unusual: above 1 a patch is hardly a normal one."""
         return _squared(patches, self.mean, self.whiten).sqrt() / self.limit
+
+
+def pool_foreground(patches: Tensor, places: Tensor) -> Tensor:
+    """Mean features (..., D) of the patches (..., N, D), each weighing as much as it is not background.
+
+    Args:
+        patches: (..., N, D).
+        places: (..., N, 1 + C) log densities by the locator, the background first.
+    """
+    weights = 1 - places.softmax(dim=-1)[..., :1] + _SOME
+    return (weights * patches).sum(dim=-2) / weights.sum(dim=-2)
 
 
 def _squared(patches: Tensor, mean: Tensor, whiten: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from cti.classes import check_classes
 from cti.config import ModelConfig
 from cti.method.attention import QueriesKeys, class_to_patch, full_precision, patch_affinity_times
 from cti.method.class_tokens import ClassTokens
-from cti.method.locator import Locator, Normality
+from cti.method.locator import Locator, Normality, pool_foreground
 from cti.method.official import describe_official, to_our_names
 from cti.method.vit import run_block
 from cti.method.weights import build_backbone, read_state_dict
@@ -70,16 +70,20 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Unusual:
-    """How far patches are from those of normal photos.
+class Located:
+    """What the densities of patch features say (`cti.method.locator`), in eval mode, once they are fitted.
 
     Args:
-        distance: (B, h, w), in units of the distance that counts as unusual.
-        speaks_for: (C,) whether that is evidence of a class.
+        places: (B, 1 + C, h, w) log densities, the background first.
+        distance: (B, h, w) from normal patches, in units of what is unusual; None where it is evidence of no class.
+        speaks_for: (C,) whether the distance is evidence of a class.
+        tags: (B, C) logits of the tags by what is not background; None without a head for them.
     """
 
-    distance: Tensor
+    places: Tensor
+    distance: Tensor | None
     speaks_for: Tensor
+    tags: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,7 @@ class CTIOutput:
         patch_maps: (B, K, h, w) ReLU of the patch head, background first.
         class_tokens: (B, K, D) class tokens at the output of every block; L of them.
         attention: Queries and keys of every block, from which evidence is computed on request.
-        places: (B, 1 + C, h, w) log densities by the locator, background first; None for a network without one.
-        unusual: How far patches are from normal ones; None where that is evidence of no class.
+        located: What the densities of patch features say; None while training and for a network without them.
     """
 
     class_logits: Tensor
@@ -101,12 +104,13 @@ class CTIOutput:
     patch_maps: Tensor
     class_tokens: tuple[Tensor, ...]
     attention: tuple[QueriesKeys, ...]
-    places: Tensor | None = None
-    unusual: Unusual | None = None
+    located: Located | None = None
 
     @property
     def tag_logits(self) -> Tensor:
-        """(B, C) how sure it is of each tag: the mean of class and patch logits."""
+        """(B, C) how sure it is of each tag: by what is not background, else the mean of class and patch logits."""
+        if self.located is not None and self.located.tags is not None:
+            return self.located.tags
         return (self.class_logits + self.patch_logits) / 2
 
     def class_to_patch(self, blocks: range) -> Tensor:
@@ -190,9 +194,13 @@ class CTI(nn.Module):
         nn.init.trunc_normal_(self.patch_head.weight, std=0.02)
         assert self.patch_head.bias is not None
         nn.init.zeros_(self.patch_head.bias)
-        # Says which of a photo's classes a patch belongs to; fitted, not trained by the step (cti.first_look.locator).
+        # Where the classes are, and so which tags there are; fitted, not trained by the step (cti.first_look).
         self.locator = None if self.early_block is None else Locator(dim, num_classes)
         self.normality = None if self.early_block is None else Normality(dim, num_classes)
+        self.tag_head = None if self.early_block is None else nn.Linear(width, num_classes).requires_grad_(False)
+        if self.tag_head is not None:
+            nn.init.zeros_(self.tag_head.weight)
+            nn.init.zeros_(self.tag_head.bias)
         if not self.final_norm:
             self.backbone.norm.requires_grad_(False)  # plays no part; stays so that the weights can be handed on
 
@@ -297,8 +305,7 @@ class CTI(nn.Module):
                 patch_maps[i],
                 start.class_tokens + part.class_tokens,
                 start.attention + part.attention,
-                self.places(part.early, end.grid),
-                self.unusual(part.early, end.grid),
+                self.located(part.tokens, part.early, end.grid),
             )
             for i, (start, part) in enumerate(zip(starts, end.split(len(starts)), strict=True))
         ]
@@ -320,31 +327,26 @@ class CTI(nn.Module):
             scores = full_precision(self.patch_head(patches.transpose(1, 2).unflatten(-1, grid)))
         return class_logits, scores[:, -C:].mean(dim=(-2, -1)), scores.relu()
 
-    def places(self, early: Tensor | None, grid: tuple[int, int]) -> Tensor | None:
-        """Log densities (B, 1 + C, h, w) by the locator, background first; None without one that was fitted.
+    def located(self, tokens: Tensor, early: Tensor | None, grid: tuple[int, int]) -> Located | None:
+        """What the densities say of patches; None while training, and if there are none or they were never fitted.
 
         Args:
+            tokens: (B, T, D) of the last block.
             early: (B, N, D) patch tokens of `early_block`.
             grid: (h, w) patch grid.
         """
-        if self.locator is None or early is None or not self.locator.fitted:
+        locator, normality, tag_head = self.locator, self.normality, self.tag_head
+        if self.training or early is None or locator is None or normality is None or tag_head is None:
+            return None
+        if not locator.fitted:
             return None
         with torch.autocast(early.device.type, enabled=False), torch.no_grad():
-            densities: Tensor = self.locator(_normed(early).to(self.locator.means.dtype))
-        return densities.transpose(1, 2).unflatten(-1, grid)
-
-    def unusual(self, early: Tensor | None, grid: tuple[int, int]) -> Unusual | None:
-        """How far patches are from those of normal photos; None where that was never fitted or speaks for no class.
-
-        Args:
-            early: (B, N, D) patch tokens of `early_block`.
-            grid: (h, w) patch grid.
-        """
-        if self.normality is None or early is None or not self.normality.fitted:
-            return None
-        with torch.autocast(early.device.type, enabled=False), torch.no_grad():
-            distance: Tensor = self.normality(_normed(early).to(self.normality.mean.dtype))
-        return Unusual(distance.unflatten(-1, grid), self.normality.speaks_for)
+            patches = full_precision(self._patches(tokens, full_precision(early))).to(locator.means.dtype)
+            normed = patches[..., : locator.means.shape[1]]
+            places: Tensor = locator(normed)
+            distance = normality(normed).unflatten(-1, grid) if normality.fitted else None
+            tags = tag_head(pool_foreground(patches, places)) if bool(tag_head.weight.any()) else None
+        return Located(places.transpose(1, 2).unflatten(-1, grid), distance, normality.speaks_for, tags)
 
     def _patches(self, tokens: Tensor, early: Tensor | None) -> Tensor:
         """What the patch head sees, (B, N, D or 2D): the last block's patches, behind those of the early one."""
@@ -404,8 +406,3 @@ class CTI(nn.Module):
         if missing or unexpected:
             raise ValueError(f"{source} does not fit: missing {missing[:3]}, not used {unexpected[:3]}.")
         return model
-
-
-def _normed(early: Tensor) -> Tensor:
-    """Patch tokens of the middle block as the patch head, the locator and the normality see them."""
-    return F.layer_norm(full_precision(early), early.shape[-1:])

@@ -67,9 +67,8 @@ def summed_forward(model: CTI, images: Tensor, *sets: range) -> SummedOutput:
         class_tokens.append(tokens[:, : model.num_class_tokens].clone())  # a view would keep the patch tokens too
         if index == model.early_block:
             early = tokens[:, model.num_class_tokens :]
-    heads = model.heads(tokens, start.grid, early)
-    places, unusual = model.places(early, start.grid), model.unusual(early, start.grid)
-    return SummedOutput(*heads, tuple(class_tokens), (), places, unusual, summed)
+    heads, located = model.heads(tokens, start.grid, early), model.located(tokens, early, start.grid)
+    return SummedOutput(*heads, tuple(class_tokens), (), located, summed)
 
 
 def open_attention(

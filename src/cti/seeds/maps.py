@@ -14,6 +14,7 @@ from cti.data.batches import fit_to_patches
 from cti.device import quick_bfloat16
 from cti.method import CTI, CTIOutput
 from cti.method.attention import full_precision
+from cti.method.network import Located
 from cti.method.summed import summed_forward
 
 SPREAD = {"spread", "located"}
@@ -117,8 +118,8 @@ def maps_of_kind(out: CTIOutput, channels: Tensor, kind: str, blocks: range) -> 
     """(2B, most n [+ 1], h, w) maps of the channels asked for; `blocks` give the attention that they need."""
     h, w = out.patch_maps.shape[-2:]
     index = channels[:, :, None, None].expand(-1, -1, h, w)
-    if kind == "located" and out.places is not None:
-        return located_maps(out, channels, blocks)
+    if kind == "located" and out.located is not None:
+        return located_maps(out, out.located, channels, blocks)
     if kind in ("patch", *SPREAD):
         maps = out.patch_maps.gather(1, index)
         return maps if kind == "patch" else out.refine(maps, blocks)
@@ -131,25 +132,24 @@ def maps_of_kind(out: CTIOutput, channels: Tensor, kind: str, blocks: range) -> 
     return fused if kind == "fused" else out.refine(fused, blocks)
 
 
-def located_maps(out: CTIOutput, channels: Tensor, blocks: range) -> Tensor:
+def located_maps(out: CTIOutput, known: Located, channels: Tensor, blocks: range) -> Tensor:
     """What the locator says, (B, most n [+ 1], h, w): a patch's probability of each own class, squared.
 
     Probabilities are spread by the affinity of `blocks`. Classes that stand out from normal photos have the probability
     of an unusual patch instead, shared out by the locator and not spread, for they are small. What is neither is
     background. Squares, because then the usual threshold of 0.25 is a probability of a half.
     """
-    assert out.places is not None
-    with_background = out.patch_maps.shape[1] == out.places.shape[1]
+    with_background = out.patch_maps.shape[1] == known.places.shape[1]
     numbers = channels if with_background else channels + 1  # of the locator, which always knows a background
-    asked = torch.zeros_like(out.places[:, :, 0, 0], dtype=torch.bool).scatter(1, numbers, True)
+    asked = torch.zeros_like(known.places[:, :, 0, 0], dtype=torch.bool).scatter(1, numbers, True)
     asked[:, 0] = True
-    places = full_precision(out.places).masked_fill(~asked[:, :, None, None], -torch.inf).softmax(dim=1)
+    places = full_precision(known.places).masked_fill(~asked[:, :, None, None], -torch.inf).softmax(dim=1)
     index = numbers[:, :, None, None].expand(-1, -1, *places.shape[-2:])
     located = out.refine(places.gather(1, index), blocks) / len(blocks)
-    if out.unusual is None:
+    if known.distance is None:
         return located.square()
-    speaks = F.pad(out.unusual.speaks_for, (1, 0))  # not for the background
-    unusual = (_SHARPNESS * full_precision(out.unusual.distance).clamp(min=1e-6).log()).sigmoid()[:, None]
+    speaks = F.pad(known.speaks_for, (1, 0))  # not for the background
+    unusual = (_SHARPNESS * full_precision(known.distance).clamp(min=1e-6).log()).sigmoid()[:, None]
     shares = places / places[:, 1:].sum(dim=1, keepdim=True).clamp(min=1e-6)
     located = torch.where(speaks[numbers][:, :, None, None], (unusual * shares).gather(1, index), located)
     if with_background:

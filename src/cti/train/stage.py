@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -17,7 +18,7 @@ from cti.method.checkpoint import load_model, save_model
 from cti.method.step import CTIStep
 from cti.run import Run
 from cti.train.fit import FitResult, Validation, fit, nothing_fitted
-from cti.train.keep import BestNetwork
+from cti.train.keep import CLEARLY, BestNetwork
 from cti.train.optimiser import parameter_groups
 from cti.train.tagging import labels_of, positive_weights, score_held_out, tag_logits
 
@@ -66,8 +67,10 @@ def train(run: Run) -> TrainResult:
             model = CTI.from_config(classes, config.model)
         else:
             model, _ = load_model(run.stage_folder("first_look"))
+            if model.tag_head is not None and config.train.warm_start != "only":
+                model.tag_head.weight.zero_()  # what is trained answers until it is fitted again
         model.recompute = config.train.recompute
-        linear = look.tag_map if look is not None and held_out else None
+        linear = look.linear_tag_map if look is not None and held_out else None
         best = BestNetwork(stage.folder / "best", run.stage_folder("first_look"), linear)
 
         # The step of the method on two random views of each photo.
@@ -107,14 +110,33 @@ def train(run: Run) -> TrainResult:
         if kept:
             logger.warning("%s", kept)
         model.to(default_device())
-        tags = None
-        if held_out:
-            logits = tag_logits(model, held_out, config.seeds.long_side, config.runtime)
-            write_tag_logits(stage.folder, held_out, logits)
-            tags = score_tags(logits, labels_of(held_out, len(classes)), classes)
-        # Features have moved: the locator is fitted to them once more.
-        if look is not None and fitted.steps and model.locator is not None:
+        # Features have moved: where the classes are is fitted once more.
+        if model.tag_head is not None and look is not None and not bool(model.tag_head.weight.any()):
             some = evenly(photos, ENOUGH_PHOTOS)
             locate(model.eval(), extract_features(model, some, config.seeds.long_side, config.runtime), some)
+        tags = _score_tags(model, run, stage.folder)
+        if look is not None and tags is not None and _clearly_below(tags.mean_average_precision, look.tag_map):
+            start, _ = load_model(run.stage_folder("first_look"))
+            model.load_state_dict(start.state_dict())
+            kept = (
+                f"Fine-tuning ended at a tag mAP of {tags.mean_average_precision:.3f}, clearly below the first look's "
+                f"{look.tag_map:.3f}; the first look's network is kept."
+            )
+            logger.warning("%s", kept)
+            tags = _score_tags(model, run, stage.folder)
         save_model(stage.folder, model, {"tag_thresholds": tags.thresholds if tags else {}})
         return stage.finish(TrainResult(classes, len(photos), run.photos.notes, tags, linear, kept, fitted))
+
+
+def _score_tags(model: CTI, run: Run, folder: Path) -> TagScores | None:
+    """The tags of photos held out, scored and written down; None without such photos."""
+    held_out = run.photos.lists["val"]
+    if not held_out:
+        return None
+    logits = tag_logits(model, held_out, run.config.seeds.long_side, run.config.runtime)
+    write_tag_logits(folder, held_out, logits)
+    return score_tags(logits, labels_of(held_out, len(model.classes)), model.classes)
+
+
+def _clearly_below(tag_map: float | None, other: float | None) -> bool:
+    return tag_map is not None and other is not None and tag_map < other - CLEARLY

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from cti.data.fingerprint import DataRecord, PhotoChange, compare_photos
+from cti.files import JsonObject
 
 Action = Literal["same", "keep", "by photo", "from weights", "more epochs", "again"]
 """What is to be done with a stage: nothing; keep its network though the photos are others; make the files of changed
@@ -27,7 +28,7 @@ class Made:
         photos: Its photos.
     """
 
-    settings: dict[str, Any]
+    settings: JsonObject
     photos: DataRecord
 
 
@@ -117,7 +118,7 @@ def sentence(stage: str, action: Action, change: Change, remade: int) -> str:
     return f"{change}: {done.get(action, 'made again')}"
 
 
-def result_fields(section: Any) -> dict[str, Any]:
+def result_fields(section: Any) -> JsonObject:
     """The fields of a section that its result depends on, nested sections included."""
     return {
         item.name: result_fields(value) if is_dataclass(value := getattr(section, item.name)) else value

@@ -2,18 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cti.apps.export import Exported
 from cti.data.images import load_mask, open_image, oriented_size, save_mask
 from cti.files import write_text
 
 
-def export_png(
-    masks: Path | str, photos: Mapping[str, Path], classes: Sequence[str], out: Path | str
-) -> dict[str, Any]:
+def export_png(masks: Path | str, photos: Mapping[str, Path], classes: Sequence[str], out: Path | str) -> Exported:
     """Copy checked masks: 8-bit indexed PNG, fixed palette, photo's size, values 0..C and 255.
 
     Args:
@@ -23,7 +21,7 @@ def export_png(
         out: Gets `<id>.png` and `classes.txt`.
 
     Returns:
-        `out`, `images`, and the `pixels` of background and each class; `unsure` counts 255.
+        What was written, with its pixels.
 
     Raises:
         ValueError: if masks are missing, hold unknown values, or are not of their photo's size.
@@ -35,7 +33,7 @@ def export_png(
         pixels += np.bincount(mask.ravel(), minlength=256)
     write_text(target / "classes.txt", "".join(f"{name}\n" for name in classes))
     counts = dict(zip(("background", *classes), pixels.tolist(), strict=False))
-    return {"out": str(target), "images": len(photos), "pixels": counts | {"unsure": int(pixels[255])}}
+    return Exported(str(target), len(photos), pixels=counts | {"unsure": int(pixels[255])})
 
 
 def checked_masks(

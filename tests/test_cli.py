@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cti.cli import COMMANDS, main
-from tiny_pipeline import options, tiny_shapes
+from tiny import options, tiny_shapes
 
 
 def output_of_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -70,21 +70,13 @@ def run(
 
 @reads("data", "model", "seeds", "runtime")
 def first_look(config: Config) -> Any:
-    """Learn a linear head on the frozen backbone: how well tags are known, and the first maps, in about a minute.
-
-    Args:
-        config: The configuration.
-    """
+    """Learn a linear head on the frozen backbone: how well tags are known, and the first maps, in about a minute."""
     return _stage("first_look", config)
 
 
 @reads("data", "model", "method", "train", "runtime")
 def train(config: Config) -> Any:
-    """Learn the classes from tags: train/, with the network, metrics and tag thresholds.
-
-    Args:
-        config: The configuration.
-    """
+    """Learn the classes from tags: train/, with the network, metrics and tag thresholds."""
     return _stage("train", config)
 
 
@@ -104,21 +96,13 @@ def seeds(config: Config, *, official: str = "") -> Any:
 
 @reads("data", "masks", "runtime")
 def masks(config: Config) -> Any:
-    """Refine the seeds into pseudo-masks: masks/pseudo/PHOTO.png, which are the masks until there is a segmenter.
-
-    Args:
-        config: The configuration.
-    """
+    """Refine the seeds into pseudo-masks: masks/pseudo/PHOTO.png, which are the masks until there is a segmenter."""
     return _stage("masks", config)
 
 
 @reads("data", "segment", "predict", "runtime")
 def segment(config: Config) -> Any:
-    """Train a segmentation network on the pseudo-masks, predict, and make the masks: segment/, masks/PHOTO.png.
-
-    Args:
-        config: The configuration.
-    """
+    """Train a segmentation network on the pseudo-masks, predict, and make the masks: segment/, masks/PHOTO.png."""
     return _stage("segment", config)
 
 

@@ -33,21 +33,6 @@ def report(run: Run) -> Path | None:
         return None
 
 
-__all__ = [
-    "STAGES",
-    "Results",
-    "check_before_training",
-    "evaluate",
-    "first_look",
-    "masks",
-    "report",
-    "run",
-    "seeds",
-    "segment",
-    "train",
-]
-
-
 class Results(TypedDict, total=False):
     """The results of stages, by their names."""
 

@@ -180,7 +180,8 @@ def load_config(name: str | Path | None = None, overrides: Sequence[str] = ()) -
 
 def dump_config(config: Config) -> str:
     """The whole configuration as YAML; `load_config` reads it back to an equal one."""
-    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+    plain = json.loads(json.dumps(asdict(config), default=os.fspath))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "tuple": "a list such as [a, b]"}
@@ -215,11 +216,3 @@ def _names(settings: Any, prefix: str = "") -> list[str]:
         name = f"{prefix}{field.name}"
         found += _names(value, f"{name}.") if is_dataclass(value) else [name]
     return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value

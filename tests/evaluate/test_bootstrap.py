@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from cti.evaluate import ConfusionMatrix, class_areas, miou_interval, paired_difference
 from cti.evaluate import bootstrap as module
+from cti.evaluate.bootstrap import mean_difference, miou_interval
+from cti.evaluate.confusion import ConfusionMatrix, class_areas
 
 
 def some_photos(seed, num=40, error=0.3):
@@ -43,11 +44,11 @@ def test_pairing_finds_a_difference_smaller_than_either_interval():
     better[:, 0, 0] += 1
     better[:, 0, 1] = np.maximum(better[:, 0, 1] - 1, 0)
     better, worse = class_areas(better), class_areas(worse)
-    paired, alone = paired_difference(better, worse), miou_interval(worse)
+    paired, alone = mean_difference([better], [worse]), miou_interval(worse)
     assert paired.value == pytest.approx(miou_interval(better).value - alone.value)
     assert paired.low > 0
     assert alone.high - alone.low > 2 * paired.high
-    same = paired_difference(worse, worse)
+    same = mean_difference([worse], [worse])
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
@@ -63,18 +64,18 @@ def test_a_class_on_one_photo_leaves_the_mean_of_resamples_without_it(recwarn):
 def test_photos_without_a_labelled_pixel_have_no_interval(recwarn):
     empty = np.zeros((3, 3, 2), np.int64)
     assert miou_interval(empty) is None
-    assert paired_difference(empty, empty) is None
+    assert mean_difference([empty], [empty]) is None
     labelled = empty.copy()
     labelled[0] = 5
     assert miou_interval(labelled).value == 1
-    assert paired_difference(labelled, empty) is None
+    assert mean_difference([labelled], [empty]) is None
     assert not recwarn.list
 
 
 def test_wrong_input_is_named():
     areas = class_areas(some_photos(0))
     with pytest.raises(ValueError, match="cannot be paired"):
-        paired_difference(areas, areas[:3])
+        mean_difference([areas], [areas[:3]])
     with pytest.raises(ValueError, match="0 photos"):
         miou_interval(areas[:0])
     with pytest.raises(ValueError, match="level is 95"):

@@ -48,39 +48,18 @@ def miou_interval(areas: Counts, resamples: int = 1000, level: float = 0.95, see
     return _interval([areas], lambda mious: mious[0], resamples, level, seed)
 
 
-def paired_difference(
-    areas: Counts, baseline: Counts, resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> Interval | None:
-    """Interval of mIoU(areas) - mIoU(baseline) of two methods on the same photos, drawn together.
-
-    None where a mIoU is undefined.
-
-    Args:
-        areas: (n, 3, K) of the photos under the one method.
-        baseline: (n, 3, K) of the same photos, in the same order, under the other.
-        resamples: Number of resamples.
-        level: Share of resamples within the interval.
-        seed: Seed of the draws.
-
-    Raises:
-        ValueError: if the two are not of one shape: without the same photos there is no pairing.
-    """
-    return mean_difference([areas], [baseline], resamples, level, seed)
-
-
 def mean_difference(
-    areas: Sequence[Counts], baselines: Sequence[Counts], resamples: int = 1000, level: float = 0.95, seed: int = 0
+    areas: Sequence[Counts], baselines: Sequence[Counts], resamples: int = 1000, level: float = 0.95
 ) -> Interval | None:
     """Interval of the mean of mIoU(areas) - mIoU(baseline) over repeated runs, the photos of all drawn together.
 
-    None where a mIoU is undefined.
+    None where a mIoU is undefined. For two single runs, give one of each.
 
     Args:
         areas: (n, 3, K) of the photos under the one method, one per run.
         baselines: (n, 3, K) of the same photos, in the same order, under the other, one per run.
         resamples: Number of resamples.
         level: Share of resamples within the interval.
-        seed: Seed of the draws.
 
     Raises:
         ValueError: if they are not all of one shape: without the same photos there is no pairing.
@@ -93,7 +72,7 @@ def mean_difference(
         difference: Scores = np.mean(mious[: len(areas)], axis=0) - np.mean(mious[len(areas) :], axis=0)
         return difference
 
-    return _interval([*areas, *baselines], statistic, resamples, level, seed)
+    return _interval([*areas, *baselines], statistic, resamples, level, seed=0)
 
 
 def _interval(

@@ -3,6 +3,7 @@
 The rules, stage by stage, are in docs/architecture.md ("A run can be changed").
 """
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -129,11 +130,7 @@ def result_fields(section: Any) -> JsonObject:
 
 def as_json(value: Any) -> Any:
     """The value as it comes back from a JSON file, so that settings compare equal to stored ones."""
-    if isinstance(value, dict):
-        return {str(key): as_json(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(inner) for inner in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    return json.loads(json.dumps(value, default=os.fspath))
 
 
 def _difference(name: str, then: Any, now: Any) -> str:

@@ -413,8 +413,3 @@ def check_classes_agree(theirs: Sequence[str], ours: Sequence[str], what: str) -
             f"{what} knows the classes [{', '.join(theirs)}], but the data have [{', '.join(ours)}]; "
             "use the same data.classes in the same order."
         )
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """The first few of a list of names, for a sentence."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

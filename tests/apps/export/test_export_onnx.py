@@ -18,7 +18,8 @@ from cti.data.readers.shapes import render_scene
 from cti.method.attention import max_norm
 from cti.predict.cti import CTIAnalyser
 from cti.predict.segmenter import SegmenterAnalyser
-from sample_run import CLASSES, tiny_cti, tiny_trained
+from tiny import RUN_CLASSES as CLASSES
+from tiny import tiny_cti, tiny_trained
 
 
 def session(path: Path):

@@ -19,7 +19,8 @@ from cti.cli import main
 from cti.data.images import load_mask
 from cti.predict.label import label
 from cti.predict.predictor import Predictor
-from sample_run import CLASSES, UNLISTED
+from tiny import RUN_CLASSES as CLASSES
+from tiny import UNLISTED
 
 
 @pytest.fixture

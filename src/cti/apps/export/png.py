@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from cti.apps.export import Exported
 from cti.data.images import load_mask, open_image, oriented_size, save_mask
 from cti.files import write_text
+from cti.tables import some
 
 
 def export_png(masks: Path | str, photos: Mapping[str, Path], classes: Sequence[str], out: Path | str) -> Exported:
@@ -45,9 +46,8 @@ def checked_masks(
         raise ValueError("The list of photos to export is empty; name a run, photos or folders.")
     missing = [name for name in photos if not (folder / f"{name}.png").is_file()]
     if missing:
-        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ValueError(
-            f"{folder} lacks the masks of {len(missing)} of {len(photos)} photos ({some}); make them first."
+            f"{folder} lacks the masks of {len(missing)} of {len(photos)} photos ({some(missing)}); make them first."
         )
     for name in sorted(photos):
         mask = load_mask(folder / f"{name}.png", len(classes))

@@ -64,40 +64,27 @@ def export(
     if not folder.exists():
         raise FileNotFoundError(f"There is no run {folder}; check the name.")
     target = Path(out) if out is not None else folder / "export" / _USUAL_NAMES.get(to, to)
-    result = (
-        _networks(folder, target, stage)
-        if to == "onnx"
-        else _masks(folder, target, to, stage, listed, images, shape, per, overwrite)
-    )
-    logger.info("%s (%s) written to %s", to, FORMATS[to], target)
-    return result
-
-
-def _masks(
-    folder: Path,
-    target: Path,
-    to: str,
-    stage: Stage | None,
-    listed: str,
-    images: Path | None,
-    shape: Shape,
-    per: Per,
-    overwrite: bool,
-) -> Exported:
-    if stage == "train":
-        raise ValueError(f"The stage train has no masks to export as {to}; give masks, pseudo or segment.")
-    if to == "voc-submission":
+    result: Exported | dict[str, OnnxExport]
+    if to == "onnx":
+        result = _networks(folder, target, stage)
+    elif to == "voc-submission":
         if stage not in (None, "segment"):
             raise ValueError("The masks of a submission are the segmenter's, which sees no tags; leave --stage out.")
         chosen = submitted_photos(folder, listed, images)
-        return write_voc_submission(chosen.masks, chosen.photos, target, chosen.classes)
-    chosen = labelled_photos(folder, stage, listed)
-    if to == "png":
-        return export_png(chosen.masks, chosen.photos, chosen.classes, target)
-    if to == "coco":
-        return export_coco(chosen.masks, chosen.photos, chosen.classes, target, shape, per)
-    kind = cast(LabellingFormat, to)
-    return export_labelling(chosen.masks, chosen.photos, chosen.classes, target, kind, chosen.lists, overwrite)
+        result = write_voc_submission(chosen.masks, chosen.photos, target, chosen.classes)
+    elif stage == "train":
+        raise ValueError(f"The stage train has no masks to export as {to}; give masks, pseudo or segment.")
+    else:
+        chosen = labelled_photos(folder, stage, listed)
+        what = (chosen.masks, chosen.photos, chosen.classes, target)
+        if to == "png":
+            result = export_png(*what)
+        elif to == "coco":
+            result = export_coco(*what, shape, per)
+        else:
+            result = export_labelling(*what, cast(LabellingFormat, to), chosen.lists, overwrite)
+    logger.info("%s (%s) written to %s", to, FORMATS[to], target)
+    return result
 
 
 def _networks(folder: Path, target: Path, stage: Stage | None) -> "dict[str, OnnxExport]":

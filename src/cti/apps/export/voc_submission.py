@@ -21,6 +21,7 @@ from cti.apps.export import Exported
 from cti.classes import VOC_CLASSES, voc_palette
 from cti.data.images import load_mask, open_image, oriented_size
 from cti.files import atomic_path
+from cti.tables import some
 
 LAYOUT = "results/VOC2012/Segmentation/comp6_test_cls"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -172,5 +173,4 @@ def _folder_files(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
 
 def _some(names: Sequence[str]) -> str:
     """Count and first names of a list: '3 files (a, b, c)'."""
-    first = ", ".join(list(names)[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{len(names)} file{'s' if len(names) > 1 else ''} ({first})"
+    return f"{len(names)} file{'s' if len(names) > 1 else ''} ({some(names)})"

@@ -1,16 +1,18 @@
-"""Plain references beside those of the package, `cti.method.reference` and `cti.evaluate.reference`."""
+"""Plain references beside that of the package, `cti.method.reference`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 
+from cti.classes import IGNORE_INDEX
 from cti.config import PamrConfig
 from cti.data.batches import fit_to_patches
+from cti.evaluate.confusion import Counts
 from cti.masks.affinity_labels import Offset
 from cti.masks.pamr import DIRECTIONS
 from cti.method import CTI
@@ -21,7 +23,7 @@ from cti.segment.networks import Segmenter, ViTSegmenter
 
 @torch.no_grad()
 def plain_seed_cams(model: CTI, image: Tensor, class_indices: Sequence[int]) -> Tensor:
-    """`cti.seeds.seed_cams` written plainly: two passes, every attention matrix held, every channel refined.
+    """The method's maps of one image written plainly: two passes, every attention matrix held, every channel refined.
 
     Args:
         model: In eval mode, with a background token.
@@ -136,3 +138,34 @@ def plain_probabilities(network: Segmenter, image: Image.Image) -> Tensor:
     there = network(images).softmax(dim=1)
     back = network(images.flip(-1)).softmax(dim=1)
     return ((there + back.flip(-1)) / 2)[0]
+
+
+def sweep_by_loop(
+    photos: Iterable[tuple[NDArray[np.float32], tuple[int, ...], NDArray[np.uint8]]],
+    classes: Sequence[str],
+    thresholds: ArrayLike,
+) -> Counts:
+    """The plain loop that `ThresholdSweep` must equal: confusion matrices at each, one argmax over [t, CAMs].
+
+    Args:
+        photos: (cams (n, H, W) float32 in [0, 1], class indices, mask (H, W) uint8) of each photo, in memory.
+        classes: The C foreground classes.
+        thresholds: (T,) background scores; compared in float32.
+
+    Returns:
+        (T, K, K) int64, true class first, background included.
+    """
+    num_values = len(classes) + 1
+    limits = np.asarray(thresholds, np.float64)
+    counts: Counts = np.zeros((limits.size, num_values, num_values), np.int64)
+    for cams, class_indices, mask in photos:
+        values = np.array([0, *(index + 1 for index in class_indices)])
+        labelled = mask != IGNORE_INDEX
+        true = mask[labelled].astype(np.int64)
+        stack = np.concatenate([np.empty((1, *mask.shape), np.float32), cams])
+        for index, threshold in enumerate(limits):
+            stack[0] = threshold
+            predicted = values[stack.argmax(axis=0)][labelled]
+            pairs = np.bincount(true * num_values + predicted, minlength=num_values**2)
+            counts[index] += pairs.reshape(num_values, num_values)
+    return counts

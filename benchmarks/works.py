@@ -12,14 +12,20 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.references import plain_blocks, plain_pamr, plain_probabilities, plain_seed_cams, plain_walk
+from benchmarks.references import (
+    plain_blocks,
+    plain_pamr,
+    plain_probabilities,
+    plain_seed_cams,
+    plain_walk,
+    sweep_by_loop,
+)
 from benchmarks.setting import Setting
 from cti.classes import IGNORE_INDEX
 from cti.config import AffinityConfig, MethodConfig, PamrConfig, SeedsConfig, SegmentConfig, TrainConfig
 from cti.data.batches import fit_to_patches
 from cti.data.seed_file import to_cams
-from cti.evaluate import ThresholdSweep
-from cti.evaluate.reference import sweep_by_loop
+from cti.evaluate.threshold_sweep import ThresholdSweep
 from cti.masks.affinity_labels import pair_offsets
 from cti.masks.pamr import pamr_step
 from cti.masks.random_walk import random_walk, transition_matrix

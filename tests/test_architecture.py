@@ -2,9 +2,12 @@
 
 import ast
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
+
+from cti.config import Config
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "cti"
 MODULES = {
@@ -128,3 +131,23 @@ def test_files_stay_small() -> None:
     """About 300 lines; config.py is one list of settings."""
     lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
     assert not {module: count for module, count in lines.items() if count > 420 and module != "cti.config"}
+
+
+def test_few_modules_lie_loose() -> None:
+    """Twelve beside `__init__` and `__main__`; everything else lies in a package, by what it is about."""
+    loose = [path.stem for path in SOURCE.glob("*.py") if not path.stem.startswith("__")]
+    assert len(loose) <= 12, sorted(loose)
+
+
+def settings_of(section: object, prefix: str = "") -> Iterator[str]:
+    """The dotted names of all settings."""
+    for field in fields(section):  # type: ignore[arg-type]
+        value = getattr(section, field.name)
+        yield from settings_of(value, f"{prefix}{field.name}.") if is_dataclass(value) else [prefix + field.name]
+
+
+def test_every_setting_is_read() -> None:
+    """A setting whose name no other module asks an object for does nothing."""
+    nodes = (node for module, path in MODULES.items() if module != "cti.config" for node in ast.walk(tree(path)))
+    read = {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)}
+    assert not [name for name in settings_of(Config()) if name.split(".")[-1] not in read]

@@ -21,7 +21,7 @@ from cti.files import read_json, read_manifest, write_text
 from cti.method.checkpoint import load_model
 from cti.run import FOLDERS, Run
 from cti.run.stage_folder import damaged_files
-from tiny_pipeline import options, tiny_config, tiny_shapes
+from tiny import options, tiny_config, tiny_shapes
 
 SOME, MORE = 12, 16
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cti.cli import COMMANDS, main
-from tiny_pipeline import options, tiny_shapes
+from tiny import options, tiny_shapes
 
 
 def output_of_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -54,7 +54,13 @@ def test_help_of_a_stage_names_every_setting(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
-    ("stage", "shown"), [("masks", "--masks.pamr.iterations"), ("seeds", "--seeds.long_side"), ("train", "--train.lr")]
+    ("stage", "shown"),
+    [
+        ("masks", "--masks.pamr.iterations 10 "),
+        ("seeds", "--seeds.long_side 0 "),
+        ("train", "--train.lr 6.25e-05 "),
+        ("run", "--runtime.retrain false "),
+    ],
 )
 def test_help_of_a_stage_shows_what_it_reads(stage: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = output_of_help([stage, "--help"], capsys)
@@ -62,6 +68,8 @@ def test_help_of_a_stage_shows_what_it_reads(stage: str, shown: str, capsys: pyt
     assert "--segment." not in text
     assert "--help-all" in text
     assert ("--masks." in text) == (stage == "masks")
+    assert text.count("\n") <= 115, "more than two screens"
+    assert "SUPPRESS" not in text
 
 
 def test_help_needs_no_torch() -> None:

@@ -11,7 +11,7 @@ from cti.commands import label
 from cti.config import Config
 from cti.data.readers.shapes import SHAPES_CLASSES
 from cti.settings import load_config
-from tiny_pipeline import tiny_shapes
+from tiny import tiny_shapes
 
 
 @pytest.fixture

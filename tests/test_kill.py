@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from cti.data import load_mask
+from cti.data.seed_file import read_seed
 from cti.files import MANIFEST, atomic_path, read_json, read_manifest
 from cti.method.checkpoint import load_model
-from cti.seeds import read_seed
 from slow_run import start
-from tiny_pipeline import options, tiny_shapes
+from tiny import options, tiny_shapes
 
 STAGES = ("train", "seeds", "masks", "segment", "evaluate")
 

@@ -16,13 +16,13 @@ from cti import pipeline
 from cti.config import Config
 from cti.data import load_mask
 from cti.data.readers.shapes import SHAPES_CLASSES
+from cti.data.seed_file import read_seed
 from cti.files import read_manifest, to_json
 from cti.method.checkpoint import load_model
 from cti.run import Run
-from cti.seeds import read_seed
 from cti.segment.checkpoint import load_segmenter
 from cti.segment.networks import ViTSegmenter
-from tiny_pipeline import tiny_config, tiny_shapes
+from tiny import tiny_config, tiny_shapes
 
 STAGES = ("train", "seeds", "masks", "segment", "evaluate")
 

@@ -3,7 +3,7 @@
 The commands run as they stand, in a folder that holds what they name: `my-photos` (rendered shapes with a labels.csv,
 no masks), `new-photos`, `photo.jpg`. What is substituted:
 
-- `cti run my-photos` also gets the options of `tiny_pipeline`: a network from scratch, 32 pixels, one epoch,
+- `cti run my-photos` also gets the options of `tiny`: a network from scratch, 32 pixels, one epoch,
   photos at their own size. So have the runs that begin with that one.
 - Recipes on other people's data (`voc12-animals`, `voc12`) are parsed but not run; so is `cti data prepare`, which
   would download gigabytes. tests/test_recipes.py steps the recipes, tests/data/test_data_prepare.py prepares.
@@ -23,7 +23,7 @@ from cti import commands as commands_of_cti
 from cti.arguments import command_parser
 from cti.cli import COMMANDS, main
 from cti.settings import config_of
-from tiny_pipeline import options, tiny_shapes
+from tiny import options, tiny_shapes
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """Every shipped recipe is loaded, and its losses, optimiser and schedule make two steps on rendered shapes.
 
-What has to be small or needs the hub is overridden, in `tiny_pipeline.SETTINGS`: the data, the backbones (three blocks
+What has to be small or needs the hub is overridden, in `tiny.SETTINGS`: the data, the backbones (three blocks
 from scratch instead of a ViT-S), image and batch size, one epoch, no worker processes, float32. The losses that start
 in a later epoch start in the first one, so that they are stepped too. The number of steps is that of one epoch.
 """
@@ -16,7 +16,7 @@ from cti.run import Run
 from cti.settings import load_config, recipes
 from cti.train import fit as fitting
 from cti.train.optimiser import epochs_by_size
-from tiny_pipeline import tiny_config, tiny_shapes
+from tiny import tiny_config, tiny_shapes
 
 ALL = list(recipes())
 

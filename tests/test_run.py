@@ -14,7 +14,7 @@ from cti.files import read_manifest, write_json
 from cti.run import Run, split_by_file
 from cti.run.stage_folder import LOCK
 from cti.settings import load_config
-from tiny_pipeline import tiny_shapes
+from tiny import tiny_shapes
 
 
 @dataclass(frozen=True)

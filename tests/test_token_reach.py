@@ -8,9 +8,8 @@ import pytest
 import torch
 from examples.token_reach import foreign_pairs, main, token_reach
 
-from builders import tiny_batch, tiny_model
 from cti.method.reference import plain_pass
-from sample_run import make_run
+from tiny import make_run, tiny_batch, tiny_model
 
 
 @pytest.mark.parametrize("background", ["token", "none"])

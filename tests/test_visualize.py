@@ -52,7 +52,7 @@ def test_row_has_a_cell_for_what_is_known_only(photo):
     cams = np.zeros((4, 40, 60), np.float32)
     assert list(panel_row(photo, CLASSES).cells) == ["photo"]
     row = panel_row(
-        photo, CLASSES, name="one", cams=cams, class_indices=(3, 0, 1, 2), background_cam=cams[0], seed=mask + 2
+        photo, CLASSES, {"seed": mask + 2}, name="one", cams=cams, class_indices=(3, 0, 1, 2), background_cam=cams[0]
     )
     assert list(row.cells) == ["photo", "CAM 1", "CAM 2", "CAM 3", "background CAM", "seed"]
     assert [row.cells[f"CAM {place}"].caption for place in (1, 2, 3)] == [
@@ -66,8 +66,8 @@ def test_row_has_a_cell_for_what_is_known_only(photo):
 def test_panels_align_columns_and_drop_absent_ones(photo):
     mask = np.ones((40, 60), np.uint8)
     cams = np.zeros((2, 40, 60), np.float32)
-    one = panel_row(photo, CLASSES, cams=cams[:1], class_indices=(0,), seed=mask)
-    two = panel_row(photo.rotate(90, expand=True), CLASSES, seed=mask.T)
+    one = panel_row(photo, CLASSES, cams=cams[:1], class_indices=(0,), masks={"seed": mask})
+    two = panel_row(photo.rotate(90, expand=True), CLASSES, {"seed": mask.T})
     page = np.asarray(panels([two, one], CLASSES, cell_width=60))
     assert page.shape[1] == 6 + 3 * 66  # photo, CAM 1, seed
     assert (page[6:66, 6 + 66 : 6 + 66 + 60] == 255).all()  # the first row has no CAM
@@ -98,7 +98,7 @@ def test_palette_colours_are_all_different():
 
 def test_saved_panels_are_a_picture(photo, tmp_path):
     save_panels(
-        tmp_path / "new" / "panels.png", [panel_row(photo, CLASSES, truth=np.ones((40, 60), np.uint8))], CLASSES
+        tmp_path / "new" / "panels.png", [panel_row(photo, CLASSES, {"truth": np.ones((40, 60), np.uint8)})], CLASSES
     )
     with Image.open(tmp_path / "new" / "panels.png") as page:
         assert page.width == 6 + 2 * 246

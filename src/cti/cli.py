@@ -13,6 +13,8 @@ from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 from importlib.metadata import version
 
+from cti.apps.export import FORMATS
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "quickstart": ("cti.commands:quickstart", "every stage on rendered shapes; no download"),
     "run": ("cti.commands:run", "all stages; finished ones are skipped"),
@@ -29,13 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("cti.commands:serve", "a web page to try a run and to review its masks"),
     "data check": ("cti.commands:check", "look through a data set before training"),
     "data prepare": ("cti.commands:prepare", "convert an official data set"),
-    "export png": ("cti.commands:export_png", "indexed PNG masks"),
-    "export coco": ("cti.commands:export_coco", "one COCO JSON, as polygons or run-length codes"),
-    "export yolo": ("cti.commands:export_yolo", "outlines for Ultralytics' YOLO"),
-    "export pascal-voc": ("cti.commands:export_pascal_voc", "boxes and outlines as Pascal VOC XML"),
-    "export labelme": ("cti.commands:export_labelme", "outlines for labelme"),
-    "export voc-submission": ("cti.commands:export_voc_submission", "the archive that the PASCAL VOC server takes"),
-    "export onnx": ("cti.commands:export_onnx", "the networks, for onnxruntime"),
+    **{f"export {to}": (f"cti.commands:export_{to.replace('-', '_')}", says) for to, says in FORMATS.items()},
 }
 """Words of a command -> the function behind it, and what it does."""
 

@@ -4,11 +4,12 @@ What they need is imported when they are called, so that `cti COMMAND --help` is
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cti.apps.export import FORMATS
 from cti.arguments import reads
 from cti.config import Config
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from cti.apps.ablate import AblationResult
     from cti.data.check_report import CheckReport
     from cti.evaluate.scores import RunScores
+    from cti.pipeline import Results
     from cti.predict.label import LabelResult
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ def quickstart(*, out: str = "runs/quickstart", seed: int = 0) -> Any:
 @reads("data", "train", "seeds", "runtime")
 def run(
     config: Config, photos: str = "", *, from_: str = "", stop_after: LastStage | None = None, verify: bool = False
-) -> dict[str, Any]:
+) -> "Results":
     """Run all stages: first look, train, seeds, masks, segment, evaluate, report.
 
     Finished stages are skipped, so call it again after an interruption. Settings come from a recipe (`--config own`,
@@ -68,21 +70,13 @@ def run(
 
 @reads("data", "model", "seeds", "runtime")
 def first_look(config: Config) -> Any:
-    """Learn a linear head on the frozen backbone: how well tags are known, and the first maps, in about a minute.
-
-    Args:
-        config: The configuration.
-    """
+    """Learn a linear head on the frozen backbone: how well tags are known, and the first maps, in about a minute."""
     return _stage("first_look", config)
 
 
 @reads("data", "model", "method", "train", "runtime")
 def train(config: Config) -> Any:
-    """Learn the classes from tags: train/, with the network, metrics and tag thresholds.
-
-    Args:
-        config: The configuration.
-    """
+    """Learn the classes from tags: train/, with the network, metrics and tag thresholds."""
     return _stage("train", config)
 
 
@@ -102,21 +96,13 @@ def seeds(config: Config, *, official: str = "") -> Any:
 
 @reads("data", "masks", "runtime")
 def masks(config: Config) -> Any:
-    """Refine the seeds into pseudo-masks: masks/pseudo/PHOTO.png, which are the masks until there is a segmenter.
-
-    Args:
-        config: The configuration.
-    """
+    """Refine the seeds into pseudo-masks: masks/pseudo/PHOTO.png, which are the masks until there is a segmenter."""
     return _stage("masks", config)
 
 
 @reads("data", "segment", "predict", "runtime")
 def segment(config: Config) -> Any:
-    """Train a segmentation network on the pseudo-masks, predict, and make the masks: segment/, masks/PHOTO.png.
-
-    Args:
-        config: The configuration.
-    """
+    """Train a segmentation network on the pseudo-masks, predict, and make the masks: segment/, masks/PHOTO.png."""
     return _stage("segment", config)
 
 
@@ -291,21 +277,6 @@ def prepare(name: Literal["voc12", "coco14"], *, root: str) -> dict[str, str]:
     return {"root": str(convert(name, Path(root)))}
 
 
-def export_png(
-    run: str, *, out: str = "", stage: MaskStage | None = None, list_: str = "", overwrite: bool = False
-) -> Any:
-    """Write indexed PNG masks.
-
-    Args:
-        run: Run folder, or folder that `cti label` wrote.
-        out: Folder to write; default: in export/ of the run.
-        stage: The run's masks (default), its pseudo-masks, or what its segmenter predicts without tags.
-        list_: List of the run, or file of photo ids; default: all photos with a mask.
-        overwrite: Replace what is there.
-    """
-    return _export(run, "png", out, stage=stage, listed=list_, overwrite=overwrite)
-
-
 def export_coco(
     run: str,
     *,
@@ -330,10 +301,15 @@ def export_coco(
     return _export(run, "coco", out, stage=stage, listed=list_, shape=shape, per=per, overwrite=overwrite)
 
 
-def export_yolo(
-    run: str, *, out: str = "", stage: MaskStage | None = None, list_: str = "", overwrite: bool = False
-) -> Any:
-    """Write outlines for Ultralytics' YOLO.
+def _mask_export(to: str) -> Callable[..., Any]:
+    """The command for a format that needs to know nothing but which masks."""
+
+    def command(
+        run: str, *, out: str = "", stage: MaskStage | None = None, list_: str = "", overwrite: bool = False
+    ) -> Any:
+        return _export(run, to, out, stage=stage, listed=list_, overwrite=overwrite)
+
+    command.__doc__ = f"""Write {FORMATS[to]}.
 
     Args:
         run: Run folder, or folder that `cti label` wrote.
@@ -342,37 +318,13 @@ def export_yolo(
         list_: List of the run, or file of photo ids; default: all photos with a mask.
         overwrite: Replace what is there.
     """
-    return _export(run, "yolo", out, stage=stage, listed=list_, overwrite=overwrite)
+    return command
 
 
-def export_pascal_voc(
-    run: str, *, out: str = "", stage: MaskStage | None = None, list_: str = "", overwrite: bool = False
-) -> Any:
-    """Write boxes and outlines as Pascal VOC XML.
-
-    Args:
-        run: Run folder, or folder that `cti label` wrote.
-        out: Folder to write; default: in export/ of the run.
-        stage: The run's masks (default), its pseudo-masks, or what its segmenter predicts without tags.
-        list_: List of the run, or file of photo ids; default: all photos with a mask.
-        overwrite: Replace what is there.
-    """
-    return _export(run, "pascal-voc", out, stage=stage, listed=list_, overwrite=overwrite)
-
-
-def export_labelme(
-    run: str, *, out: str = "", stage: MaskStage | None = None, list_: str = "", overwrite: bool = False
-) -> Any:
-    """Write outlines for labelme.
-
-    Args:
-        run: Run folder, or folder that `cti label` wrote.
-        out: Folder to write; default: in export/ of the run.
-        stage: The run's masks (default), its pseudo-masks, or what its segmenter predicts without tags.
-        list_: List of the run, or file of photo ids; default: all photos with a mask.
-        overwrite: Replace what is there.
-    """
-    return _export(run, "labelme", out, stage=stage, listed=list_, overwrite=overwrite)
+export_png = _mask_export("png")
+export_yolo = _mask_export("yolo")
+export_pascal_voc = _mask_export("pascal-voc")
+export_labelme = _mask_export("labelme")
 
 
 def export_voc_submission(run: str, *, list_: str, out: str = "", photos: str = "", overwrite: bool = False) -> Any:

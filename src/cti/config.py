@@ -189,14 +189,6 @@ class ModelConfig(BackboneConfig):
     """The network of the method: `BackboneConfig` and the following.
 
     Args:
-        backbone: See `BackboneConfig`.
-        weights: See `BackboneConfig`.
-        drop_path: See `BackboneConfig`.
-        embed_dim: See `BackboneConfig`.
-        depth: See `BackboneConfig`.
-        num_heads: See `BackboneConfig`.
-        patch_size: See `BackboneConfig`.
-        stem: See `BackboneConfig`.
         image_size: Side of a training crop in pixels; a multiple of the backbone's patch.
         infusion_index: 0-based block whose output class tokens are infused into the next block's input.
         background: `token` = the method; `cam` = a background channel without a token; `none` = neither.
@@ -535,15 +527,9 @@ class SegmentConfig(BackboneConfig):
     """The segmentation network: what it is and what it learns from.
 
     Args:
-        backbone: See `BackboneConfig`; not used by `smp:`.
-        weights: See `BackboneConfig`. For `smp:` also a name of that encoder's weights; `timm` then means `imagenet`.
-            `run` = the ViT of the run's trained CTI network, whatever `backbone` says: it knows the classes already.
-        drop_path: See `BackboneConfig`.
-        embed_dim: See `BackboneConfig`.
-        depth: See `BackboneConfig`.
-        num_heads: See `BackboneConfig`.
-        patch_size: See `BackboneConfig`.
-        stem: See `BackboneConfig`.
+        weights: As for the network of the method; for `smp:` also a name of that encoder's weights (`timm` then means
+            `imagenet`). `run` = the ViT of the run's trained CTI network, whatever `backbone` says: it knows the
+            classes already.
         network: `vit-upsample` (plain ViT and a small up-sampling decoder), `vit-linear` (plain ViT and one linear
             layer) or `smp:ARCHITECTURE:ENCODER` of segmentation-models-pytorch, e.g. `smp:DeepLabV3Plus:resnet101`.
         masks: Folder of masks to learn from, `<photo id>.png`; empty: the run's pseudo-masks; `real`: the data set's

@@ -18,6 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
 
+JsonObject = dict[str, Any]
+"""A JSON object where it is read or written; what the code works with is made of it as a type (`from_json`)."""
 MANIFEST = "manifest.json"
 _NO_ROOM = 2**16  # bytes
 
@@ -81,7 +83,7 @@ def read_json(path: Path | str) -> Any:
         raise ValueError(f"{path} is not valid JSON ({error}); delete it or restore it.") from error
 
 
-def read_object(path: Path | str) -> dict[str, Any]:
+def read_object(path: Path | str) -> JsonObject:
     """Read a JSON file that holds an object.
 
     Raises:
@@ -125,7 +127,7 @@ def from_json(kind: type[T], value: Any, source: Path | str) -> T:
         ) from error
 
 
-def versions_and_machine() -> dict[str, dict[str, Any]]:
+def versions_and_machine() -> dict[str, JsonObject]:
     """What a result was made with, for its manifest."""
     return {
         "versions": {name: version(name) for name in ("cti", "torch", "timm", "numpy")},
@@ -142,18 +144,18 @@ def write_manifest(folder: Path | str, result: Any, **more: Any) -> None:
     rewrite_manifest(folder, {"result": to_json(result), **more, "finished": finished, **versions_and_machine()})
 
 
-def rewrite_manifest(folder: Path | str, manifest: dict[str, Any]) -> None:
+def rewrite_manifest(folder: Path | str, manifest: JsonObject) -> None:
     """Write a manifest that was changed, with its own digest."""
     write_json(Path(folder) / MANIFEST, {**manifest, "digest": manifest_digest(manifest)})
 
 
-def manifest_digest(manifest: dict[str, Any]) -> str:
+def manifest_digest(manifest: JsonObject) -> str:
     """Start of the SHA-256 (hex) of what a manifest holds besides its own digest."""
     content = {name: value for name, value in manifest.items() if name != "digest"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read_manifest(folder: Path | str) -> dict[str, Any] | None:
+def read_manifest(folder: Path | str) -> JsonObject | None:
     """The manifest of a finished folder, or None if it has not finished.
 
     Raises:

@@ -4,18 +4,19 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from cti.config import Config
+from cti.evaluate.scores import RunScores
 from cti.evaluate.stage import evaluate
 from cti.files import read_manifest
-from cti.first_look.stage import first_look
+from cti.first_look.stage import FirstLook, first_look
 from cti.masks.crf import load_library, needs_library
-from cti.masks.stage import masks
+from cti.masks.stage import MasksResult, masks
 from cti.run import Run
-from cti.seeds.stage import seeds
-from cti.segment.stage import build, segment
-from cti.train.stage import train
+from cti.seeds.stage import SeedsResult, seeds
+from cti.segment.stage import SegmentResult, build, segment
+from cti.train.stage import TrainResult, train
 from cti.verify import verify
 
 logger = logging.getLogger(__name__)
@@ -32,18 +33,17 @@ def report(run: Run) -> Path | None:
         return None
 
 
-__all__ = [
-    "STAGES",
-    "check_before_training",
-    "evaluate",
-    "first_look",
-    "masks",
-    "report",
-    "run",
-    "seeds",
-    "segment",
-    "train",
-]
+class Results(TypedDict, total=False):
+    """The results of stages, by their names."""
+
+    first_look: FirstLook | None
+    train: TrainResult
+    seeds: SeedsResult
+    masks: MasksResult
+    segment: SegmentResult
+    evaluate: RunScores
+    report: Path | None
+
 
 STAGES: dict[str, Callable[[Run], Any]] = {
     "first_look": first_look,
@@ -59,7 +59,7 @@ SHARES = {"first_look": 3, "train": 48, "seeds": 4, "masks": 5, "segment": 34, "
 _ENOUGH = 20  # % from which the time left can be told
 
 
-def run(config: Config, taken_from: Path | str | None = None, verified: bool = False) -> dict[str, Any]:
+def run(config: Config, taken_from: Path | str | None = None, verified: bool = False) -> Results:
     """Run all stages of `config.stages` in turn; finished ones are skipped.
 
     Args:
@@ -68,7 +68,7 @@ def run(config: Config, taken_from: Path | str | None = None, verified: bool = F
         verified: First compare the files of finished stages with their digests; what is damaged is made again.
 
     Returns:
-        The result of each stage, by its name.
+        The results of the stages.
 
     Raises:
         ModuleNotFoundError: if a stage that is still to be run needs an extra that is not installed.
@@ -79,7 +79,7 @@ def run(config: Config, taken_from: Path | str | None = None, verified: bool = F
     if verified:
         verify(this_run)
     check_before_training(this_run)
-    results: dict[str, Any] = {}
+    results: dict[str, object] = {}
     todo = [stage for stage in config.stages if read_manifest(this_run.existing(stage)) is None]
     done: list[str] = []
     started = time.perf_counter()
@@ -89,7 +89,7 @@ def run(config: Config, taken_from: Path | str | None = None, verified: bool = F
             logger.info("Stage %d of %d: %s%s", number, len(config.stages), stage.replace("_", "-"), left)
             done.append(stage)
         results[stage] = STAGES[stage](this_run)
-    return results
+    return cast(Results, results)
 
 
 def time_left(seconds: float, done: Sequence[str], left: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
+from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace  # type: ignore[attr-defined]
 
 from cti.config import Config
 
@@ -100,18 +100,36 @@ def _list_of_text(value: str) -> str:
     return json.dumps(items) if isinstance(items, list) else value
 
 
+class _OneLine(DefaultHelpFormatter):
+    """Help with one line a setting: its default, and as much of its description as fits."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        if "." not in action.dest or action.help == argparse.SUPPRESS:
+            return super()._format_action(action)
+        default = _cut(json.dumps(action.default).replace('"', ""), 16)
+        return _cut(f"{f'  --{action.dest} {default}':<36} {action.help}", self._width) + "\n"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 3].rstrip()}..."
+
+
 def add_settings(parser: ArgumentParser, shown: Sequence[str] | None = None) -> None:
     """Add `--config` and an option for every field of `Config` to a parser.
 
     Args:
         parser: The parser.
-        shown: Sections whose options its help shows, with `--config` and `--out`; None = all of them.
+        shown: Sections of which its help shows a line per setting, with `--config` and `--out`; None = all, in full.
     """
     parser.add_argument("--config", action=_RecipeOrFile, help="recipe name, YAML file or run folder")
     parser.add_class_arguments(Config, as_group=False)
-    for action in parser._actions if shown is not None else ():
-        section = action.dest.split(".")[0]
-        if section in Config.__dataclass_fields__ and section != "out" and section not in (shown or ()):
+    if shown is None:
+        return
+    parser.formatter_class = _OneLine
+    for action in parser._actions:
+        section, dot, _ = action.dest.partition(".")
+        unasked = section in Config.__dataclass_fields__ and section != "out" and not (dot and section in shown)
+        if unasked or (dot and action.default == argparse.SUPPRESS):  # the latter load one section from a file
             action.help = argparse.SUPPRESS
 
 
@@ -162,7 +180,8 @@ def load_config(name: str | Path | None = None, overrides: Sequence[str] = ()) -
 
 def dump_config(config: Config) -> str:
     """The whole configuration as YAML; `load_config` reads it back to an equal one."""
-    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+    plain = json.loads(json.dumps(asdict(config), default=os.fspath))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "tuple": "a list such as [a, b]"}
@@ -197,11 +216,3 @@ def _names(settings: Any, prefix: str = "") -> list[str]:
         name = f"{prefix}{field.name}"
         found += _names(value, f"{name}.") if is_dataclass(value) else [name]
     return found
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value

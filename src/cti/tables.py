@@ -1,5 +1,6 @@
 """A table, and how it is printed: on the terminal or as Markdown. In a report the page's template draws it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
@@ -57,6 +58,11 @@ class Table:
 def row(name: str, *cells: Cell | str) -> NamedCells:
     """A row of a table; cells that are only text may be given as such."""
     return name, tuple(Cell(cell) if isinstance(cell, str) else cell for cell in cells)
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first few of a list of names, for a sentence."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:

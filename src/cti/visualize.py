@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +24,9 @@ PAPER, INK = (255, 255, 255), (30, 30, 30)
 FONT_SIZE = 14
 LINE = 20  # height of a line of text in pixels
 GAP = 6
+MAX_CAMS = 3
+MASKS = ("truth", "seed", "pseudo-mask", "segmentation", "mask")
+"""The masks of a panel, in their order."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +92,13 @@ def overlay(
     return Image.fromarray(blended.round().astype(np.uint8))
 
 
-def heat(
-    cam: ArrayLike | Tensor, image: Image.Image | None = None, alpha: float = 0.6, colormap: str = "turbo"
-) -> Image.Image:
+def heat(cam: ArrayLike | Tensor, image: Image.Image | None = None, alpha: float = 0.6) -> Image.Image:
     """Show a class activation map as colours, over the greyscale photo if one is given.
 
     Args:
         cam: (H, W) in [0, 1].
         image: The photo, of W x H pixels.
         alpha: Opacity of the colours over the photo.
-        colormap: Name of a matplotlib colour map.
 
     Raises:
         ValueError: if the map is not of the photo's size.
@@ -105,7 +106,7 @@ def heat(
     from matplotlib import colormaps  # slow to import, and not every picture needs it
 
     values = to_numpy(cam)
-    colours = Image.fromarray((colormaps[colormap](values)[..., :3] * 255).round().astype(np.uint8))
+    colours = Image.fromarray((colormaps["turbo"](values)[..., :3] * 255).round().astype(np.uint8))
     if image is None:
         return colours
     _check_size(image, values.shape, "CAM")
@@ -115,58 +116,39 @@ def heat(
 def panel_row(
     photo: Image.Image,
     classes: Sequence[str],
+    masks: Mapping[str, ArrayLike | Tensor | None] = MappingProxyType({}),
     *,
-    name: str = "",
-    truth: ArrayLike | Tensor | None = None,
-    cams: ArrayLike | Tensor | None = None,
+    name: str = "photo",
+    cams: ArrayLike | Tensor = (),
     class_indices: Sequence[int] = (),
     background_cam: ArrayLike | Tensor | None = None,
-    seed: ArrayLike | Tensor | None = None,
-    pseudo_mask: ArrayLike | Tensor | None = None,
-    segmentation: ArrayLike | Tensor | None = None,
-    mask: ArrayLike | Tensor | None = None,
-    max_cams: int = 3,
 ) -> PanelRow:
-    """Make the pictures of one photo: photo | truth | CAMs | seed | pseudo-mask | segmentation | mask.
+    """Make the pictures of one photo: photo | truth | CAMs | the other masks.
 
     Args:
         photo: The photo, of W x H pixels.
         classes: The C foreground classes.
+        masks: Any of `MASKS` -> (H, W) mask values, 255 where unsure; what is None gets no picture.
         name: What to call the photo.
-        truth: (H, W) true mask values; what is None gets no picture.
-        cams: (n, H, W) in [0, 1], one per class of `class_indices`.
+        cams: (n, H, W) in [0, 1], one per class of `class_indices`; `MAX_CAMS` are shown, and how many are left out.
         class_indices: 0-based foreground classes of the CAMs.
         background_cam: (H, W) in [0, 1].
-        seed: (H, W) mask values of the seed.
-        pseudo_mask: (H, W) mask values of the pseudo-mask, 255 where unsure.
-        segmentation: (H, W) mask values of the segmentation network, which sees no tags.
-        mask: (H, W) mask values of the photo's mask.
-        max_cams: Show this many CAMs at most and say how many are left out.
 
     Raises:
         ValueError: if something is not of the photo's size.
     """
-    cells = {"photo": Cell(name or "photo", photo.convert("RGB"))}
-    values: set[int] = set()
-
-    def add_mask(column: str, caption: str, label: ArrayLike | Tensor | None) -> None:
-        if label is not None:
-            cells[column] = Cell(caption, overlay(photo, label))
-            values.update(np.unique(to_mask(label, column)).tolist())
-
-    add_mask("truth", "truth", truth)
-    if cams is not None:
-        left_out = len(class_indices) - max_cams
-        for place, (index, cam) in enumerate(zip(class_indices[:max_cams], to_numpy(cams), strict=False)):
-            more = f" (and {left_out} more)" if left_out > 0 and place == max_cams - 1 else ""
-            cells[f"CAM {place + 1}"] = Cell(f"CAM: {classes[index]}{more}", heat(cam, photo))
+    known = {column: to_mask(mask, column) for column in MASKS if (mask := masks.get(column)) is not None}
+    drawn = {column: Cell(column, overlay(photo, mask)) for column, mask in known.items()}
+    cells = {"photo": Cell(name, photo.convert("RGB"))}
+    if "truth" in drawn:
+        cells["truth"] = drawn.pop("truth")
+    left_out = len(class_indices) - MAX_CAMS
+    for place, (index, cam) in enumerate(zip(class_indices[:MAX_CAMS], to_numpy(cams), strict=False), 1):
+        more = f" (and {left_out} more)" if left_out > 0 and place == MAX_CAMS else ""
+        cells[f"CAM {place}"] = Cell(f"CAM: {classes[index]}{more}", heat(cam, photo))
     if background_cam is not None:
         cells["background CAM"] = Cell("CAM: background", heat(background_cam, photo))
-    add_mask("seed", "seed", seed)
-    add_mask("pseudo-mask", "pseudo-mask", pseudo_mask)
-    add_mask("segmentation", "segmentation", segmentation)
-    add_mask("mask", "mask", mask)
-    return PanelRow(cells, frozenset(values))
+    return PanelRow(cells | drawn, frozenset(value for mask in known.values() for value in np.unique(mask).tolist()))
 
 
 def panels(rows: Sequence[PanelRow], classes: Sequence[str], cell_width: int = 240) -> Image.Image:
@@ -194,18 +176,15 @@ def panels(rows: Sequence[PanelRow], classes: Sequence[str], cell_width: int = 2
     return page
 
 
-def legend(
-    classes: Sequence[str], values: Sequence[int], width: int, palette: NDArray[np.uint8] | None = None
-) -> Image.Image:
+def legend(classes: Sequence[str], values: Sequence[int], width: int) -> Image.Image:
     """A strip of colour swatches with class names, wrapped at `width` pixels.
 
     Args:
         classes: The C foreground classes.
         values: Mask values to name; the background needs no swatch.
         width: Width of the strip in pixels.
-        palette: (256, 3) colours; `display_palette` if not given.
     """
-    colours = display_palette() if palette is None else palette
+    colours = display_palette()
     font, swatch = _font(), LINE - 8
     left, top, placed = GAP, GAP, []
     for value in values:
@@ -226,9 +205,9 @@ def legend(
     return strip
 
 
-def save_panels(path: Path | str, rows: Sequence[PanelRow], classes: Sequence[str], cell_width: int = 240) -> None:
+def save_panels(path: Path | str, rows: Sequence[PanelRow], classes: Sequence[str]) -> None:
     """Write `panels` as a picture, atomically; the suffix chooses the format."""
-    picture = panels(rows, classes, cell_width)
+    picture = panels(rows, classes)
     with atomic_path(path) as temporary:
         picture.save(temporary)
 
@@ -236,9 +215,8 @@ def save_panels(path: Path | str, rows: Sequence[PanelRow], classes: Sequence[st
 def _ordered_columns(rows: Sequence[PanelRow]) -> list[str]:
     num_cams = sum(any(f"CAM {place}" in row.cells for row in rows) for place in range(1, 256))
     cams = [f"CAM {place + 1}" for place in range(num_cams)]
-    known = ["photo", "truth", *cams, "background CAM", "seed", "pseudo-mask", "segmentation", "mask"]
-    present = {column: None for row in rows for column in row.cells}
-    return [column for column in known if column in present] + [column for column in present if column not in known]
+    present = {column for row in rows for column in row.cells}
+    return [column for column in ("photo", "truth", *cams, "background CAM", *MASKS[1:]) if column in present]
 
 
 def _draw_row(row: PanelRow, columns: Sequence[str], cell_width: int, width: int) -> Image.Image:

@@ -8,7 +8,7 @@ import pytest
 
 from cti.apps import quickstart
 from cti.cli import main
-from tiny_pipeline import tiny_config, tiny_shapes
+from tiny import tiny_config, tiny_shapes
 
 
 def test_quickstart_sums_up_every_stage(

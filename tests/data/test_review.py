@@ -12,7 +12,7 @@ from cti.data.images import load_mask, save_mask
 from cti.data.review import Entry, read_entries, write_entries
 from cti.run import Run
 from cti.segment.stage import training_masks
-from sample_run import make_run
+from tiny import make_run
 
 
 @pytest.fixture

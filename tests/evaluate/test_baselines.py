@@ -3,8 +3,8 @@ import pytest
 
 from cti.config import DataConfig
 from cti.data import read_photos
-from cti.evaluate import Baselines, ConfusionMatrix
-from cti.evaluate.baselines import ALL_BACKGROUND, CENTRED_BOX, FIRST_TAG
+from cti.evaluate.baselines import ALL_BACKGROUND, CENTRED_BOX, FIRST_TAG, Baselines
+from cti.evaluate.confusion import ConfusionMatrix
 
 
 def test_baselines_equal_the_scores_of_their_predictions():

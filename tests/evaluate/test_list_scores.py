@@ -9,17 +9,11 @@ import pytest
 
 from cti.data import Photo, save_mask
 from cti.data.seed_file import Seed, write_seed
-from cti.evaluate import (
-    ConfusionMatrix,
-    ForegroundShares,
-    ListScores,
-    RunScores,
-    class_scores,
-    count_masks,
-    count_seeds,
-)
+from cti.evaluate.confusion import ConfusionMatrix
 from cti.evaluate.list_scores import ResultFolders, score_list
-from cti.evaluate.scores import mean_defined
+from cti.evaluate.masks import count_masks
+from cti.evaluate.scores import ForegroundShares, ListScores, RunScores, class_scores, mean_defined
+from cti.evaluate.seeds import count_seeds
 from cti.evaluate.tables import detail_table, list_tables, measures
 from cti.files import from_json, to_json
 

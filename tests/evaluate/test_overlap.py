@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cti.evaluate import cam_overlap
+from cti.evaluate.overlap import cam_overlap
 
 
 def test_overlap_is_0_for_disjoint_and_1_for_equal_maps():

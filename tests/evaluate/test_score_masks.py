@@ -9,8 +9,9 @@ from PIL import Image
 from rich.console import Console
 
 from cti.data.photos import Photo
-from cti.evaluate import ConfusionMatrix, ForegroundShares, ListScores, MaskScores, count_masks, foreground_shares
-from cti.evaluate.masks import read_mask
+from cti.evaluate.confusion import ConfusionMatrix
+from cti.evaluate.masks import count_masks, foreground_shares
+from cti.evaluate.scores import ForegroundShares, ListScores, MaskScores
 from cti.evaluate.tables import mask_table
 from cti.files import from_json, to_json
 from cti.tables import to_rich
@@ -69,7 +70,6 @@ def test_missing_and_broken_files_are_named(tmp_path):
     save(tmp_path, "a", [[0]])
     with pytest.raises(FileNotFoundError, match=r"1 of 2 photos \(b\)"):
         count_masks(tmp_path, photos, CLASSES)
-    assert count_masks(tmp_path, photos, CLASSES, allow_missing=True).missing == ("b",)
     save(tmp_path, "b", [[1, 1]])
     with pytest.raises(ValueError, match=r"Photo b: .*\(1, 2\)"):
         count_masks(tmp_path, photos, CLASSES)
@@ -81,13 +81,6 @@ def test_missing_and_broken_files_are_named(tmp_path):
         count_masks(tmp_path, photos, CLASSES)
     with pytest.raises(ValueError, match="None of the 1 photos"):
         count_masks(tmp_path, [Photo("a", Path("a.jpg"), (0,))], CLASSES)
-
-
-def test_indexed_masks_are_read_as_values(tmp_path):
-    image = Image.fromarray(np.array([[0, 2, 255]], np.uint8))
-    image.putpalette([7, 8, 9] * 256)
-    image.save(tmp_path / "a.png")
-    assert read_mask(tmp_path / "a.png").tolist() == [[0, 2, 255]]
 
 
 def test_json_and_table(tmp_path):

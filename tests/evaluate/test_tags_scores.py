@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cti.evaluate import TagScores, choose_thresholds, f1_scores, score_tags
 from cti.evaluate.tables import tag_table
-from cti.evaluate.tags import read_tags
+from cti.evaluate.tags import TagScores, choose_thresholds, f1_scores, read_tags, score_tags
 from cti.files import to_json, write_manifest
 
 SCORES = hnp.arrays(np.int64, (12, 2), elements=st.integers(0, 5)).map(lambda values: values / 2)

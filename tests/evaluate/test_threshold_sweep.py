@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from benchmarks.references import sweep_by_loop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cti.evaluate import ConfusionMatrix, ThresholdSweep, label_pixels
-from cti.evaluate.reference import sweep_by_loop
+from cti.evaluate.confusion import ConfusionMatrix
+from cti.evaluate.labels import label_pixels
+from cti.evaluate.threshold_sweep import ThresholdSweep
 
 CLASSES = ("cat", "dog", "cow")
 DEFAULT = np.linspace(0, 1, 101)
@@ -108,12 +110,9 @@ def test_best_fixed_and_threshold_free_say_where_they_come_from():
     result = sweep.compute()
     assert result.best.threshold == 0.3
     assert result.best.miou == 1
-    assert result.best.uses_pixel_labels
-    assert not result.at(0.25).uses_pixel_labels
     assert result.at(0.25).miou == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert result.threshold_free.miou == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert result.threshold_free.threshold is None
-    assert not result.threshold_free.uses_pixel_labels
     assert result.at(1.0).confusion.counts[:, 0].sum() == 4  # nothing lies above 1
     assert swept([(cams, (0,), mask)]).compute().threshold_free is None
     with pytest.raises(ValueError, match=r"0\.255 was not swept"):

@@ -10,7 +10,7 @@ from cti.data.images import load_mask, save_mask
 from cti.evaluate.verdict import read_verdict
 from cti.evaluate.wrong_tags import read_tag_logits, write_tag_logits
 from cti.run import Run
-from sample_run import make_run
+from tiny import make_run
 
 
 @pytest.fixture(scope="module")

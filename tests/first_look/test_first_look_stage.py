@@ -11,7 +11,7 @@ from cti.method.checkpoint import load_model
 from cti.run import Run
 from cti.train.keep import BestNetwork
 from cti.train.stage import TrainResult
-from tiny_pipeline import tiny_config, tiny_shapes
+from tiny import tiny_config, tiny_shapes
 
 WARM = {"train__warm_start": "on"}
 

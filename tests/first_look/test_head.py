@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from builders import CLASSES, tiny_model
 from cti.evaluate.tags import score_tags
 from cti.first_look.features import PatchFeatures
 from cti.first_look.head import PENALTIES, TOLERANCE, LinearHead, choose_head, fit_background, fit_head
 from cti.first_look.stage import remarks_on, start_from_head
+from tiny import CLASSES, tiny_model
 
 
 def example(photos: int = 60, width: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:

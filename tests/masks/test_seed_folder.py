@@ -4,11 +4,9 @@ from cti.files import write_manifest
 from cti.masks.seed_folder import SeedFolder
 
 
-def test_reads_seeds_and_names_the_missing(drawn):
+def test_reads_seeds(drawn):
     seeds = SeedFolder(drawn.seeds, ("disc", "box", "bar"))
     assert seeds(drawn.photos[0].id).class_indices == (0, 1)
-    ghost = type(drawn.photos[0])("ghost", drawn.photos[0].image, (0,), None)
-    assert seeds.missing([*drawn.photos, ghost]) == ("ghost",)
 
 
 def test_another_class_list_is_refused_with_both(drawn):

@@ -7,7 +7,8 @@ import torch
 
 from cti.method.checkpoint import CONFIG, WEIGHTS, load_model, save_model
 from cti.segment.checkpoint import load_segmenter, save_segmenter
-from sample_run import CLASSES, tiny_cti, tiny_trained
+from tiny import RUN_CLASSES as CLASSES
+from tiny import tiny_cti, tiny_trained
 
 
 def test_a_network_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from builders import noise, official_state
 from cti.config import MethodConfig
 from cti.method import CTI
 from cti.method.attention import max_norm
@@ -15,6 +14,7 @@ from cti.method.losses import background_loss
 from cti.method.official import to_our_names
 from cti.method.reference import plain_step
 from cti.method.step import CTIStep
+from tiny import noise, official_state
 
 COCO_METHOD = MethodConfig(
     background_weight=0.1, intra_weight=0.1, cross_weight=0.1, detach_patch_maps_in_background=True

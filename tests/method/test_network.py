@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from builders import CLASSES, tiny_model
 from cti.method.network import CTI
 from cti.method.reference import plain_pass
+from tiny import CLASSES, tiny_model
 
 
 def run_plainly(model: CTI, images: torch.Tensor) -> torch.Tensor:

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from builders import CLASSES, tiny_model
 from cti.method import CTI
 from cti.method.official import is_official, to_our_names, to_timm_names
 from cti.method.weights import load_backbone_weights, read_state_dict
+from tiny import CLASSES, tiny_model
 
 
 def theirs(model: CTI) -> dict[str, Tensor]:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from builders import tiny_batch, tiny_model
 from cti.config import MethodConfig, RuntimeConfig, SeedsConfig, TrainConfig
 from cti.method.attention import QueriesKeys, class_to_patch, full_precision, max_norm, patch_affinity_times
 from cti.method.losses import background_loss, classification_loss, cross_image_loss, intra_image_loss
@@ -17,6 +16,7 @@ from cti.method.summed import summed_forward
 from cti.seeds.maps import batch_maps, scaled_maps
 from cti.train.fit import fit
 from cti.train.optimiser import parameter_groups
+from tiny import tiny_batch, tiny_model
 
 KINDS = ("patch", "attention", "fused", "refined")
 Forward = Callable[[CTI, Tensor], CTIOutput]

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from builders import CLASSES, tiny_batch, tiny_model
 from cti.config import MethodConfig
 from cti.method.attention import max_norm
 from cti.method.reference import plain_step
 from cti.method.step import CTIStep
+from tiny import CLASSES, tiny_batch, tiny_model
 
 PAPER = MethodConfig(bank_size=2)
 

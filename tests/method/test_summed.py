@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from builders import tiny_model
 from cti.method.summed import summed_forward
+from tiny import tiny_model
 
 
 @pytest.mark.parametrize("patch_features", ["last", "two"])

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from builders import tiny_model
 from cti.method.vit import conv_stem
+from tiny import tiny_model
 
 
 @pytest.mark.parametrize("patch_size", [2, 8, 16])

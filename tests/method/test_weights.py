@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from builders import CLASSES
 from cti.method import CTI
 from cti.method.vit import PlainViT, conv_stem, run_block
 from cti.method.weights import load_backbone_weights, read_state_dict
+from tiny import CLASSES
 
 SIZES: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2}
 

@@ -16,7 +16,7 @@ from cti.data.readers.shapes import render_scene
 from cti.predict import batches
 from cti.predict.batches import in_batches
 from cti.predict.label import label
-from sample_run import make_run
+from tiny import make_run
 
 SIZES = ((40, 64), (64, 40), (40, 64), (64, 64), (40, 64), (57, 40), (64, 40))
 

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from cti import Predictor
 from cti.config import SegmentConfig
 from cti.data import Photo, load_mask
-from cti.evaluate import ListScores, RunScores, count_masks, count_seeds
+from cti.evaluate.masks import count_masks
+from cti.evaluate.scores import ListScores, RunScores
+from cti.evaluate.seeds import count_seeds
 from cti.files import write_manifest
 from cti.predict import hub
 from cti.predict.hub import about_run, model_card
-from sample_run import CLASSES, make_run
+from tiny import RUN_CLASSES as CLASSES
+from tiny import make_run
 
 
 class MaskOfFile:

@@ -14,7 +14,8 @@ from cti.data.images import load_mask, save_mask
 from cti.data.mask_records import locked, read_records
 from cti.predict.label import label
 from cti.predict.photos import find_photos
-from sample_run import CLASSES, SIZES, make_run
+from tiny import RUN_CLASSES as CLASSES
+from tiny import SIZES, make_run
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cti.predict.label import label
 from cti.predict.photos import find_photos
-from sample_run import make_run
+from tiny import make_run
 
 
 @pytest.fixture

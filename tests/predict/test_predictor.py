@@ -19,12 +19,13 @@ from cti.apps.web.cards import Desk
 from cti.classes import voc_palette
 from cti.config import CrfConfig, PredictConfig, RuntimeConfig
 from cti.data import Photo, load_image, load_mask
-from cti.evaluate import label_pixels
+from cti.data.seed_file import read_seed
+from cti.evaluate.labels import label_pixels
 from cti.files import write_manifest
-from cti.seeds import read_seed
 from cti.segment.predict import predict_mask, predict_probabilities
 from cti.train.tagging import tag_logits
-from sample_run import CLASSES, SIZES, THRESHOLD, UNLISTED, make_run, tiny_cti
+from tiny import RUN_CLASSES as CLASSES
+from tiny import SIZES, THRESHOLD, UNLISTED, make_run, tiny_cti
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from cti.data.mask_records import read_records
 from cti.data.readers.shapes import render_scene
 from cti.predict.label import label
 from cti.predict.shard import Shard
-from sample_run import make_run
+from tiny import make_run
 
 
 @pytest.fixture(scope="module")

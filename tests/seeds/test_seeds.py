@@ -10,21 +10,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
-from builders import noise, official_state, tiny_model
 from cti.config import RuntimeConfig, SeedsConfig
 from cti.data import Photo, batches
 from cti.data.batches import MAX_TOKENS, fit_to_patches
+from cti.data.seed_file import Seed, read_seed, to_cams, write_seed
 from cti.method import CTI
 from cti.method.reference import class_to_patch, patch_affinity, plain_pass, refine
-from cti.seeds import Seed, extract_seeds, read_seed, seed_cams, write_seed
+from cti.seeds.extract import extract_seeds
 from cti.seeds.maps import batch_maps, scaled_maps
+from tiny import noise, official_state, tiny_model
 
 
 @pytest.fixture
 def model() -> CTI:
     return tiny_model().eval()
+
+
+def seed_cams(model: CTI, image: Tensor, classes: list[int]) -> Tensor:
+    """CAMs of one image of any size by the method: all blocks, refined by the patch affinity, mirror included."""
+    size = image.shape[-2:]
+    resized = F.interpolate(image[None], fit_to_patches(size, model.patch_size), mode="bilinear", antialias=True)
+    maps = batch_maps(model.eval(), resized, [classes], flip=True)
+    return to_cams(maps["refined"][0][: len(classes)], size)
 
 
 def photos(folder: Path, count: int = 5) -> list[Photo]:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import Dataset
 
-from builders import CLASSES, tiny_model
 from cti.config import MethodConfig, RuntimeConfig, TrainConfig
 from cti.method.step import CTIStep
 from cti.train.fit import METRICS, STATE, EpochSampler, Validation, fit
 from cti.train.optimiser import build_optimiser, learning_rate, parameter_groups
+from tiny import CLASSES, tiny_model
 
 CONFIG = TrainConfig(epochs=2, batch_size=4, lr=1e-3, warmup_epochs=1, precision="32")
 RUNTIME = RuntimeConfig(workers=0, checkpoint_every=1, accelerator="cpu", devices=1)

@@ -11,7 +11,7 @@ from cti import pipeline
 from cti.config import TrainConfig
 from cti.method.step import CTIStep
 from cti.train.optimiser import build_optimiser, epochs_by_size, learning_rate, parameter_groups
-from tiny_pipeline import tiny_config, tiny_shapes
+from tiny import tiny_config, tiny_shapes
 
 
 @pytest.mark.parametrize(

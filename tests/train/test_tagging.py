@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from builders import CLASSES, tiny_model
 from cti.config import RuntimeConfig
 from cti.data import Photo
 from cti.data.batches import network_input, seen_size
 from cti.train.tagging import positive_weights, predicted_tags, score_held_out, tag_logits, with_predicted_tags
+from tiny import CLASSES, tiny_model
 
 RUNTIME = RuntimeConfig(workers=0, batch_size=2)
 

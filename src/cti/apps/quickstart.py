@@ -69,7 +69,7 @@ def quickstart(out: Path, seed: int = 0) -> QuickstartResult:
     return result
 
 
-def summary(tags: TagScores, scores: RunScores, variant: str, seconds: float) -> QuickstartResult:
+def summary(tags: TagScores | None, scores: RunScores, variant: str, seconds: float) -> QuickstartResult:
     """The few numbers that say how well it went.
 
     Args:
@@ -83,7 +83,7 @@ def summary(tags: TagScores, scores: RunScores, variant: str, seconds: float) ->
     assert seeds is not None, "the recipe makes seeds of val"
     assert masks is not None, "every photo has a mask"
     return QuickstartResult(
-        tag_map=tags.mean_average_precision,
+        tag_map=None if tags is None else tags.mean_average_precision,
         baseline_miou=seeds.best_baseline,
         seed_miou=seeds.fixed.miou,
         seed_miou_threshold_free=None if seeds.threshold_free is None else seeds.threshold_free.miou,

@@ -1,22 +1,19 @@
 """What a person wants to know at the end of a run: five lines."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from cti.config import Config
-from cti.evaluate.scores import RunScores
 from cti.evaluate.verdict import read_verdict
-from cti.first_look.stage import FirstLook
-from cti.train.stage import TrainResult
+from cti.pipeline import Results
 
 
-def summary(config: Config, results: Mapping[str, Any]) -> Iterator[str]:
+def summary(config: Config, results: Results) -> Iterator[str]:
     """Sum a run up: what was made, where it is, how good it is as far as can be known, what looks doubtful, what next.
 
     Args:
         config: Its configuration.
-        results: Results of the stages, by name.
+        results: Results of the stages.
     """
     yield f"Made: {', '.join(name.replace('_', '-') for name, result in results.items() if result is not None)}."
     yield f"Where: {config.out}" + (f" (page: {results['report']})" if results.get("report") else "")
@@ -32,13 +29,13 @@ def summary(config: Config, results: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _qualities(results: Mapping[str, Any]) -> Iterator[str]:
+def _qualities(results: Results) -> Iterator[str]:
     look, trained, scores = results.get("first_look"), results.get("train"), results.get("evaluate")
-    if isinstance(look, FirstLook) and look.tag_map is not None:
+    if look is not None and look.tag_map is not None:
         yield f"tag mAP of the linear head {look.tag_map:.2f}"
-    if isinstance(trained, TrainResult) and trained.tags and trained.tags.mean_average_precision is not None:
+    if trained is not None and trained.tags and trained.tags.mean_average_precision is not None:
         yield f"of the trained network {trained.tags.mean_average_precision:.2f}"
-    if isinstance(scores, RunScores):
+    if scores is not None:
         for name, one in scores.lists.items():
             seeds = one.first_seeds
             if seeds is not None and seeds.fixed.miou is not None:
@@ -50,13 +47,12 @@ def _qualities(results: Mapping[str, Any]) -> Iterator[str]:
                 yield f"masks on {name} {100 * one.masks.as_background.miou:.1f} %"
 
 
-def _doubts(results: Mapping[str, Any]) -> Iterator[str]:
-    look, trained, masks, scores = (results.get(name) for name in ("first_look", "train", "masks", "evaluate"))
-    if isinstance(look, FirstLook):
+def _doubts(results: Results) -> Iterator[str]:
+    if (look := results.get("first_look")) is not None:
         yield from look.remarks
-    if isinstance(trained, TrainResult) and trained.kept:
+    if (trained := results.get("train")) is not None and trained.kept:
         yield trained.kept
-    if masks is not None and masks.without_foreground:
+    if (masks := results.get("masks")) is not None and masks.without_foreground:
         yield f"{masks.without_foreground} pseudo-masks hold no class at all."
-    if isinstance(scores, RunScores):
+    if (scores := results.get("evaluate")) is not None:
         yield from scores.remarks

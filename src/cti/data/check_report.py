@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from rich.console import Console
 
 from cti.data.photos import dropped_sentence
+from cti.files import JsonObject
 from cti.tables import Table, row, to_rich
 
 _RARE = 2  # photos
@@ -125,7 +125,7 @@ class CheckReport:
         """Of `cti data check`: 1 if training would refuse this data set."""
         return int(self.stops_training)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Everything but the digests, ready for JSON."""
         content = asdict(self)
         del content["digests"], content["mask_digests"]

@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import filelock
 
 from cti.data.images import load_mask
-from cti.files import read_object, write_json, write_text
+from cti.files import JsonObject, read_object, write_json, write_text
 
 SETTINGS = "label.json"
 RECORDS = "photos.jsonl"
@@ -72,7 +71,7 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def claim(folder: Path, settings: dict[str, Any]) -> None:
+def claim(folder: Path, settings: JsonObject) -> None:
     """Say in the folder how its masks are made.
 
     Raises:

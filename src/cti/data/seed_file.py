@@ -60,7 +60,7 @@ def write_seed(path: Path | str, seeds: dict[str, Seed]) -> None:
             stages use. All share class indices and size.
     """
     first = next(iter(seeds.values()))
-    arrays: dict[str, Any] = {
+    arrays: dict[str, NDArray[Any]] = {
         "kinds": np.array(list(seeds)),
         "class_indices": np.asarray(first.class_indices, dtype=np.int64),
         "size": np.asarray(first.size, dtype=np.int64),

@@ -11,76 +11,47 @@ import numpy as np
 
 from cti.evaluate.confusion import Counts, Scores, iou_from_areas, mean
 
+LEVEL = 0.95
 CHUNK = 256  # resamples at a time: bounds the memory of the drawn weights
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its percentile interval, fractions.
+    """A value and its 95 % percentile interval, fractions.
 
     Args:
         value: The value on the photos as they are.
         low: Lower end.
         high: Upper end.
-        level: Share of resamples within.
-        resamples: Number of resamples.
     """
 
     value: float
     low: float
     high: float
-    level: float
-    resamples: int
 
 
-def miou_interval(areas: Counts, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Interval | None:
+def miou_interval(areas: Counts, resamples: int = 1000) -> Interval | None:
     """Interval of the mIoU; None where it is undefined, because no pixel is labelled.
 
     Args:
         areas: (n, 3, K) of n photos: `class_areas` of each photo's confusion matrix.
         resamples: Number of resamples.
-        level: Share of resamples within the interval.
-        seed: Seed of the draws.
 
     Raises:
         ValueError: if there is no photo.
     """
-    return _interval([areas], lambda mious: mious[0], resamples, level, seed)
+    return _interval([areas], lambda mious: mious[0], resamples)
 
 
-def paired_difference(
-    areas: Counts, baseline: Counts, resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> Interval | None:
-    """Interval of mIoU(areas) - mIoU(baseline) of two methods on the same photos, drawn together.
-
-    None where a mIoU is undefined.
-
-    Args:
-        areas: (n, 3, K) of the photos under the one method.
-        baseline: (n, 3, K) of the same photos, in the same order, under the other.
-        resamples: Number of resamples.
-        level: Share of resamples within the interval.
-        seed: Seed of the draws.
-
-    Raises:
-        ValueError: if the two are not of one shape: without the same photos there is no pairing.
-    """
-    return mean_difference([areas], [baseline], resamples, level, seed)
-
-
-def mean_difference(
-    areas: Sequence[Counts], baselines: Sequence[Counts], resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> Interval | None:
+def mean_difference(areas: Sequence[Counts], baselines: Sequence[Counts], resamples: int = 1000) -> Interval | None:
     """Interval of the mean of mIoU(areas) - mIoU(baseline) over repeated runs, the photos of all drawn together.
 
-    None where a mIoU is undefined.
+    None where a mIoU is undefined. For two single runs, give one of each.
 
     Args:
         areas: (n, 3, K) of the photos under the one method, one per run.
         baselines: (n, 3, K) of the same photos, in the same order, under the other, one per run.
         resamples: Number of resamples.
-        level: Share of resamples within the interval.
-        seed: Seed of the draws.
 
     Raises:
         ValueError: if they are not all of one shape: without the same photos there is no pairing.
@@ -93,17 +64,19 @@ def mean_difference(
         difference: Scores = np.mean(mious[: len(areas)], axis=0) - np.mean(mious[len(areas) :], axis=0)
         return difference
 
-    return _interval([*areas, *baselines], statistic, resamples, level, seed)
+    return _interval([*areas, *baselines], statistic, resamples)
 
 
-def _interval(
-    methods: list[Counts], statistic: Callable[[list[Scores]], Scores], resamples: int, level: float, seed: int
-) -> Interval | None:
-    value = statistic([mean(iou_from_areas(areas.sum(axis=0))) for areas in methods])
-    return _percentiles(float(value), statistic(_resampled(methods, resamples, np.random.SeedSequence(seed))), level)
+def _interval(methods: list[Counts], statistic: Callable[[list[Scores]], Scores], resamples: int) -> Interval | None:
+    value = float(statistic([mean(iou_from_areas(areas.sum(axis=0))) for areas in methods]))
+    resampled = statistic(_resampled(methods, resamples))
+    if np.isnan(value) or np.isnan(resampled).all():
+        return None
+    low, high = np.nanpercentile(resampled, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return Interval(value, float(low), float(high))
 
 
-def _resampled(methods: list[Counts], resamples: int, seed: np.random.SeedSequence) -> list[Scores]:
+def _resampled(methods: list[Counts], resamples: int) -> list[Scores]:
     """mIoU of each method in each resample, (resamples,) each; the methods share the draws."""
     num_photos = methods[0].shape[0]
     if num_photos == 0 or resamples < 1:
@@ -111,7 +84,7 @@ def _resampled(methods: list[Counts], resamples: int, seed: np.random.SeedSequen
     # Products of float64 are exact below 2**53 and, unlike int64's, computed by BLAS.
     flat = [areas.reshape(num_photos, -1).astype(np.float64) for areas in methods]
     assert max(areas.max(initial=0) for areas in flat) * num_photos < 2**53
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     mious: list[list[Scores]] = [[] for _ in methods]
     for start in range(0, resamples, CHUNK):
         drawn = generator.integers(num_photos, size=(min(CHUNK, resamples - start), num_photos))
@@ -119,12 +92,3 @@ def _resampled(methods: list[Counts], resamples: int, seed: np.random.SeedSequen
         for scores, areas, photos in zip(mious, methods, flat, strict=True):
             scores.append(mean(iou_from_areas((weights @ photos).reshape(-1, *areas.shape[1:]))))
     return [np.concatenate(scores) for scores in mious]
-
-
-def _percentiles(value: float, resampled: Scores, level: float) -> Interval | None:
-    if not 0 < level < 1:
-        raise ValueError(f"The level is {level}; give a share between 0 and 1, such as 0.95.")
-    if np.isnan(value) or np.isnan(resampled).all():
-        return None
-    low, high = np.nanpercentile(resampled, [50 * (1 - level), 50 * (1 + level)])
-    return Interval(value, float(low), float(high), level, resampled.size)

@@ -57,34 +57,6 @@ def iou_from_areas(areas: NDArray[Any]) -> Scores:
     return ratio(both, true + predicted - both)
 
 
-def iou(counts: Counts) -> Scores:
-    """IoU per class, (..., K, K) -> (..., K); see `iou_from_areas`."""
-    return iou_from_areas(class_areas(counts))
-
-
-def precision(counts: Counts) -> Scores:
-    """Share of the pixels predicted as a class that are of it, (..., K); NaN where it is never predicted."""
-    both, _, predicted = np.moveaxis(class_areas(counts), -2, 0)
-    return ratio(both, predicted)
-
-
-def recall(counts: Counts) -> Scores:
-    """Share of the pixels of a class that are predicted as it, (..., K); NaN where it never occurs."""
-    both, true, _ = np.moveaxis(class_areas(counts), -2, 0)
-    return ratio(both, true)
-
-
-def false_positive_rate(counts: Counts) -> Scores:
-    """Share of the pixels of *other* classes that are predicted as a class, (..., K); NaN where there are none."""
-    both, true, predicted = np.moveaxis(class_areas(counts), -2, 0)
-    return ratio(predicted - both, counts.sum(axis=(-2, -1))[..., None] - true)
-
-
-def accuracy(counts: Counts) -> Scores:
-    """Share of all labelled pixels that are right, (...)."""
-    return ratio(np.diagonal(counts, axis1=-2, axis2=-1).sum(axis=-1), counts.sum(axis=(-2, -1)))
-
-
 def mean(scores: Scores) -> Scores:
     """Mean over the classes whose score is defined, (..., K) -> (...); NaN if none is."""
     defined = ~np.isnan(scores)
@@ -98,7 +70,47 @@ def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Scores:
     return np.divide(numerator, denominator, out=quotient, where=np.asarray(denominator) != 0)
 
 
-class ConfusionMatrix:
+class Rates:
+    """What is read off counts; NaN where it is not defined.
+
+    Args:
+        counts: (..., K, K), true class first.
+    """
+
+    def __init__(self, counts: Counts) -> None:
+        self.counts = counts
+
+    @property
+    def iou(self) -> Scores:
+        """IoU per class, (..., K); see `iou_from_areas`."""
+        return iou_from_areas(class_areas(self.counts))
+
+    @property
+    def precision(self) -> Scores:
+        """Share of the pixels predicted as a class that are of it, (..., K); NaN where it is never predicted."""
+        both, _, predicted = np.moveaxis(class_areas(self.counts), -2, 0)
+        return ratio(both, predicted)
+
+    @property
+    def recall(self) -> Scores:
+        """Share of the pixels of a class that are predicted as it, (..., K); NaN where it never occurs."""
+        both, true, _ = np.moveaxis(class_areas(self.counts), -2, 0)
+        return ratio(both, true)
+
+    @property
+    def false_positive_rate(self) -> Scores:
+        """Share of the pixels of *other* classes that are predicted as a class, (..., K); NaN where there are none."""
+        both, true, predicted = np.moveaxis(class_areas(self.counts), -2, 0)
+        return ratio(predicted - both, self.counts.sum(axis=(-2, -1))[..., None] - true)
+
+    @property
+    def accuracy(self) -> Scores:
+        """Share of all labelled pixels that are right, (...)."""
+        right = np.diagonal(self.counts, axis1=-2, axis2=-1).sum(axis=-1)
+        return ratio(right, self.counts.sum(axis=(-2, -1)))
+
+
+class ConfusionMatrix(Rates):
     """Pixel counts of true against predicted classes, gathered over a data set.
 
     Args:
@@ -113,7 +125,7 @@ class ConfusionMatrix:
         if counts is not None and counts.shape != shape:
             raise ValueError(f"counts are of shape {counts.shape}, but {num_classes} classes need {shape}.")
         self.num_classes = num_classes
-        self.counts: Counts = np.zeros(shape, np.int64) if counts is None else counts.astype(np.int64)
+        super().__init__(np.zeros(shape, np.int64) if counts is None else counts.astype(np.int64))
 
     def update(self, prediction: ArrayLike | Tensor, target: ArrayLike | Tensor) -> None:
         """Count one or more photos.
@@ -150,39 +162,9 @@ class ConfusionMatrix:
         return int(self.counts.sum())
 
     @property
-    def iou(self) -> Scores:
-        """IoU per class, (K,); NaN where a class is neither true nor predicted."""
-        return iou(self.counts)
-
-    @property
-    def precision(self) -> Scores:
-        """Precision per class, (K,); NaN where a class is never predicted."""
-        return precision(self.counts)
-
-    @property
-    def recall(self) -> Scores:
-        """Recall per class, (K,); NaN where a class never occurs."""
-        return recall(self.counts)
-
-    @property
-    def false_positive_rate(self) -> Scores:
-        """False positives of a class over the pixels of other classes, (K,)."""
-        return false_positive_rate(self.counts)
-
-    @property
-    def accuracy(self) -> float:
-        """Share of labelled pixels that are right."""
-        return float(accuracy(self.counts))
-
-    @property
     def miou(self) -> float:
-        """Mean IoU over `classes_in_mean`."""
+        """Mean IoU over the classes that are true or predicted somewhere."""
         return float(mean(self.iou))
-
-    @property
-    def classes_in_mean(self) -> tuple[int, ...]:
-        """Mask values of the classes that the mean runs over: those that are true or predicted somewhere."""
-        return tuple(int(value) for value in np.flatnonzero(~np.isnan(self.iou)))
 
 
 def number(value: float | Scores) -> float | None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cti.data.images import load_mask
 from cti.data.photos import Photo
 from cti.data.seed_file import read_seed
 from cti.evaluate.labels import label_pixels
-from cti.evaluate.masks import count_masks, foreground_shares, read_mask
+from cti.evaluate.masks import count_masks, foreground_shares
 from cti.evaluate.scores import (
     MASKS,
     PSEUDO_MASKS,
@@ -113,7 +114,7 @@ def normal_shares(folders: ResultFolders, photos: Sequence[Photo], threshold: fl
         if folder is not None and covers(folder, photos, ".npz")
     }
     shares |= {
-        name: foreground_shares(read_mask(folder / f"{photo.id}.png") for photo in photos)
+        name: foreground_shares(load_mask(folder / f"{photo.id}.png") for photo in photos)
         for name, folder in masks.items()
         if folder is not None and covers(folder, photos, ".png")
     }

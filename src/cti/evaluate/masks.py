@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from cti.classes import IGNORE_INDEX
+from cti.data.images import load_mask
 from cti.data.photos import Photo
 from cti.evaluate.bootstrap import miou_interval
 from cti.evaluate.confusion import ConfusionMatrix, Counts, class_areas, number, ratio
-from cti.evaluate.scored_photos import with_files, with_masks
+from cti.evaluate.scored_photos import check_files, with_masks
 from cti.evaluate.scores import ForegroundShares, MaskScores, class_scores
 
 
@@ -26,14 +26,12 @@ class MaskCounts:
         as_background: Confusion matrix of all labelled pixels, ignored ones counted as background.
         confident: Confusion matrix of the labelled pixels that are not ignored.
         areas: (n, 3, K) `class_areas` of each photo, ignored pixels as background.
-        missing: Ids of the photos with a true mask but no prediction, which were left out.
     """
 
     classes: tuple[str, ...]
     as_background: ConfusionMatrix
     confident: ConfusionMatrix
     areas: Counts
-    missing: tuple[str, ...] = ()
 
     def scores(self, resamples: int = 0) -> MaskScores:
         """The scores as plain values.
@@ -45,7 +43,6 @@ class MaskCounts:
         coverage = ratio(np.array(self.confident.num_pixels), np.array(self.as_background.num_pixels))
         return MaskScores(
             num_photos=len(self.areas),
-            missing=self.missing,
             as_background=class_scores(self.as_background, self.classes, interval),
             confident=class_scores(self.confident, self.classes),
             coverage=number(coverage),
@@ -53,12 +50,7 @@ class MaskCounts:
 
 
 def count_masks(
-    predictions: Path | str | Callable[[Photo], NDArray[np.uint8]],
-    photos: Sequence[Photo],
-    classes: Sequence[str],
-    *,
-    allow_missing: bool = False,
-    workers: int = 2,
+    predictions: Path | str | Callable[[Photo], NDArray[np.uint8]], photos: Sequence[Photo], classes: Sequence[str]
 ) -> MaskCounts:
     """Count how predicted masks fit the true masks of the photos that have one.
 
@@ -67,23 +59,20 @@ def count_masks(
             mask values of `classes`, 255 where a pixel is ignored.
         photos: Photos; those without a true mask are left out.
         classes: The C foreground classes.
-        allow_missing: Leave out photos without a file and name them in the result, instead of stopping.
-        workers: Threads that read and count.
 
     Raises:
         ValueError: if no photo has a true mask, the two masks differ in size, or a value does not fit `classes`.
-        FileNotFoundError: if files are missing and `allow_missing` is not set.
+        FileNotFoundError: if files are missing.
     """
     scored = with_masks(photos)
-    missing: tuple[str, ...] = ()
     if callable(predictions):
         read = predictions
     else:
         folder = Path(predictions)
-        scored, missing = with_files(scored, folder, ".png", allow_missing)
+        check_files(scored, folder, ".png")
 
         def read(photo: Photo) -> NDArray[np.uint8]:
-            return read_mask(folder / f"{photo.id}.png")
+            return load_mask(folder / f"{photo.id}.png")
 
     def count(photo: Photo) -> tuple[ConfusionMatrix, ConfusionMatrix]:
         assert photo.mask is not None
@@ -94,12 +83,12 @@ def count_masks(
 
     as_background, confident = ConfusionMatrix(len(classes) + 1), ConfusionMatrix(len(classes) + 1)
     areas: list[Counts] = []
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with ThreadPoolExecutor(2) as pool:
         for of_all, of_confident in pool.map(count, scored):
             as_background += of_all
             confident += of_confident
             areas.append(class_areas(of_all.counts))
-    return MaskCounts(tuple(classes), as_background, confident, np.stack(areas), missing)
+    return MaskCounts(tuple(classes), as_background, confident, np.stack(areas))
 
 
 def foreground_shares(masks: Iterable[NDArray[np.uint8]]) -> ForegroundShares | None:
@@ -114,18 +103,6 @@ def foreground_shares(masks: Iterable[NDArray[np.uint8]]) -> ForegroundShares | 
         photos, pixels = photos + 1, pixels + mask.size
         with_any, foreground = with_any + (count > 0), foreground + count
     return ForegroundShares(photos, with_any / photos, foreground / pixels) if photos else None
-
-
-def read_mask(path: Path | str) -> NDArray[np.uint8]:
-    """Read an indexed or 8-bit greyscale PNG as mask values, (H, W).
-
-    Raises:
-        ValueError: if it is of another mode: colours are not class numbers.
-    """
-    with Image.open(path) as image:
-        if image.mode not in ("P", "L"):
-            raise ValueError(f"{path} is a {image.mode} image; masks are 8-bit indexed or greyscale PNGs.")
-        return np.asarray(image, dtype=np.uint8)
 
 
 def _count(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cti.data.photos import Photo
+from cti.tables import some
 
 
 def with_masks(photos: Sequence[Photo]) -> tuple[Photo, ...]:
@@ -18,19 +19,15 @@ def with_masks(photos: Sequence[Photo]) -> tuple[Photo, ...]:
     return scored
 
 
-def with_files(
-    photos: Sequence[Photo], folder: Path, suffix: str, allow_missing: bool
-) -> tuple[tuple[Photo, ...], tuple[str, ...]]:
-    """The photos whose `<photo id><suffix>` lies in `folder`, and the ids of the others.
+def check_files(photos: Sequence[Photo], folder: Path, suffix: str) -> None:
+    """Check that the `<photo id><suffix>` of every photo lies in a folder.
 
     Raises:
-        FileNotFoundError: if files are missing and `allow_missing` is not set, or if all are.
+        FileNotFoundError: if it does not.
     """
-    missing = tuple(photo.id for photo in photos if not (folder / f"{photo.id}{suffix}").is_file())
-    if missing and (not allow_missing or len(missing) == len(photos)):
+    missing = [photo.id for photo in photos if not (folder / f"{photo.id}{suffix}").is_file()]
+    if missing:
         raise FileNotFoundError(
-            f"{folder} lacks the {suffix} files of {len(missing)} of {len(photos)} photos ({', '.join(missing[:3])}"
-            f"{', ...' if len(missing) > 3 else ''}); make them first, or allow missing ones."
+            f"{folder} lacks the {suffix} files of {len(missing)} of {len(photos)} photos ({some(missing)}); "
+            "make them first."
         )
-    left_out = set(missing)
-    return tuple(photo for photo in photos if photo.id not in left_out), missing

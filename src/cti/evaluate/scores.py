@@ -76,7 +76,6 @@ class SeedScores:
     Args:
         kind: Kind of map that was scored (`refined`, `fused`, ...); empty = the seed files' first.
         num_photos: Photos that were scored.
-        missing: Ids of the photos with a mask but no seed, which were left out.
         threshold: The fixed background score, chosen without masks.
         fixed: Scores at `threshold`.
         best_threshold: The background score of the highest mIoU.
@@ -90,7 +89,6 @@ class SeedScores:
 
     kind: str
     num_photos: int
-    missing: tuple[str, ...]
     threshold: float
     fixed: ClassScores
     best_threshold: float
@@ -113,7 +111,6 @@ class MaskScores:
 
     Args:
         num_photos: Photos that were scored.
-        missing: Ids of the photos with a true mask but no prediction, which were left out.
         as_background: Scores of all labelled pixels, ignored ones counted as background. Compare by these.
         confident: Scores of the pixels that are not ignored. They flatter masks that ignore what is hard; read them
             with `coverage`.
@@ -121,7 +118,6 @@ class MaskScores:
     """
 
     num_photos: int
-    missing: tuple[str, ...]
     as_background: ClassScores
     confident: ClassScores
     coverage: float | None

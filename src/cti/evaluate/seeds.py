@@ -16,7 +16,7 @@ from cti.evaluate.bootstrap import miou_interval
 from cti.evaluate.confusion import ConfusionMatrix, Counts, Scores, class_areas, number
 from cti.evaluate.labels import label_pixels
 from cti.evaluate.overlap import cam_overlap
-from cti.evaluate.scored_photos import with_files, with_masks
+from cti.evaluate.scored_photos import check_files, with_masks
 from cti.evaluate.scores import ClassScores, Curve, SeedScores, class_scores
 from cti.evaluate.threshold_sweep import MIN_GAP, ThresholdScore, ThresholdSweep
 
@@ -41,7 +41,6 @@ class SeedCounts:
         self.keep_areas = keep_areas
         self.fixed_areas: list[Counts] = []
         self.free_areas: list[Counts] = []
-        self.missing: tuple[str, ...] = ()
 
     def update(self, photo: Photo, seed: Seed) -> None:
         """Count one photo.
@@ -97,7 +96,6 @@ class SeedCounts:
         return SeedScores(
             kind=self.kind,
             num_photos=sweep.num_photos,
-            missing=self.missing,
             threshold=self.threshold,
             fixed=scores_at(sweep.at(self.threshold), self.fixed_areas),
             best_threshold=best.threshold,
@@ -124,7 +122,6 @@ def count_seeds(
     *,
     kind: str = "",
     keep_areas: bool = False,
-    allow_missing: bool = False,
     workers: int = 2,
 ) -> SeedCounts:
     """Count how seeds fit the masks of the photos that have one.
@@ -136,20 +133,18 @@ def count_seeds(
         threshold: Fixed background score in [0, 1]; it is swept too.
         kind: Kind of map to read from the folder; empty = each file's first.
         keep_areas: Keep each photo's areas too, which confidence intervals need.
-        allow_missing: Leave out photos without a seed file and name them in the result, instead of stopping.
         workers: Threads; reading, up-sampling and counting run mostly outside Python's lock.
 
     Raises:
         ValueError: if no photo has a mask, a seed and its mask differ in size, or a value does not fit `classes`.
-        FileNotFoundError: if seed files are missing and `allow_missing` is not set.
+        FileNotFoundError: if seed files are missing.
     """
     scored = with_masks(photos)
-    missing: tuple[str, ...] = ()
     if callable(seeds):
         read = seeds
     else:
         folder = Path(seeds)
-        scored, missing = with_files(scored, folder, ".npz", allow_missing)
+        check_files(scored, folder, ".npz")
 
         def read(photo: Photo) -> Seed:
             return read_seed(folder / f"{photo.id}.npz", kind)
@@ -169,7 +164,6 @@ def count_seeds(
         total = next(parts)
         for part in parts:
             total.merge(part)
-    total.missing = missing
     return total
 
 

@@ -16,7 +16,7 @@ from cti.evaluate.list_scores import ResultFolders, score_list
 from cti.evaluate.scores import ListScores, RunScores
 from cti.evaluate.tables import list_tables, tag_table
 from cti.evaluate.tags import TagScores, read_tags
-from cti.evaluate.verdict import make_verdict
+from cti.evaluate.verdict import layers, make_verdict
 from cti.files import read_manifest
 from cti.masks.steps import step_names
 from cti.run import Run, split_by_file
@@ -105,24 +105,22 @@ def panel_rows(run: Run) -> list[PanelRow]:
     rows = []
     for photo in chosen:
         seed = read_seed(run.seed(photo))
-        pseudo, prediction, mask = (
-            load_mask(path) if path.is_file() else None
-            for path in (run.pseudo_mask(photo), run.prediction(photo), run.mask(photo))
-        )
+        masks = {name: load_mask(path) for name, path in layers(run, photo).items()}
+        if not run.finished("segment"):
+            masks.pop("mask", None)  # it is the pseudo-mask
+        if photo.mask is not None:
+            masks["truth"] = photo.mask.load()
         cams = seed.cams()
+        masks["seed"] = label_pixels(cams, seed.class_indices, run.config.evaluate.threshold)
         rows.append(
             panel_row(
                 photo.load(),
                 run.photos.classes,
+                masks,
                 name=photo.id,
-                truth=None if photo.mask is None else photo.mask.load(),
                 cams=cams,
                 class_indices=seed.class_indices,
                 background_cam=seed.background_cam(),
-                seed=label_pixels(cams, seed.class_indices, run.config.evaluate.threshold),
-                pseudo_mask=pseudo,
-                segmentation=prediction,
-                mask=mask if run.finished("segment") else None,  # before, it is the pseudo-mask
             )
         )
     return rows

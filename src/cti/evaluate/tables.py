@@ -1,6 +1,6 @@
 """Scores as tables in percent (files and JSON hold fractions), the same on the terminal and in the report."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from cti.evaluate.bootstrap import Interval
 from cti.evaluate.scores import ClassScores, ListScores, MaskScores, SeedScores, mean_defined
@@ -12,7 +12,6 @@ SWEPT = "swept, uses pixel labels"
 SWEPT_NOTE = "Swept: at the best threshold, which was found with true masks; the other numbers need none."
 BASELINE_NOTE = "Baselines are what the tags alone give, without a look at the photo."
 MASKS_NOTE = "Masks and pseudo-masks use the photos' tags, the segmentation does not."
-NUM_NAMES = 5  # in a sentence about photos
 
 
 def list_tables(scores: ListScores, list_name: str) -> list[Table]:
@@ -54,7 +53,7 @@ def seed_table(scores: ListScores, list_name: str) -> Table | None:
         ("seeds", SWEPT, f"fixed at {first.threshold:g}", "threshold-free", "CAM overlap"),
         tuple(rows),
         footer=len(baselines),
-        note=_sentences(SWEPT_NOTE, BASELINE_NOTE, _left_out(first.missing)),
+        note=f"{SWEPT_NOTE} {BASELINE_NOTE}",
     )
 
 
@@ -73,12 +72,11 @@ def mask_table(scores: ListScores, list_name: str) -> Table | None:
         for name, scored in masks.items()
     ]
     num_photos = max(scored.num_photos for scored in masks.values())
-    missing = (photo for scored in masks.values() for photo in scored.missing)
     return Table(
         f"Masks, list {list_name}: % over {num_photos} photos",
         ("masks", "mIoU", "confident pixels only", "pixels confident"),
         tuple(rows),
-        note=_sentences(MASKS_NOTE, "mIoU counts ignored pixels as background.", _left_out(missing)),
+        note=f"{MASKS_NOTE} mIoU counts ignored pixels as background.",
     )
 
 
@@ -206,15 +204,3 @@ def _absent_sentence(scores: ClassScores) -> str:
     num_classes, absent = len(scores.iou), scores.absent
     mean_over = f"The mean runs over {num_classes - len(absent)} of {num_classes} classes (background included)"
     return f"{mean_over}; neither true nor predicted: {', '.join(absent)}." if absent else f"{mean_over}."
-
-
-def _left_out(missing: Iterable[str]) -> str:
-    ids = list(dict.fromkeys(missing))
-    if not ids:
-        return ""
-    named = ", ".join(ids[:NUM_NAMES]) + (", ..." if len(ids) > NUM_NAMES else "")
-    return f"{len(ids)} photos without a result were left out: {named}."
-
-
-def _sentences(*sentences: str) -> str:
-    return " ".join(sentence for sentence in sentences if sentence)

@@ -3,7 +3,7 @@
 A seed is scored by argmax over [t, CAMs]. Only two things about a pixel matter for every t: its highest CAM and whose
 it is; it is foreground at exactly those thresholds that lie below that value. So pixels are counted once, by (class,
 rank of the value among the thresholds, true class), and cumulated at the end. The counts equal those of the loop
-over thresholds (`cti.evaluate.reference`) bit for bit. Source: docs/method.md, "Seeds".
+over thresholds (`benchmarks/references.py`) bit for bit. Source: docs/method.md, "Seeds".
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from cti.classes import check_classes
-from cti.evaluate import confusion
-from cti.evaluate.confusion import ConfusionMatrix, Counts, Scores, to_mask, to_numpy
+from cti.evaluate.confusion import ConfusionMatrix, Counts, Rates, Scores, mean, to_mask, to_numpy
 from cti.evaluate.labels import check_cams, strongest
 
 MIN_GAP = 1 / 16384  # thresholds closer than this would need larger histograms than is sensible
@@ -28,12 +27,10 @@ class ThresholdScore:
 
     Args:
         threshold: Constant background score; None = the background's own CAM was the score.
-        uses_pixel_labels: Whether the threshold was chosen by looking at true masks.
         confusion: The confusion matrix, background first.
     """
 
     threshold: float | None
-    uses_pixel_labels: bool
     confusion: ConfusionMatrix
 
     @property
@@ -63,27 +60,27 @@ class SweepResult:
     @cached_property
     def iou(self) -> Scores:
         """IoU per threshold and class, (T, K); NaN where a class is neither true nor predicted."""
-        return confusion.iou(self.counts)
+        return Rates(self.counts).iou
 
     @cached_property
     def miou(self) -> Scores:
         """Mean IoU per threshold, (T,)."""
-        return confusion.mean(self.iou)
+        return mean(self.iou)
 
     @cached_property
     def precision(self) -> Scores:
         """Mean over the predicted classes of their precision, (T,)."""
-        return confusion.mean(confusion.precision(self.counts))
+        return mean(Rates(self.counts).precision)
 
     @cached_property
     def recall(self) -> Scores:
         """Mean over the occurring classes of their recall, (T,)."""
-        return confusion.mean(confusion.recall(self.counts))
+        return mean(Rates(self.counts).recall)
 
     @property
     def best(self) -> ThresholdScore:
-        """The threshold of the highest mIoU (the lowest such). It is chosen by true masks: `uses_pixel_labels`."""
-        return self._score(int(np.argmax(np.nan_to_num(self.miou, nan=-1.0))), uses_pixel_labels=True)
+        """The threshold of the highest mIoU (the lowest such). It is chosen by true masks."""
+        return self._score(int(np.argmax(np.nan_to_num(self.miou, nan=-1.0))))
 
     def at(self, threshold: float) -> ThresholdScore:
         """The score at a threshold that was fixed without looking at masks.
@@ -97,18 +94,18 @@ class SweepResult:
                 f"Threshold {threshold} was not swept; the nearest is {self.thresholds[nearest]:.6g}. "
                 "Give a swept one or pass it to ThresholdSweep(thresholds=...)."
             )
-        return self._score(nearest, uses_pixel_labels=False)
+        return self._score(nearest)
 
     @property
     def threshold_free(self) -> ThresholdScore | None:
         """The score with the background's own CAM as background score, or None if there was none."""
         if self.free_counts is None:
             return None
-        return ThresholdScore(None, False, ConfusionMatrix(len(self.classes) + 1, self.free_counts))
+        return ThresholdScore(None, ConfusionMatrix(len(self.classes) + 1, self.free_counts))
 
-    def _score(self, index: int, uses_pixel_labels: bool) -> ThresholdScore:
+    def _score(self, index: int) -> ThresholdScore:
         matrix = ConfusionMatrix(len(self.classes) + 1, self.counts[index])
-        return ThresholdScore(float(self.thresholds[index]), uses_pixel_labels, matrix)
+        return ThresholdScore(float(self.thresholds[index]), matrix)
 
 
 class ThresholdSweep:

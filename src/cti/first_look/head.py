@@ -69,7 +69,7 @@ def fit_head(pooled: Tensor, labels: Tensor, penalty: float, scale: Tensor | Non
     return _logistic_regression(features, targets, torch.ones_like(targets), penalty, scale)
 
 
-def fit_background(features: Tensor, foreground: Tensor, penalty: float = 1e-3) -> LinearHead:
+def fit_background(features: Tensor, foreground: Tensor) -> LinearHead:
     """A linear background channel: a logistic regression of patches where the photo's own classes are low.
 
     Patches below `BACKGROUND_BELOW` are background, the others are not; both halves weigh the same.
@@ -78,7 +78,6 @@ def fit_background(features: Tensor, foreground: Tensor, penalty: float = 1e-3) 
         features: (P, D) features of patches.
         foreground: (P,) in [0, 1], how strongly the strongest tagged class of the photo is there; 0 in photos
             without a tag.
-        penalty: See `fit_head`.
 
     Returns:
         A head of one channel: the logit of the background.
@@ -86,7 +85,7 @@ def fit_background(features: Tensor, foreground: Tensor, penalty: float = 1e-3) 
     targets = (foreground < BACKGROUND_BELOW).double()[:, None]
     share = targets.mean().clamp(1e-3, 1 - 1e-3)
     weights = torch.where(targets > 0, 0.5 / share, 0.5 / (1 - share))
-    return _logistic_regression(features.double(), targets, weights, penalty)
+    return _logistic_regression(features.double(), targets, weights, penalty=1e-3)
 
 
 def _logistic_regression(

@@ -221,7 +221,7 @@ def remarks_on(quality: TagScores, photos: dict[str, float], total: int) -> tupl
 def _panel(photo: Photo, seed: Seed, classes: Sequence[str]) -> PanelRow:
     truth = None if photo.mask is None else photo.mask.load()
     return panel_row(
-        photo.load(), classes, name=photo.id, truth=truth, cams=seed.cams(), class_indices=seed.class_indices,
+        photo.load(), classes, {"truth": truth}, name=photo.id, cams=seed.cams(), class_indices=seed.class_indices,
         background_cam=seed.background_cam(),
     )  # fmt: skip
 

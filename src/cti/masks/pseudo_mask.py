@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cti.classes import IGNORE_INDEX, voc_palette
+from cti.classes import IGNORE_INDEX
 from cti.config import MasksConfig
 from cti.files import atomic_path
+from cti.visualize import overlay
 
 
 def argmax_mask(scores: NDArray[np.float32], class_indices: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -50,15 +51,8 @@ def pseudo_mask(scores: NDArray[np.float32], class_indices: tuple[int, ...], con
     return mask
 
 
-def overlay(image: NDArray[np.uint8], mask: NDArray[np.uint8], strength: float = 0.55) -> NDArray[np.uint8]:
-    """The photo under its mask's colours, (H, W, 3): background untouched, 255 in white."""
-    colours = voc_palette()[mask].astype(np.float32)
-    colours[mask == IGNORE_INDEX] = 255
-    weight = np.where(mask == 0, 0, strength)[..., None]
-    return (image * (1 - weight) + colours * weight).round().astype(np.uint8)
-
-
-def save_preview(path: Path, image: NDArray[np.uint8], *masks: NDArray[np.uint8]) -> None:
+def save_preview(path: Path, image: Image.Image, *masks: NDArray[np.uint8]) -> None:
     """Write the photo and its overlays with each mask side by side, atomically."""
+    pictures = [image, *(overlay(image, mask) for mask in masks)]
     with atomic_path(path) as temporary:
-        Image.fromarray(np.concatenate([image, *(overlay(image, mask) for mask in masks)], axis=1)).save(temporary)
+        Image.fromarray(np.concatenate([np.asarray(picture) for picture in pictures], axis=1)).save(temporary)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cti.data.photos import Photo
 from cti.data.seed_file import Seed, read_seed
 from cti.files import read_manifest
+from cti.run import check_classes_agree
 
 
 class SeedFolder:
@@ -30,19 +30,10 @@ class SeedFolder:
             raise FileNotFoundError(
                 f"{self.folder} is not a finished seeds folder; run `cti seeds` for this run first."
             )
-        theirs = tuple(manifest["result"].get("classes", ()))
-        if theirs != self.classes:
-            raise ValueError(
-                f"The seeds in {self.folder} are of the classes [{', '.join(theirs)}], but this run's are "
-                f"[{', '.join(self.classes)}]; use the same list in the same order, or extract the seeds again."
-            )
+        check_classes_agree(manifest["result"].get("classes", ()), self.classes, f"The stage {self.folder}")
         self.identity = str(manifest.get("finished", ""))
         """When the stage finished: changes when seeds are extracted again."""
 
     def __call__(self, photo_id: str) -> Seed:
         """One photo's seed; errors as in `cti.data.seed_file.read_seed`."""
         return read_seed(self.folder / f"{photo_id}.npz", self.kind)
-
-    def missing(self, photos: Sequence[Photo]) -> tuple[str, ...]:
-        """Ids of the photos without a seed file."""
-        return tuple(photo.id for photo in photos if not (self.folder / f"{photo.id}.npz").is_file())

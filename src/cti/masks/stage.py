@@ -21,10 +21,11 @@ from cti.masks.features import backbone_features
 from cti.masks.pseudo_mask import argmax_mask, pseudo_mask, save_preview
 from cti.masks.scores import start_scores
 from cti.masks.seed_folder import SeedFolder
-from cti.masks.steps import build_steps, read_rgb, refine_photos
+from cti.masks.steps import build_steps, refine_photos
 from cti.method.checkpoint import load_model
-from cti.run import Run, some, split_by_file
+from cti.run import Run, split_by_file
 from cti.run.stage_folder import seal
+from cti.tables import some
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ def write_previews(run: Run) -> None:
         for photo in todo:
             seed = seeds(photo.id)
             before = argmax_mask(start_scores(seed, config), seed.class_indices)
-            save_preview(run.preview(photo), read_rgb(photo), before, load_mask(run.pseudo_mask(photo)))
+            save_preview(run.preview(photo), photo.load(), before, load_mask(run.pseudo_mask(photo)))
         seal(run.stage_folder("masks"))
 
 

@@ -2,12 +2,11 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 
 from cti.config import ModelConfig
-from cti.files import atomic_path, from_json, read_object, write_json
+from cti.files import JsonObject, atomic_path, from_json, read_object, write_json
 from cti.method import CTI
 from cti.method.weights import read_state_dict, refuse_larger, refuse_non_finite
 
@@ -15,7 +14,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
 
-def save_model(folder: Path | str, model: CTI, facts: dict[str, Any] | None = None) -> None:
+def save_model(folder: Path | str, model: CTI, facts: JsonObject | None = None) -> None:
     """Write the network so that `load_model` needs nothing else, atomically.
 
     Args:
@@ -32,7 +31,7 @@ def save_model(folder: Path | str, model: CTI, facts: dict[str, Any] | None = No
     )
 
 
-def load_model(folder: Path | str) -> tuple[CTI, dict[str, Any]]:
+def load_model(folder: Path | str) -> tuple[CTI, JsonObject]:
     """Read a network that `save_model` wrote; no hub is asked.
 
     Returns:

@@ -2,11 +2,12 @@
 
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from PIL import Image
 
+from cti.files import JsonObject
 from cti.predict.prediction import Analysis
 
 
@@ -31,6 +32,6 @@ class Analyser(Protocol):
         """Run the network on photos that are seen alike."""
         ...
 
-    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+    def save(self, folder: Path, facts: JsonObject) -> None:
         """Write `config.json`, with `facts` among its entries, and `model.safetensors`."""
         ...

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cti.classes import IGNORE_INDEX
+from cti.files import JsonObject
 from cti.predict.polygons import region_polygons
 
 Shape = Literal["polygons", "rle"]
@@ -17,9 +18,7 @@ Per = Literal["class", "component"]
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
 
-def mask_annotations(
-    mask: NDArray[np.uint8], shape: Shape = "polygons", per: Per = "class"
-) -> Iterator[dict[str, Any]]:
+def mask_annotations(mask: NDArray[np.uint8], shape: Shape = "polygons", per: Per = "class") -> Iterator[JsonObject]:
     """COCO annotations of one mask (H, W), without `id` and `image_id`; see `export_coco`.
 
     Raises:
@@ -42,7 +41,7 @@ def _regions(region: NDArray[np.bool_], per: Per) -> list[NDArray[np.bool_]]:
     return [labels == number for number in range(1, count + 1)]
 
 
-def _annotation(region: NDArray[np.bool_], value: int, shape: Shape, crowd: bool) -> dict[str, Any]:
+def _annotation(region: NDArray[np.bool_], value: int, shape: Shape, crowd: bool) -> JsonObject:
     codes = run_length_codes()
     code = codes.encode(np.asfortranarray(region, dtype=np.uint8))
     segmentation: Any = (

@@ -3,7 +3,6 @@
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from cti.config import SeedsConfig
 from cti.data.batches import network_input, parts, photos_at_once, seen_size
+from cti.files import JsonObject
 from cti.method import CTI
 from cti.method.checkpoint import save_model
 from cti.predict.batches import MOST_PHOTOS
@@ -72,7 +72,7 @@ class CTIAnalyser:
             threshold=self.threshold,
         )
 
-    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+    def save(self, folder: Path, facts: JsonObject) -> None:
         """See `Analyser`."""
         own = {"tag_thresholds": self.tag_thresholds, "seeds": asdict(self.seeds), "threshold": self.threshold}
         save_model(folder, self.network, own | facts)

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import timm
 from huggingface_hub import HfApi, ModelCard, ModelCardData, snapshot_download
 
 from cti.evaluate.scores import ClassScores, ListScores, RunScores
 from cti.evaluate.tags import read_tags
-from cti.files import MANIFEST, from_json, read_manifest
+from cti.files import MANIFEST, JsonObject, from_json, read_manifest
 from cti.method.checkpoint import CONFIG
 from cti.tables import Table, row, to_markdown
 
@@ -95,7 +94,7 @@ class About:
     scores: tuple[ScoreLine, ...] = ()
 
 
-def about_network(folder: Path, description: dict[str, Any]) -> About:
+def about_network(folder: Path, description: JsonObject) -> About:
     """What a model card says about a network: what it carries with it, or else what its run knows.
 
     Args:
@@ -110,7 +109,7 @@ def about_network(folder: Path, description: dict[str, Any]) -> About:
     return about_run(folder.parent, folder.name, description)
 
 
-def about_run(run: Path, stage: str, description: dict[str, Any]) -> About:
+def about_run(run: Path, stage: str, description: JsonObject) -> About:
     """Gather what a model card says about a network from its run.
 
     Args:
@@ -145,7 +144,7 @@ def about_run(run: Path, stage: str, description: dict[str, Any]) -> About:
     )
 
 
-def model_card(description: dict[str, Any], about: About, name: str = "FOLDER") -> str:
+def model_card(description: JsonObject, about: About, name: str = "FOLDER") -> str:
     """The `README.md` of a network, with the metadata the hub reads.
 
     Args:

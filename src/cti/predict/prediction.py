@@ -18,7 +18,7 @@ from cti.classes import voc_palette
 from cti.data.images import save_mask
 from cti.data.seed_file import to_cams
 from cti.evaluate.labels import label_pixels
-from cti.files import atomic_path, write_json
+from cti.files import JsonObject, atomic_path, write_json
 from cti.predict.annotations import Per, Shape, detections, mask_annotations
 from cti.predict.polygons import region_polygons
 from cti.visualize import legend, overlay
@@ -198,7 +198,7 @@ class Prediction:
         with atomic_path(files["overlay"]) as temporary:
             self.overlay().save(temporary)
         write_json(files["scores"], self.to_dict())
-        arrays: dict[str, Any] = {
+        arrays: dict[str, NDArray[Any]] = {
             "cams": self.cams.astype(np.float16),
             "class_indices": np.array(self.class_indices, dtype=np.int64),
         }
@@ -238,7 +238,7 @@ class Prediction:
         others = np.where(values[:, None, None] == self.mask, -np.inf, planes).max(axis=0)
         return float((label - others).mean()) if len(values) > 1 else float(label.mean())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """What was found, as JSON can say it: source, size, classes, scores, tags, threshold, pixels, confidence."""
         return {
             "source": self.source,
@@ -259,7 +259,7 @@ class Prediction:
             if value
         }
 
-    def to_coco(self, shape: Shape = "polygons", per: Per = "class") -> dict[str, Any]:
+    def to_coco(self, shape: Shape = "polygons", per: Per = "class") -> JsonObject:
         """A whole COCO file of this one photo: `images`, `annotations`, `categories` (id = mask value).
 
         Args:

@@ -4,14 +4,13 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cti.files import read_json, write_json
+from cti.files import JsonObject, read_json, write_json
 from cti.method.checkpoint import CONFIG
 from cti.predict.prediction import Analysis
 from cti.segment.checkpoint import TrainedSegmenter, save_segmenter
@@ -81,7 +80,7 @@ class SegmenterAnalyser:
             refine=refine if crf else None,
         )
 
-    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+    def save(self, folder: Path, facts: JsonObject) -> None:
         """See `Analyser`."""
         config = self.trained.config
         shared = replace(config, masks=Path(config.masks).name, weights=Path(config.weights).name)

@@ -3,12 +3,14 @@
 The rules, stage by stage, are in docs/architecture.md ("A run can be changed").
 """
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from cti.data.fingerprint import DataRecord, PhotoChange, compare_photos
+from cti.files import JsonObject
 
 Action = Literal["same", "keep", "by photo", "from weights", "more epochs", "again"]
 """What is to be done with a stage: nothing; keep its network though the photos are others; make the files of changed
@@ -27,7 +29,7 @@ class Made:
         photos: Its photos.
     """
 
-    settings: dict[str, Any]
+    settings: JsonObject
     photos: DataRecord
 
 
@@ -117,7 +119,7 @@ def sentence(stage: str, action: Action, change: Change, remade: int) -> str:
     return f"{change}: {done.get(action, 'made again')}"
 
 
-def result_fields(section: Any) -> dict[str, Any]:
+def result_fields(section: Any) -> JsonObject:
     """The fields of a section that its result depends on, nested sections included."""
     return {
         item.name: result_fields(value) if is_dataclass(value := getattr(section, item.name)) else value
@@ -128,11 +130,7 @@ def result_fields(section: Any) -> dict[str, Any]:
 
 def as_json(value: Any) -> Any:
     """The value as it comes back from a JSON file, so that settings compare equal to stored ones."""
-    if isinstance(value, dict):
-        return {str(key): as_json(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(inner) for inner in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    return json.loads(json.dumps(value, default=os.fspath))
 
 
 def _difference(name: str, then: Any, now: Any) -> str:

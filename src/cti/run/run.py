@@ -34,7 +34,7 @@ from cti.data.check import check_data, usable
 from cti.data.check_report import CheckReport
 from cti.data.fingerprint import DataRecord, record_photos
 from cti.data.review import read_entries, review_marks, with_reviewed_tags
-from cti.files import MANIFEST, from_json, read_manifest, to_json, write_json, write_manifest, write_text
+from cti.files import MANIFEST, JsonObject, from_json, read_manifest, to_json, write_json, write_manifest, write_text
 from cti.method.weights import fit_to_weights
 from cti.run.changes import (
     Action,
@@ -229,13 +229,13 @@ class Run:
             return None
         return from_json(kind, manifest["result"], self.stage_folder(stage) / MANIFEST)
 
-    def settings(self, stage: str, sections: Sequence[str] = (), **more: Any) -> dict[str, Any]:
+    def settings(self, stage: str, sections: Sequence[str] = (), **more: Any) -> JsonObject:
         """What a stage's result depends on besides its photos, as JSON.
 
         These are its sections, the classes, the network of `train` that came before, and whatever else is named.
         """
         sections = sections or _SECTIONS[stage]
-        chosen: dict[str, Any] = {name: result_fields(getattr(self.config, name)) for name in sections}
+        chosen: JsonObject = {name: result_fields(getattr(self.config, name)) for name in sections}
         if stage in ("seeds", "masks", "segment") and "train" in sections:
             trained = read_manifest(self.existing("train")) or {}
             chosen["network"] = trained.get("files", {}).get("model.safetensors")
@@ -365,7 +365,7 @@ class Stage:
     run: Run
     name: str
     folder: Path
-    manifest: dict[str, Any] | None
+    manifest: JsonObject | None
 
     def __post_init__(self) -> None:
         self.started = time.perf_counter()
@@ -413,8 +413,3 @@ def check_classes_agree(theirs: Sequence[str], ours: Sequence[str], what: str) -
             f"{what} knows the classes [{', '.join(theirs)}], but the data have [{', '.join(ours)}]; "
             "use the same data.classes in the same order."
         )
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """The first few of a list of names, for a sentence."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

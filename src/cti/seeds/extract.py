@@ -4,36 +4,16 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from cti.config import RuntimeConfig, SeedsConfig
 from cti.data import Photo
-from cti.data.batches import SizeBatch, fit_to_patches, load_batches, size_batches
-from cti.data.seed_file import Seed, read_seed, to_cams, write_seed
+from cti.data.batches import SizeBatch, load_batches, size_batches
+from cti.data.seed_file import Seed, read_seed, write_seed
 from cti.method import CTI
-from cti.seeds.maps import batch_maps, scaled_maps
+from cti.seeds.maps import scaled_maps
 
 logger = logging.getLogger(__name__)
-
-
-def seed_cams(model: CTI, image: Tensor, class_indices: Sequence[int], flip: bool = True) -> Tensor:
-    """Class activation maps of one image by the method: all blocks, refined by the patch affinity, mirror included.
-
-    Args:
-        model: A trained network; it is put into eval mode.
-        image: (3, H, W), normalised by the model's mean and std, any size.
-        class_indices: 0-based foreground classes.
-        flip: Add the mirrored image's maps.
-
-    Returns:
-        (len(class_indices), H, W) in [0, 1], float32 (float64 for a float64 image).
-    """
-    H, W = image.shape[-2:]
-    model.eval()
-    resized = F.interpolate(image[None], fit_to_patches((H, W), model.patch_size), mode="bilinear", antialias=True)
-    maps = batch_maps(model, resized, [class_indices], flip=flip)
-    return to_cams(maps["refined"][0][: len(class_indices)], (H, W))
 
 
 def extract_seeds(

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from cti.data.mask_records import (
 )
 from cti.data.photos import Photo
 from cti.data.review import review_marks, with_review
-from cti.files import file_digest, read_json, read_manifest, to_json, write_json
+from cti.files import JsonObject, file_digest, read_json, read_manifest, to_json, write_json
 from cti.run import Run
 from cti.segment.checkpoint import WEIGHTS
 from cti.segment.inference import Inference, inference
@@ -144,7 +143,7 @@ def _mask(
     )
 
 
-def _made_with(run: Run) -> dict[str, Any]:
+def _made_with(run: Run) -> JsonObject:
     """What all masks of the segmenter depend on."""
     pseudo = read_manifest(run.stage_folder("masks"))
     return {

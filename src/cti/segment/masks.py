@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cti.classes import IGNORE_INDEX
 from cti.data.images import load_mask
 from cti.data.photos import Photo
+from cti.tables import some
 
 logger = logging.getLogger(__name__)
 
@@ -46,16 +47,16 @@ class MaskFolder:
         if not photos:
             raise ValueError("The list of photos to train the segmenter on is empty; check data.train.")
         missing = [photo.id for photo in photos if not self.path(photo).is_file()]
-        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        named = some(missing)
         if len(missing) == len(photos):
-            raise ValueError(f"{self.folder} has no mask for any of {len(photos)} photos ({some}); run `cti masks`.")
+            raise ValueError(f"{self.folder} has no mask for any of {len(photos)} photos ({named}); run `cti masks`.")
         if missing and not allow_missing:
             raise ValueError(
-                f"{self.folder} lacks the masks of {len(missing)} of {len(photos)} photos ({some}); "
+                f"{self.folder} lacks the masks of {len(missing)} of {len(photos)} photos ({named}); "
                 "make them with `cti masks`, or leave those photos out with --allow-missing."
             )
         if missing:
-            logger.warning("%d of %d photos have no mask and are left out: %s", len(missing), len(photos), some)
+            logger.warning("%d of %d photos have no mask and are left out: %s", len(missing), len(photos), named)
         lacking = set(missing)
         return tuple(photo for photo in photos if photo.id not in lacking)
 

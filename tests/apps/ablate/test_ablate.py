@@ -15,11 +15,11 @@ from cti.apps.ablate.results import summarise, tables
 from cti.cli import main
 from cti.config import Config
 from cti.data import read_photos
-from cti.evaluate.bootstrap import mean_difference, paired_difference
+from cti.evaluate.bootstrap import mean_difference
 from cti.files import from_json, read_json
 from cti.method.checkpoint import load_model
 from cti.settings import load_config
-from tiny_pipeline import options, tiny_config, tiny_shapes
+from tiny import options, tiny_config, tiny_shapes
 
 GRID = {
     "title": "Tiny",
@@ -227,7 +227,7 @@ def test_a_mean_difference_over_runs_is_the_mean_of_the_differences() -> None:
     areas = [draw.integers(1, 40, (8, 3, 4)) for _ in range(4)]
     for each in areas:
         each[:, 0] = np.minimum(each[:, 0], np.minimum(each[:, 1], each[:, 2]))
-    pairs = [paired_difference(areas[0], areas[2]), paired_difference(areas[1], areas[3])]
+    pairs = [mean_difference([areas[0]], [areas[2]]), mean_difference([areas[1]], [areas[3]])]
     both = mean_difference(areas[:2], areas[2:])
     assert both is not None
     values = [pair.value for pair in pairs if pair is not None]

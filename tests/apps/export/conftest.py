@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cti.data.images import save_mask
-from sample_run import make_run
+from tiny import make_run
 
 
 @pytest.fixture(scope="session")

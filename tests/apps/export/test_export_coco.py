@@ -45,9 +45,9 @@ def test_every_pixel_comes_back(
         # Unsure pixels of a photo without any class have nobody's crowd to be: they are counted.
         expected = np.zeros_like(mask) if name == "unsure" else mask
         np.testing.assert_array_equal(read_back(coco, images[name]), expected)
-    assert result["lost_unsure"] == (drawn_masks["unsure"] == 255).sum()
-    assert result["images"] == 4
-    assert result["annotations"] == len(coco.getAnnIds())
+    assert result.lost_unsure == (drawn_masks["unsure"] == 255).sum()
+    assert result.images == 4
+    assert result.objects == len(coco.getAnnIds())
 
 
 def test_areas_boxes_and_crowds(

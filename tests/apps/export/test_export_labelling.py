@@ -52,9 +52,9 @@ def test_every_pixel_comes_back(
         for part, index in zip(detections.mask if len(detections) else (), detections.class_id, strict=True):
             drawn[part] = CLASSES.index(found.classes[index]) + 1
         np.testing.assert_array_equal(drawn, np.where(mask == 255, 0, mask), err_msg=name)
-    assert result["images"] == 4
-    assert result["objects"] == 5 == sum(map(len, annotations.values()))
-    assert result["lost_unsure"] == sum(int((mask == 255).sum()) for mask in drawn_masks.values())
+    assert result.images == 4
+    assert result.objects == 5 == sum(map(len, annotations.values()))
+    assert result.lost_unsure == sum(int((mask == 255).sum()) for mask in drawn_masks.values())
     assert (tmp_path / "out" / "classes.txt").read_text() == "cat\ndog\nsofa\n"
     for path in (tmp_path / "out").rglob("*.*"):
         if path.suffix in (".txt", ".xml", ".json", ".yaml"):

@@ -18,7 +18,8 @@ from cti.data.readers.shapes import render_scene
 from cti.method.attention import max_norm
 from cti.predict.cti import CTIAnalyser
 from cti.predict.segmenter import SegmenterAnalyser
-from sample_run import CLASSES, tiny_cti, tiny_trained
+from tiny import RUN_CLASSES as CLASSES
+from tiny import tiny_cti, tiny_trained
 
 
 def session(path: Path):
@@ -41,9 +42,9 @@ def test_cti_gives_scores_and_cams_of_given_classes(background: str, patch_featu
     network = tiny_cti(background=background, patch_features=patch_features)
     predictor = Predictor(CTIAnalyser(network, {"cat": 0.5}, SeedsConfig(blocks=2)))
     result = export_onnx(predictor, tmp_path / "cti.onnx")
-    assert result["largest_difference"] < 1e-4
+    assert result.largest_difference < 1e-4
     graph = session(tmp_path / "cti.onnx")
-    assert [given.name for given in graph.get_inputs()] == result["inputs"] == ["images", "class_indices"]
+    assert [given.name for given in graph.get_inputs()] == list(result.inputs) == ["images", "class_indices"]
     assert all(isinstance(graph.get_inputs()[0].shape[axis], str) for axis in (0, 2, 3))
     for height, width, tags in ((32, 32, ["sofa"]), (40, 56, ["cat", "sofa"]), (64, 24, list(CLASSES))):
         photos = [photo_of(seed, height, width) for seed in range(3)]
@@ -63,9 +64,9 @@ def test_cti_gives_scores_and_cams_of_given_classes(background: str, patch_featu
     assert json.loads(facts["patch_size"]) == 8
     assert "RGB in [0, 1]" in json.loads(facts["input"])
     assert json.loads(facts["mean"]) == list(predictor.analyser.network.mean)
-    assert [given.name for given in graph.get_outputs()] == result["outputs"] == ["scores", "cams"]
+    assert [given.name for given in graph.get_outputs()] == list(result.outputs) == ["scores", "cams"]
     photo_of(0, 40, 48).save(tmp_path / "photo.png")
-    says = run_snippet(result["snippet"], tmp_path)
+    says = run_snippet(result.snippet, tmp_path)
     assert f"{(1, 1 + (background == 'token'), 40, 48)}" in says
 
 
@@ -82,7 +83,7 @@ def test_a_network_of_flat_maps_is_exported(tmp_path: Path) -> None:
     with torch.no_grad():  # all patches nearly alike
         model.backbone.pos_embed.zero_()
         model.backbone.patch_embed.proj.weight.mul_(1e-5)
-    assert export_onnx(Predictor(CTIAnalyser(model)), tmp_path / "cti.onnx")["largest_difference"] < 1e-4
+    assert export_onnx(Predictor(CTIAnalyser(model)), tmp_path / "cti.onnx").largest_difference < 1e-4
 
 
 def test_flat_maps_are_compared_before_they_are_stretched() -> None:
@@ -108,7 +109,7 @@ def test_flat_maps_are_compared_before_they_are_stretched() -> None:
 def test_a_segmenter_gives_probabilities(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
     predictor = Predictor(SegmenterAnalyser(tiny_trained()))
-    assert export_onnx(predictor, tmp_path / "s.onnx")["largest_difference"] < 1e-4
+    assert export_onnx(predictor, tmp_path / "s.onnx").largest_difference < 1e-4
     graph = session(tmp_path / "s.onnx")
     for height, width in ((32, 32), (48, 24)):
         photos = [photo_of(seed, height, width) for seed in range(3)]

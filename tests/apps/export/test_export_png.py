@@ -16,7 +16,7 @@ def test_pillow_reads_what_was_written(
     masks: Path, photos: dict[str, Path], drawn_masks: dict[str, NDArray[np.uint8]], tmp_path: Path
 ) -> None:
     result = export_png(masks, photos, CLASSES, tmp_path / "out")
-    assert result["images"] == 4
+    assert result.images == 4
     for name, mask in drawn_masks.items():
         with Image.open(tmp_path / "out" / f"{name}.png") as image:
             assert image.mode == "P"
@@ -24,7 +24,7 @@ def test_pillow_reads_what_was_written(
             np.testing.assert_array_equal(np.array(image), mask)
     every = np.concatenate([mask.ravel() for mask in drawn_masks.values()])
     expected = {name: int((every == value).sum()) for value, name in enumerate(("background", *CLASSES))}
-    assert result["pixels"] == expected | {"unsure": int((every == 255).sum())}
+    assert result.pixels == expected | {"unsure": int((every == 255).sum())}
     assert (tmp_path / "out" / "classes.txt").read_text() == "cat\ndog\nsofa\n"
 
 

@@ -19,7 +19,8 @@ from cti.cli import main
 from cti.data.images import load_mask
 from cti.predict.label import label
 from cti.predict.predictor import Predictor
-from sample_run import CLASSES, UNLISTED
+from tiny import RUN_CLASSES as CLASSES
+from tiny import UNLISTED
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def images_of(run: Path) -> Path:
 def test_masks_of_a_run(stage: str | None, folder: str, run: Path, tmp_path: Path) -> None:
     ids = {"p0", "p1", "p2", "p3", "p4", "p5"}
     result = export(run, "png", tmp_path / "out", stage=stage)
-    assert result["images"] == len(ids)
+    assert result.images == len(ids)
     assert {path.stem for path in (tmp_path / "out").glob("*.png")} == ids
     for name in ids:
         np.testing.assert_array_equal(
@@ -53,7 +54,7 @@ def test_masks_of_a_run(stage: str | None, folder: str, run: Path, tmp_path: Pat
 
 
 def test_a_list_of_the_run_or_of_ones_own_chooses(run: Path, tmp_path: Path) -> None:
-    assert export(run, "png", tmp_path / "a", listed="val")["images"] == 2
+    assert export(run, "png", tmp_path / "a", listed="val").images == 2
     (tmp_path / "mine.txt").write_text("p3.jpg\np1\n")
     export(run, "png", tmp_path / "b", listed=str(tmp_path / "mine.txt"))
     assert {path.stem for path in (tmp_path / "b").glob("*.png")} == {"p1", "p3"}
@@ -73,7 +74,7 @@ def test_without_a_segmenter_the_masks_are_the_pseudo_masks(
     shutil.rmtree(copied / "segment")
     (copied / "masks" / "p4.png").unlink()
     caplog.set_level("INFO")
-    assert export(copied, "png")["images"] == 5
+    assert export(copied, "png").images == 5
     assert len(list((copied / "export" / "png").glob("*.png"))) == 5
     assert "has not finished: its masks are the pseudo-masks" in caplog.text
     with pytest.raises(ValueError, match=r"masks lacks the masks of 1 of 2 photos \(p4\)"):
@@ -90,8 +91,8 @@ def test_labels_of_new_photos_become_coco(run: Path, tmp_path: Path) -> None:
     photo = images_of(run) / f"{UNLISTED}.png"
     label([photo], run, tmp_path / "labels")
     result = export(tmp_path / "labels", "coco", shape="rle")
-    assert result["out"] == str(tmp_path / "labels" / "export" / "coco.json")
-    found = coco.COCO(result["out"])
+    assert result.out == str(tmp_path / "labels" / "export" / "coco.json")
+    found = coco.COCO(result.out)
     mask = load_mask(tmp_path / "labels" / f"{UNLISTED}.png", 3)
     (image,) = found.loadImgs(found.getImgIds())
     assert (image["file_name"], image["height"], image["width"]) == (photo.name, *mask.shape)
@@ -108,8 +109,8 @@ def test_a_submission_predicts_the_photos_of_the_list_that_are_new(copied: Path,
     (tmp_path / "test.txt").write_text(f"{UNLISTED}\np4\n")
     result = export(copied, "voc-submission", listed=str(tmp_path / "test.txt"))
     archive = copied / "export" / "voc-submission.tar.gz"
-    assert result["archive"] == str(archive)
-    assert result["images"] == 2
+    assert result.out == str(archive)
+    assert result.images == 2
     photos = {UNLISTED: images_of(run) / f"{UNLISTED}.png", "p4": images_of(run) / "p4.jpg"}
     assert check_voc_submission(archive, photos) == []
     predictor = Predictor.from_pretrained(run, use="segmenter")
@@ -142,7 +143,7 @@ def test_listed_photos_may_lie_elsewhere(copied: Path, run: Path, tmp_path: Path
     shutil.copy(images_of(run) / "p0.jpg", tmp_path / "server" / "2008_000001.jpg")
     (tmp_path / "test.txt").write_text("2008_000001\n")
     result = export(copied, "voc-submission", listed=str(tmp_path / "test.txt"), images=tmp_path / "server")
-    assert result["images"] == 1
+    assert result.images == 1
 
 
 def test_networks_are_those_that_there_are(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,14 +152,14 @@ def test_networks_are_those_that_there_are(copied: Path, tmp_path: Path, monkeyp
 
     asked: list[tuple[str, str]] = []
 
-    def fake(predictor: Predictor, out: Path) -> dict[str, str]:
+    def fake(predictor: Predictor, out: Path) -> onnx.OnnxExport:
         asked.append((type(predictor.analyser).__name__, Path(out).name))
-        return {"out": str(out)}
+        return onnx.OnnxExport(str(out), (), (), 0.0, "")
 
     monkeypatch.setattr(onnx, "export_onnx", fake)
     result = export(copied, "onnx")
     assert asked == [("CTIAnalyser", "cti.onnx"), ("SegmenterAnalyser", "segmenter.onnx")]
-    assert result["cti"]["out"] == str(copied / "export" / "onnx" / "cti.onnx")
+    assert result["cti"].out == str(copied / "export" / "onnx" / "cti.onnx")
     assert list(export(copied, "onnx", tmp_path / "o", stage="segment")) == ["segmenter"]
     Predictor.from_pretrained(copied, use="cti").save_pretrained(tmp_path / "saved")
     assert list(export(tmp_path / "saved", "onnx")) == ["cti"]

@@ -43,9 +43,9 @@ def unpacked(tmp_path: Path, photos: dict[str, Path], masks: Path) -> Path:
 
 def test_the_archive_is_what_the_server_takes(photos: dict[str, Path], masks: Path, tmp_path: Path) -> None:
     facts = write_voc_submission(masks, photos, tmp_path / "out.tar.gz")
-    assert facts["images"] == 3
-    assert facts["pixels"]["aeroplane"] == 20
-    assert facts["pixels"]["background"] == 20 * (30 + 31 + 32) - 60
+    assert facts.images == 3
+    assert facts.pixels["aeroplane"] == 20
+    assert facts.pixels["background"] == 20 * (30 + 31 + 32) - 60
     with tarfile.open(tmp_path / "out.tar.gz", "r:gz") as tar:
         assert tar.getnames() == [f"results/VOC2012/Segmentation/comp6_test_cls/{name}.png" for name in IDS]
         for index, member in enumerate(tar.getmembers()):
@@ -70,7 +70,7 @@ def test_equal_masks_make_equal_archives(photos: dict[str, Path], masks: Path, t
 
 def test_a_part_of_the_classes_is_renumbered(photos: dict[str, Path], masks: Path, tmp_path: Path) -> None:
     facts = write_voc_submission(masks, photos, tmp_path / "out.tar.gz", classes=("cat", "dog", "sofa"))
-    assert {name for name, count in facts["pixels"].items() if count} == {"background", "cat", "dog", "sofa"}
+    assert {name for name, count in facts.pixels.items() if count} == {"background", "cat", "dog", "sofa"}
     with tarfile.open(tmp_path / "out.tar.gz") as tar:
         mask = np.array(Image.open(io.BytesIO(tar.extractfile(f"{LAYOUT}/{IDS[1]}.png").read())))
     assert np.unique(mask).tolist() == [0, VOC_CLASSES.index("dog") + 1]

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builders import CLASSES, tiny_model
 from cti.config import Config, DataConfig
 from cti.data import PhotoSet, read_photos, save_mask
 from cti.data.seed_file import Seed, write_seed
-from cti.evaluate import ListScores, RunScores, TagScores, count_masks, count_seeds
+from cti.evaluate.masks import count_masks
+from cti.evaluate.scores import ListScores, RunScores
+from cti.evaluate.seeds import count_seeds
+from cti.evaluate.tags import TagScores
 from cti.files import to_json, write_manifest
 from cti.method.checkpoint import save_model
 from cti.settings import dump_config
+from tiny import CLASSES, tiny_model
 
 SIZE = (40, 48)
 NUM_PHOTOS = 9

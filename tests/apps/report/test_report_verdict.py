@@ -7,7 +7,7 @@ from cti import pipeline
 from cti.apps.report import write_report
 from cti.evaluate.verdict import read_verdict
 from cti.run import Run
-from sample_run import make_run
+from tiny import make_run
 
 
 def test_the_verdict_comes_first_with_the_doubtful_photos_in_their_order(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builders import CLASSES
 from cti.apps.web.cards import Desk
 from cti.apps.web.guards import Limits
 from cti.apps.web.review import Review
 from cti.predict.prediction import Analysis
+from tiny import CLASSES
 
 LIMITS = Limits(max_upload_mb=0.2, max_pixels=100_000, max_photos=3)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builders import CLASSES
 from cti.apps.web.cards import PREVIEW_SIDE, Card, Desk
 from cti.visualize import display_palette
+from tiny import CLASSES
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builders import CLASSES, tiny_model
 from cti import pipeline
 from cti.apps.web.cards import Desk
 from cti.apps.web.guards import Limits
@@ -27,7 +26,7 @@ from cti.method.checkpoint import save_model
 from cti.predict.prediction import Analysis
 from cti.predict.predictor import Predictor
 from cti.run import Run
-from sample_run import make_run
+from tiny import CLASSES, make_run, tiny_model
 
 pytest.importorskip("gradio", reason="needs Gradio: pip install 'cti[web]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install 'cti[web-test]'")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builders import CLASSES
 from cti.apps.web.cards import Card, Desk
 from cti.apps.web.painting import brush_colours, paint, read_strokes, to_editor
 from cti.visualize import display_palette
+from tiny import CLASSES
 
 
 def strokes(values: np.ndarray, alpha: np.ndarray) -> Image.Image:

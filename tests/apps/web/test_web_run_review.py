@@ -16,7 +16,7 @@ from cti.data.images import load_mask
 from cti.evaluate.verdict import read_verdict
 from cti.predict.predictor import Predictor
 from cti.run import Run
-from sample_run import make_run
+from tiny import make_run
 
 
 @pytest.fixture(scope="module")

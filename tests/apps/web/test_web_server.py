@@ -15,12 +15,12 @@ from uuid import uuid4
 import pytest
 from PIL import Image
 
-from builders import tiny_model
 from cti.apps.web.cards import Desk
 from cti.apps.web.guards import Limits
 from cti.apps.web.review import Review
 from cti.apps.web.server import open_page, serve
 from cti.method.checkpoint import save_model
+from tiny import tiny_model
 
 pytest.importorskip("gradio", reason="needs Gradio: pip install 'cti[web]'")
 pytestmark = pytest.mark.web

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builders import CLASSES
 from cti.apps.web.cards import Desk
 from cti.apps.web.downloads import write_downloads
 from cti.apps.web.guards import Limits
@@ -16,6 +15,7 @@ from cti.apps.web.session import Session, add_photos, judge, make_downloads, ope
 from cti.classes import voc_palette
 from cti.data.images import load_mask
 from cti.files import read_json
+from tiny import CLASSES
 
 
 def red_of(session: Session) -> int:

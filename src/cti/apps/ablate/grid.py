@@ -12,7 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from cti.config import Config
-from cti.files import write_text
+from cti.files import JsonObject, write_text
 from cti.settings import dump_config, load_config
 
 STAGES = ("first_look", "train", "seeds", "evaluate")
@@ -34,7 +34,7 @@ class Variant:
 
     name: str
     says: str = ""
-    edits: dict[str, Any] = field(default_factory=dict)
+    edits: JsonObject = field(default_factory=dict)
     against: tuple[str, ...] = ()
 
 
@@ -60,7 +60,7 @@ class Grid:
     title: str
     baseline: str
     variants: tuple[Variant, ...]
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: JsonObject = field(default_factory=dict)
     repeats: int = 3
 
     def __post_init__(self) -> None:

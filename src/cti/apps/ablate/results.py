@@ -9,11 +9,10 @@ from scipy import stats
 
 from cti.apps.ablate.grid import Grid
 from cti.apps.ablate.numbers import FIXED, FREE, OVERLAP, TAGS, TOKENS, RunNumbers, area_array
-from cti.evaluate.bootstrap import Interval, mean_difference
+from cti.evaluate.bootstrap import LEVEL, Interval, mean_difference
 from cti.files import to_json, write_json, write_text
 from cti.tables import MISSING, Cell, Table, row, to_markdown
 
-LEVEL = 0.95
 RESULT, TABLE = "ablation.json", "ablation.md"
 
 
@@ -153,7 +152,7 @@ def _difference(measure: str, runs: Mapping[int, RunNumbers], others: Mapping[in
     over_photos = None
     if all(measure in found[seed].areas for seed in paired for found in (runs, others)):
         areas, baselines = ([area_array(found[seed].areas[measure]) for seed in paired] for found in (runs, others))
-        over_photos = mean_difference(areas, baselines, level=LEVEL)
+        over_photos = mean_difference(areas, baselines)
     return Difference(mean, paired, spread, over_seeds, over_photos)
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from cti.apps.export import Exported
 from cti.apps.export.png import checked_masks
 from cti.classes import IGNORE_INDEX
-from cti.files import write_json
+from cti.files import JsonObject, write_json
 from cti.predict.annotations import Per, Shape, mask_annotations, run_length_codes
 
 
@@ -17,7 +17,7 @@ def export_coco(
     out: Path | str,
     shape: Shape = "polygons",
     per: Per = "class",
-) -> dict[str, Any]:
+) -> Exported:
     """Write masks as one COCO JSON; both shapes give every pixel back when they are drawn.
 
     Category id = mask value. Unsure pixels (255) become a crowd region, which COCO's evaluation ignores, of every class
@@ -32,14 +32,14 @@ def export_coco(
         per: One annotation per `class` of a photo, or per connected `component` of it.
 
     Returns:
-        `out`, `images`, `annotations`, and `lost_unsure`, the unsure pixels of photos without a class.
+        What was written; lost are the unsure pixels of photos without a class.
 
     Raises:
         ModuleNotFoundError: without pycocotools.
         ValueError: if masks are missing, hold unknown values, or are not of their photo's size.
     """
     run_length_codes()
-    content: dict[str, Any] = {
+    content: JsonObject = {
         "info": {"description": "Masks written by cti"},
         "images": [],
         "annotations": [],
@@ -57,8 +57,7 @@ def export_coco(
         if unsure.any() and not (~unsure & (mask > 0)).any():
             lost += int(unsure.sum())
     write_json(out, content)
-    counts = {"images": len(content["images"]), "annotations": len(content["annotations"])}
-    return {"out": str(out), **counts, "lost_unsure": lost}
+    return Exported(str(out), len(content["images"]), objects=len(content["annotations"]), lost_unsure=lost)
 
 
 def _file_names(photos: Mapping[str, Path]) -> dict[str, str]:

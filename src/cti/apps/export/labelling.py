@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from cti.apps.export import Exported
 from cti.apps.export.folder import new_folder
 from cti.apps.export.png import checked_masks
 from cti.apps.export.yolo import yolo_lists, yolo_rows, yolo_yaml
@@ -30,7 +31,7 @@ def export_labelling(
     to: LabellingFormat,
     lists: Mapping[str, Sequence[str]] | None = None,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Exported:
     """Write masks as outlines beside copies of their photos.
 
     Args:
@@ -45,7 +46,7 @@ def export_labelling(
         overwrite: Replace what `out` holds.
 
     Returns:
-        `out`, `images`, `objects`, and `lost_unsure`, the unsure pixels, which become background.
+        What was written; lost are the unsure pixels, which become background.
 
     Raises:
         ModuleNotFoundError: without supervision (not for `yolo`).
@@ -77,7 +78,7 @@ def export_labelling(
         write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
     if lost:
         logger.warning("%d unsure pixels are background in %s, which cannot say so.", lost, to)
-    return {"out": str(out), "images": len(photos), "objects": objects, "lost_unsure": lost}
+    return Exported(str(out), len(photos), objects=objects, lost_unsure=lost)
 
 
 def _write(dataset: Any, folder: Path, to: LabellingFormat) -> None:

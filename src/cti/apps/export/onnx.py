@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cti.files import atomic_path, write_text
+from cti.files import JsonObject, atomic_path, write_text
 from cti.method import CTI
 from cti.method.attention import EPS, max_norm
 from cti.predict.analyser import Analyser
@@ -91,7 +92,26 @@ class SegmenterGraph(nn.Module):
         return (both[:B] + both[B:].flip(-1)) / 2
 
 
-def export_onnx(predictor: Predictor, out: Path | str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class OnnxExport:
+    """A network that was written as ONNX.
+
+    Args:
+        out: The .onnx file.
+        inputs: Names of the graph's inputs.
+        outputs: Names of its outputs.
+        largest_difference: To the original; see `difference`.
+        snippet: The file that shows how it is run.
+    """
+
+    out: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    largest_difference: float
+    snippet: str
+
+
+def export_onnx(predictor: Predictor, out: Path | str) -> OnnxExport:
     """Write a network as ONNX and compare it, at another batch and size, with the original under onnxruntime.
 
     The graph's inputs and outputs are those of `CTIGraph` and `SegmenterGraph`. Its metadata hold, as JSON, `classes`,
@@ -101,10 +121,6 @@ def export_onnx(predictor: Predictor, out: Path | str) -> dict[str, Any]:
     Args:
         predictor: The network and its settings.
         out: The .onnx file.
-
-    Returns:
-        `out`, `inputs`, `outputs`, `largest_difference` to the original (see `difference`), and `snippet`, the file
-        that shows how it is run.
 
     Raises:
         ModuleNotFoundError: without the extra `onnx`.
@@ -132,13 +148,7 @@ def export_onnx(predictor: Predictor, out: Path | str) -> dict[str, Any]:
         graph.to(device)
     snippet = Path(out).with_suffix(".py")
     write_text(snippet, _snippet(graph, Path(out).name, multiple, analyser.classes))
-    return {
-        "out": str(out),
-        "inputs": inputs,
-        "outputs": outputs,
-        "largest_difference": largest,
-        "snippet": str(snippet),
-    }
+    return OnnxExport(str(out), tuple(inputs), tuple(outputs), largest, str(snippet))
 
 
 def difference(found: Sequence[NDArray[np.float32]], true: Sequence[NDArray[np.float32]]) -> float:
@@ -160,10 +170,10 @@ def difference(found: Sequence[NDArray[np.float32]], true: Sequence[NDArray[np.f
     return float(np.max([worst, relative, normed]))  # NaN stays NaN
 
 
-def _graph(analyser: Analyser) -> tuple[nn.Module, int, dict[str, Any]]:
+def _graph(analyser: Analyser) -> tuple[nn.Module, int, JsonObject]:
     """The graph's module, what its image sides are multiples of, and facts for its metadata."""
     network: Any = analyser.network
-    facts: dict[str, Any] = {"classes": analyser.classes, "input": INPUT, "mean": network.mean, "std": network.std}
+    facts: JsonObject = {"classes": analyser.classes, "input": INPUT, "mean": network.mean, "std": network.std}
     if isinstance(analyser, CTIAnalyser):
         model, seeds = analyser.network, analyser.seeds
         facts |= {"tag_thresholds": analyser.tag_thresholds, "patch_size": model.patch_size}
@@ -180,7 +190,7 @@ def _names(graph: nn.Module) -> tuple[list[str], list[str]]:
     return ["images"], ["probabilities"]
 
 
-def _exported(graph: nn.Module, multiple: int, facts: dict[str, Any]) -> Any:
+def _exported(graph: nn.Module, multiple: int, facts: JsonObject) -> Any:
     """The ONNX program, by which `maps` is an output too."""
     inputs, outputs = _names(graph)
     sides = {2: multiple * torch.export.Dim("rows"), 3: multiple * torch.export.Dim("columns")}

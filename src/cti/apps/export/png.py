@@ -2,18 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cti.apps.export import Exported
 from cti.data.images import load_mask, open_image, oriented_size, save_mask
 from cti.files import write_text
+from cti.tables import some
 
 
-def export_png(
-    masks: Path | str, photos: Mapping[str, Path], classes: Sequence[str], out: Path | str
-) -> dict[str, Any]:
+def export_png(masks: Path | str, photos: Mapping[str, Path], classes: Sequence[str], out: Path | str) -> Exported:
     """Copy checked masks: 8-bit indexed PNG, fixed palette, photo's size, values 0..C and 255.
 
     Args:
@@ -23,7 +22,7 @@ def export_png(
         out: Gets `<id>.png` and `classes.txt`.
 
     Returns:
-        `out`, `images`, and the `pixels` of background and each class; `unsure` counts 255.
+        What was written, with its pixels.
 
     Raises:
         ValueError: if masks are missing, hold unknown values, or are not of their photo's size.
@@ -35,7 +34,7 @@ def export_png(
         pixels += np.bincount(mask.ravel(), minlength=256)
     write_text(target / "classes.txt", "".join(f"{name}\n" for name in classes))
     counts = dict(zip(("background", *classes), pixels.tolist(), strict=False))
-    return {"out": str(target), "images": len(photos), "pixels": counts | {"unsure": int(pixels[255])}}
+    return Exported(str(target), len(photos), pixels=counts | {"unsure": int(pixels[255])})
 
 
 def checked_masks(
@@ -47,9 +46,8 @@ def checked_masks(
         raise ValueError("The list of photos to export is empty; name a run, photos or folders.")
     missing = [name for name in photos if not (folder / f"{name}.png").is_file()]
     if missing:
-        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ValueError(
-            f"{folder} lacks the masks of {len(missing)} of {len(photos)} photos ({some}); make them first."
+            f"{folder} lacks the masks of {len(missing)} of {len(photos)} photos ({some(missing)}); make them first."
         )
     for name in sorted(photos):
         mask = load_mask(folder / f"{name}.png", len(classes))

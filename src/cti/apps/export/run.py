@@ -2,9 +2,9 @@
 
 import logging
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-from cti.apps.export import FORMATS
+from cti.apps.export import FORMATS, Exported
 from cti.apps.export.coco import export_coco
 from cti.apps.export.labelling import LabellingFormat, export_labelling
 from cti.apps.export.png import export_png
@@ -13,6 +13,9 @@ from cti.apps.export.voc_submission import write_voc_submission
 from cti.files import read_manifest, read_object
 from cti.method.checkpoint import CONFIG
 from cti.predict.annotations import Per, Shape
+
+if TYPE_CHECKING:
+    from cti.apps.export.onnx import OnnxExport
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ def export(
     shape: Shape = "polygons",
     per: Per = "class",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> "Exported | dict[str, OnnxExport]":
     """Write what a run has made in another format.
 
     Args:
@@ -48,7 +51,7 @@ def export(
         overwrite: Replace what is there; a file always is, a folder only then.
 
     Returns:
-        What the format's own function returns; for `onnx` by network.
+        What was written; for `onnx` by network.
 
     Raises:
         ValueError: if the run has not what is asked for; the message says what to do.
@@ -61,42 +64,30 @@ def export(
     if not folder.exists():
         raise FileNotFoundError(f"There is no run {folder}; check the name.")
     target = Path(out) if out is not None else folder / "export" / _USUAL_NAMES.get(to, to)
+    result: Exported | dict[str, OnnxExport]
     if to == "onnx":
         result = _networks(folder, target, stage)
+    elif to == "voc-submission":
+        if stage not in (None, "segment"):
+            raise ValueError("The masks of a submission are the segmenter's, which sees no tags; leave --stage out.")
+        chosen = submitted_photos(folder, listed, images)
+        result = write_voc_submission(chosen.masks, chosen.photos, target, chosen.classes)
+    elif stage == "train":
+        raise ValueError(f"The stage train has no masks to export as {to}; give masks, pseudo or segment.")
     else:
-        result = _masks(folder, target, to, stage, listed, images, shape, per, overwrite)
+        chosen = labelled_photos(folder, stage, listed)
+        what = (chosen.masks, chosen.photos, chosen.classes, target)
+        if to == "png":
+            result = export_png(*what)
+        elif to == "coco":
+            result = export_coco(*what, shape, per)
+        else:
+            result = export_labelling(*what, cast(LabellingFormat, to), chosen.lists, overwrite)
     logger.info("%s (%s) written to %s", to, FORMATS[to], target)
     return result
 
 
-def _masks(
-    folder: Path,
-    target: Path,
-    to: str,
-    stage: Stage | None,
-    listed: str,
-    images: Path | None,
-    shape: Shape,
-    per: Per,
-    overwrite: bool,
-) -> dict[str, Any]:
-    if stage == "train":
-        raise ValueError(f"The stage train has no masks to export as {to}; give masks, pseudo or segment.")
-    if to == "voc-submission":
-        if stage not in (None, "segment"):
-            raise ValueError("The masks of a submission are the segmenter's, which sees no tags; leave --stage out.")
-        chosen = submitted_photos(folder, listed, images)
-        return write_voc_submission(chosen.masks, chosen.photos, target, chosen.classes)
-    chosen = labelled_photos(folder, stage, listed)
-    if to == "png":
-        return export_png(chosen.masks, chosen.photos, chosen.classes, target)
-    if to == "coco":
-        return export_coco(chosen.masks, chosen.photos, chosen.classes, target, shape, per)
-    kind = cast(LabellingFormat, to)
-    return export_labelling(chosen.masks, chosen.photos, chosen.classes, target, kind, chosen.lists, overwrite)
-
-
-def _networks(folder: Path, target: Path, stage: Stage | None) -> dict[str, Any]:
+def _networks(folder: Path, target: Path, stage: Stage | None) -> "dict[str, OnnxExport]":
     """ONNX graphs `cti.onnx` and `segmenter.onnx`, as far as there are such networks."""
     from cti.apps.export.onnx import export_onnx  # slow to import
     from cti.predict.predictor import Predictor, Use

@@ -19,6 +19,7 @@ from cti.segment.checkpoint import load_segmenter
 from cti.segment.inference import inference
 from cti.segment.predict import predict_folder
 from cti.settings import CONFIG_FILE, load_config
+from cti.tables import some
 
 logger = logging.getLogger(__name__)
 
@@ -163,9 +164,10 @@ def _chosen(
         raise ValueError(f"The list '{listed}' is empty; there is nothing to export.")
     strangers = [name for name in names if name not in photos]
     if strangers:
-        some = ", ".join(strangers[:5]) + (", ..." if len(strangers) > 5 else "")
         where = f" and no photo in {place}; name their folder with --photos" if place else ""
-        raise ValueError(f"{len(strangers)} of {len(names)} ids of {listed} are no photo of the run{where}: {some}.")
+        raise ValueError(
+            f"{len(strangers)} of {len(names)} ids of {listed} are no photo of the run{where}: {some(strangers)}."
+        )
     return {name: photos[name] for name in names}
 
 

@@ -12,15 +12,16 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cti.apps.export import Exported
 from cti.classes import VOC_CLASSES, voc_palette
 from cti.data.images import load_mask, open_image, oriented_size
 from cti.files import atomic_path
+from cti.tables import some
 
 LAYOUT = "results/VOC2012/Segmentation/comp6_test_cls"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -28,7 +29,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 def write_voc_submission(
     masks: Path | str, photos: Mapping[str, Path], archive: Path | str, classes: Sequence[str] = VOC_CLASSES
-) -> dict[str, Any]:
+) -> Exported:
     """Pack predicted masks as the server wants them; the finished archive has been checked.
 
     The same masks give the same bytes.
@@ -40,7 +41,7 @@ def write_voc_submission(
         classes: Class names behind the masks' values; each must be a class of VOC.
 
     Returns:
-        `archive`, `images` and the `pixels` of each VOC class.
+        What was written, with the pixels of each VOC class.
 
     Raises:
         ValueError: if a class is not VOC's, or the masks break a rule; every broken rule is named, nothing is written.
@@ -69,8 +70,8 @@ def write_voc_submission(
         problems = check_voc_submission(temporary, photos)
         if problems:
             raise ValueError(f"The server would refuse the masks of {masks}: {' '.join(problems)}")
-    named = zip(("background", *VOC_CLASSES), pixels.tolist(), strict=False)
-    return {"archive": str(archive), "images": len(photos), "pixels": dict(named)}
+    named = dict(zip(("background", *VOC_CLASSES), pixels.tolist(), strict=False))
+    return Exported(str(archive), len(photos), pixels=named)
 
 
 def check_voc_submission(submission: Path | str, photos: Mapping[str, Path]) -> list[str]:
@@ -172,5 +173,4 @@ def _folder_files(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
 
 def _some(names: Sequence[str]) -> str:
     """Count and first names of a list: '3 files (a, b, c)'."""
-    first = ", ".join(list(names)[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{len(names)} file{'s' if len(names) > 1 else ''} ({first})"
+    return f"{len(names)} file{'s' if len(names) > 1 else ''} ({some(names)})"

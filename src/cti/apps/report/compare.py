@@ -16,7 +16,7 @@ from cti.apps.report.run_tables import cost_table, loss_comparison, settings_tab
 from cti.apps.report.score_tables import curve_chart
 from cti.apps.report.tokens import run_tokens, tsne_charts
 from cti.data import Photo
-from cti.evaluate.bootstrap import Interval, paired_difference
+from cti.evaluate.bootstrap import Interval, mean_difference
 from cti.evaluate.confusion import Counts
 from cti.evaluate.list_scores import covers
 from cti.evaluate.masks import count_masks
@@ -113,7 +113,7 @@ def differences(folders: Sequence[RunFolder], list_name: str) -> list[dict[str, 
         logger.warning("The differences have no intervals: %s", error)
         return [{} for _ in folders[1:]]
     return [
-        {name: paired_difference(areas[name], base[name], RESAMPLES) for name in areas if name in base}
+        {name: mean_difference([areas[name]], [base[name]], RESAMPLES) for name in areas if name in base}
         for areas in others
     ]
 

@@ -18,8 +18,9 @@ from cti.apps.report.run_folder import RunFolder
 from cti.classes import IGNORE_INDEX
 from cti.data import Photo, PhotoSet, load_image, load_mask
 from cti.data.seed_file import read_seed
-from cti.evaluate import ConfusionMatrix, label_pixels
+from cti.evaluate.confusion import ConfusionMatrix
 from cti.evaluate.doubt import Doubt
+from cti.evaluate.labels import label_pixels
 from cti.visualize import PanelRow, display_palette, panel_row
 
 logger = logging.getLogger(__name__)
@@ -214,16 +215,15 @@ def _row(
     masks: dict[str, NDArray[np.uint8]] = {}
     seed_path = run.path / "seeds" / f"{photo.id}.npz"
     seed = read_seed(seed_path) if seed_path.is_file() else None
-    cams = None if seed is None else seed.cams()
-    if seed is not None and cams is not None:
+    if seed is not None:
+        cams = seed.cams()
         masks["seed"] = label_pixels(cams, seed.class_indices, run.config.evaluate.threshold)
     masks |= {name: load_mask(path) for name, path in _mask_paths(run, photo).items() if path.is_file()}
+    if seed is None:
+        return panel_row(image, classes, {"truth": truth, **masks}), masks
     row = panel_row(
-        image, classes, name="photo", truth=truth, cams=cams,
-        class_indices=() if seed is None else seed.class_indices,
-        background_cam=None if seed is None else seed.background_cam(),
-        seed=masks.get("seed"), pseudo_mask=masks.get("pseudo-mask"), segmentation=masks.get("segmentation"),
-        mask=masks.get("mask"),
+        image, classes, {"truth": truth, **masks}, cams=cams, class_indices=seed.class_indices,
+        background_cam=seed.background_cam(),
     )  # fmt: skip
     return row, masks
 

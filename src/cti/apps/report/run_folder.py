@@ -4,14 +4,13 @@ import json
 import logging
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from cti.config import Config
 from cti.data import PhotoSet, read_photos
 from cti.data.check import check_data, usable
 from cti.evaluate.scores import ListScores, RunScores
 from cti.evaluate.tags import TagScores, read_tags
-from cti.files import MANIFEST, from_json, read_manifest
+from cti.files import MANIFEST, JsonObject, from_json, read_manifest
 from cti.method.checkpoint import CONFIG, WEIGHTS
 from cti.settings import CONFIG_FILE, load_config
 from cti.train.fit import METRICS
@@ -52,7 +51,7 @@ class Manifest:
         machine: What it ran on.
     """
 
-    result: dict[str, Any]
+    result: JsonObject
     seconds: float | None = None
     finished: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -212,7 +211,7 @@ def _photos(config: Config, notes: list[str]) -> PhotoSet | None:
     return photo_set
 
 
-def _flat(value: dict[str, Any], path: str = "") -> dict[str, object]:
+def _flat(value: JsonObject, path: str = "") -> dict[str, object]:
     flat: dict[str, object] = {}
     for key, inner in value.items():
         name = f"{path}.{key}" if path else str(key)

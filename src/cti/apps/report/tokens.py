@@ -75,9 +75,9 @@ class LayerTokens:
         return result
 
 
-def token_blocks(run: RunFolder, num_photos: int = NUM_PHOTOS) -> list[Block]:
+def token_blocks(run: RunFolder) -> list[Block]:
     """Charts and tables of a run's class tokens; none without its network or its photos."""
-    layers = run_tokens(run, num_photos)
+    layers = run_tokens(run)
     if not layers:
         return []
     return [*tsne_charts(layers), *(_similarity_table(layer) for layer in (layers[0], layers[-1]))]
@@ -92,14 +92,14 @@ def _similarity_table(layer: LayerTokens) -> Table:
     return heat_table(caption, layer.names, layer.similarity(), note)
 
 
-def run_tokens(run: RunFolder, num_photos: int = NUM_PHOTOS) -> list[LayerTokens]:
+def run_tokens(run: RunFolder) -> list[LayerTokens]:
     """Class tokens of a run's network on its own photos, not trained on if there are enough of these."""
     if not run.has_model or run.photo_set is None:
         return []
     lists = {name: run.photo_set.lists[name] for name in ("val", "score", "train")}
     longest = max(lists, key=lambda name: len(lists[name]))
     name = next((name for name, photos in lists.items() if len(photos) >= FEW_PHOTOS), longest)
-    photos = [photo for _, photo in choose_photos({name: lists[name]}, len(run.photo_set.classes), num_photos)]
+    photos = [photo for _, photo in choose_photos({name: lists[name]}, len(run.photo_set.classes), NUM_PHOTOS)]
     if not photos:
         return []
     try:

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cti.data.images import save_mask
-from cti.files import write_json
+from cti.files import JsonObject, write_json
 from cti.predict.annotations import mask_annotations
 
 COCO_FILE = "masks.coco.json"
@@ -31,7 +30,7 @@ def write_downloads(masks: Iterable[tuple[str, NDArray[np.uint8]]], classes: Seq
         ModuleNotFoundError: without pycocotools.
     """
     files: list[Path] = []
-    content: dict[str, list[dict[str, Any]]] = {
+    content: dict[str, list[JsonObject]] = {
         "images": [],
         "annotations": [],
         "categories": [{"id": value, "name": name} for value, name in enumerate(classes, 1)],

@@ -26,16 +26,16 @@ MANY_CLASSES = 30  # from here on tags are a searchable list instead of boxes
 OPACITY = 0.5
 MARKS: dict[Verdict, str] = {"open": "○", "accepted": "✓", "rejected": "✗"}
 # Calls that run the network may wait for each other without taking the threads that answer the sliders.
-NETWORK: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 8, "api_visibility": "private"}
+NETWORK = {"concurrency_id": "network", "concurrency_limit": 8, "api_visibility": "private"}
 # Sliders answer at once, and only the last of several moves counts.
-LIVE: dict[str, Any] = {
+LIVE = {
     "concurrency_limit": None,
     "trigger_mode": "always_last",
     "show_progress": "hidden",
     "api_visibility": "private",
 }
 # Files for taking away are at the photo's own size, which may need much memory: one visitor at a time.
-LARGE: dict[str, Any] = {"concurrency_limit": 1, "api_visibility": "private"}
+LARGE = {"concurrency_limit": 1, "api_visibility": "private"}
 KEPT = 86400  # seconds that pictures and photos are kept at most; all of them go when the page is closed
 
 
@@ -94,7 +94,7 @@ class Page:
         self.photo = gr.Dropdown([], label="Photo", interactive=True, visible=False, elem_id="photo")
 
     def _lay_out_review(self) -> None:
-        shape: dict[str, Any] = {"min_width": 100, "size": "md"}
+        shape = {"min_width": 100, "size": "md"}
         with gr.Row():
             self.accept = gr.Button("Accept (A)", variant="primary", elem_id="accept", **shape)
             self.reject = gr.Button("Reject (R)", variant="stop", elem_id="reject", **shape)
@@ -139,7 +139,7 @@ class Page:
         )
 
     def _lay_out_pictures(self) -> None:
-        picture: dict[str, Any] = {"interactive": False, "buttons": ["fullscreen"]}
+        picture = {"interactive": False, "buttons": ["fullscreen"]}
         if self.review is not None:
             self._lay_out_brush()
         self.layer = gr.Radio([], label="Mask", visible=False, elem_id="layer")
@@ -195,7 +195,7 @@ class Page:
         session, opacity = self.session, self.opacity
         given = [session, self.listed, self.filter, opacity]
         changed = [*self.shown, self.listed, self.filter, self.brush]
-        waiting: dict[str, Any] = {"show_progress": "minimal", "show_progress_on": self.overlay, **NETWORK}
+        waiting = {"show_progress": "minimal", "show_progress_on": self.overlay, **NETWORK}
         self.blocks.load(self._start_review, given, changed, **waiting)
         self.listed.input(self._open, given, changed, trigger_mode="always_last", **waiting)
         self.filter.input(self._list, [session, self.listed, self.filter], [self.listed, self.filter], **LIVE)

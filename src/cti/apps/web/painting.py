@@ -1,7 +1,6 @@
 """Brush strokes over a mask: colours are values of the mask, black erases to background, grey = don't know."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ def brush_colours(classes: Sequence[str]) -> list[tuple[str, str]]:
     return list(zip(colours, [*classes, BACKGROUND, "don't know"], strict=True))
 
 
-def to_editor(card: Card, opacity: float) -> dict[str, Any]:
+def to_editor(card: Card, opacity: float) -> dict[str, object]:
     """The photo with its mask as something to paint on; strokes come back on a layer of their own."""
     return {"background": card.overlay(opacity), "layers": [], "composite": None}
 

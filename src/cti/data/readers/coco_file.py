@@ -9,6 +9,7 @@ from typing import Any
 from cti.data.names import tidy
 from cti.data.photo_folder import clean_path
 from cti.data.text import read_foreign_json
+from cti.files import JsonObject
 
 Key = int | str
 
@@ -42,7 +43,7 @@ class CocoFile:
 
     categories: dict[int, str]
     images: tuple[CocoImage, ...]
-    annotations: dict[Key, list[dict[str, Any]]]
+    annotations: dict[Key, list[JsonObject]]
     strays: int
     has_outlines: bool
 
@@ -86,7 +87,7 @@ def _read(path: Path, _: tuple[int, int] | None) -> CocoFile:
             raise ValueError(
                 f"{path}: the images {names[image.key]} and {image.name} have one id, {image.key}; number them anew."
             )
-    annotations: dict[Key, list[dict[str, Any]]] = defaultdict(list)
+    annotations: dict[Key, list[JsonObject]] = defaultdict(list)
     strays = 0
     for number, item in enumerate(content["annotations"], 1):
         key, checked = _annotation(path, number, item, categories)
@@ -133,7 +134,7 @@ def _image(path: Path, number: int, item: Any) -> CocoImage:
     return CocoImage(_key(entry["id"]), name, size)
 
 
-def _annotation(path: Path, number: int, item: Any, categories: dict[int, str]) -> tuple[Key, dict[str, Any]]:
+def _annotation(path: Path, number: int, item: Any, categories: dict[int, str]) -> tuple[Key, JsonObject]:
     label = item.get("id", number) if isinstance(item, dict) else number
     place = f"{path}: annotation {label}"
     entry = _entry(place, item, ("image_id", "category_id"))
@@ -143,7 +144,7 @@ def _annotation(path: Path, number: int, item: Any, categories: dict[int, str]) 
     return _key(entry["image_id"]), {**entry, "category_id": category}
 
 
-def _entry(place: str, item: Any, needed: tuple[str, ...]) -> dict[str, Any]:
+def _entry(place: str, item: Any, needed: tuple[str, ...]) -> JsonObject:
     if not isinstance(item, dict):
         raise ValueError(f"{place} is no object; export the file again.")
     for key in needed:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cti.classes import IGNORE_INDEX
 from cti.data.images import MAX_PIXELS, image_size
 from cti.data.readers.coco_file import Key, read_coco_file
+from cti.files import JsonObject
 
 _FAR = 16  # outlines may leave the photo a little; a corner this many photo sides away is a mistake
 
@@ -53,7 +54,7 @@ class CocoMask:
 
 
 def draw_mask(
-    annotations: list[dict[str, Any]], size: tuple[int, int], values: dict[int, int], source: str = "COCO"
+    annotations: list[JsonObject], size: tuple[int, int], values: dict[int, int], source: str = "COCO"
 ) -> NDArray[np.uint8]:
     """Paint annotations into a mask (docs/method.md): crowd regions 255 first, then instances, smaller ones later.
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cti.method.locator import squared_distances
+
 
 class Gaussian(NamedTuple):
     """A density of D features.
@@ -22,7 +24,7 @@ class Gaussian(NamedTuple):
 
     def distances(self, photo: Tensor) -> Tensor:
         """Mahalanobis distances (h * w,) of the patches of a photo (h, w, D)."""
-        return ((photo.flatten(0, 1).float() - self.mean) @ self.whiten).norm(dim=-1)
+        return squared_distances(photo.flatten(0, 1).float(), self.mean, self.whiten).sqrt()
 
 
 def gaussian(mean: Tensor, covariance: Tensor) -> Gaussian:

@@ -73,11 +73,11 @@ def foreground_of(model: CTI, features: PatchFeatures) -> Tensor:
     return torch.stack(pooled)
 
 
-def standing_out(model: CTI) -> list[bool]:
-    """Whether each of the C classes is located by what differs from normal photos."""
+def standing_out(model: CTI) -> tuple[str, ...]:
+    """Classes that are located by what differs from normal photos."""
     if model.normality is None:
-        return [False] * len(model.classes)
-    return [bool(each) for each in model.normality.speaks_for]
+        return ()
+    return tuple(name for name, found in zip(model.classes, model.normality.speaks_for, strict=True) if found)
 
 
 def fit_locator(
@@ -93,19 +93,15 @@ def fit_locator(
     """
     targets = [patch_targets(each, own) for each, own in zip(maps, tags, strict=True)]
     rows, labels = _chosen(patches, targets)
-    present = labels.unique().tolist()
-    if 0 not in present or len(present) < 2:
+    chosen = {int(label): rows[labels == label] for label in labels.unique()}
+    if 0 not in chosen or len(chosen) < 2:
         return
-    means = torch.stack([rows[labels == label].double().mean(dim=0) for label in present])
-    own = {label: covariance_of(rows[labels == label], 0) for label in present}
-    counts = {label: int((labels == label).sum()) for label in present}
-    within = torch.stack([own[label] * counts[label] for label in present]).sum(dim=0) / len(rows)
+    own = {label: covariance_of(each, 0) for label, each in chosen.items()}
+    within = torch.stack([len(chosen[label]) * own[label] for label in own]).sum(dim=0) / len(rows)
     shared = within + _SHRINKAGE * isotropic(within)
     for channel in range(len(locator.means)):
-        if channel in own:
-            mean, covariance = means[present.index(channel)], _OWN * own[channel] + (1 - _OWN) * shared
-        else:
-            mean, covariance = rows.double().mean(dim=0), shared
+        mean = chosen.get(channel, rows).double().mean(dim=0)
+        covariance = _OWN * own[channel] + (1 - _OWN) * shared if channel in own else shared
         fit = gaussian(mean, covariance)
         locator.means[channel], locator.whiten[channel], locator.offsets[channel] = fit
 

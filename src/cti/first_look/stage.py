@@ -133,7 +133,7 @@ def first_look(run: Run) -> FirstLook | None:
             tags=quality,
             linear_tag_map=linear.mean_average_precision,
             choice=choice,
-            stand_out=tuple(name for name, found in zip(classes, standing_out(model), strict=True) if found),
+            stand_out=standing_out(model),
             remarks=remarks,
             picture=str(picture) if rows else "",
             seconds=round(time.perf_counter() - started, 1),

@@ -39,7 +39,9 @@ class Locator(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Log densities (..., 1 + C) of patches (..., D), the background first, but for a constant."""
         fields = zip(self.means, self.whiten, self.offsets, strict=True)
-        return torch.stack([offset - _squared(patches, mean, whiten) / 2 for mean, whiten, offset in fields], dim=-1)
+        return torch.stack(
+            [offset - squared_distances(patches, mean, whiten) / 2 for mean, whiten, offset in fields], dim=-1
+        )
 
 
 class Normality(nn.Module):
@@ -69,7 +71,7 @@ class Normality(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Distances (...) of patches (..., D) in units of what is unusual: above 1 a patch is hardly a normal one."""
-        return _squared(patches, self.mean, self.whiten).sqrt() / self.limit
+        return squared_distances(patches, self.mean, self.whiten).sqrt() / self.limit
 
 
 def pool_foreground(patches: Tensor, places: Tensor) -> Tensor:
@@ -83,6 +85,6 @@ def pool_foreground(patches: Tensor, places: Tensor) -> Tensor:
     return (weights * patches).sum(dim=-2) / weights.sum(dim=-2)
 
 
-def _squared(patches: Tensor, mean: Tensor, whiten: Tensor) -> Tensor:
+def squared_distances(patches: Tensor, mean: Tensor, whiten: Tensor) -> Tensor:
     """Squared Mahalanobis distances (...) of patches (..., D)."""
     return ((patches - mean) @ whiten).square().sum(dim=-1)

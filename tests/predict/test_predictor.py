@@ -17,11 +17,15 @@ from scipy import ndimage
 from cti import Prediction, Predictor
 from cti.apps.web.cards import Desk
 from cti.classes import voc_palette
-from cti.config import CrfConfig, PredictConfig, RuntimeConfig
+from cti.config import CrfConfig, PredictConfig, RuntimeConfig, SeedsConfig
 from cti.data import Photo, load_image, load_mask
-from cti.data.seed_file import read_seed
+from cti.data.batches import network_input
+from cti.data.seed_file import read_seed, to_cams
 from cti.evaluate.labels import label_pixels
 from cti.files import write_manifest
+from cti.method import CTI
+from cti.predict.cti import CTIAnalyser
+from cti.seeds.maps import scaled_maps
 from cti.segment.predict import predict_mask, predict_probabilities
 from cti.train.tagging import tag_logits
 from tiny import RUN_CLASSES as CLASSES
@@ -68,6 +72,28 @@ def test_maps_are_the_seeds_of_the_stage(predictor: Predictor, run: Path, photos
         near = np.abs(seed.cams().numpy().max(axis=0) - THRESHOLD) < 3e-3
         stored = label_pixels(seed.cams(), seed.class_indices, THRESHOLD)
         assert (near | (stored == prediction.mask)).mean() > 0.995  # two classes may be as near to each other
+
+
+def test_located_maps_are_shared_out_among_the_tags_asked_for() -> None:
+    """As the stage `seeds` shares them out among a photo's own, whichever other classes the network knows."""
+    torch.manual_seed(0)
+    network = CTI(
+        ["a", "b", "c"], "vit", False, image_size=32, embed_dim=16, depth=4, num_heads=2, infusion_index=1,
+        patch_features="two",
+    ).eval()  # fmt: skip
+    assert network.locator is not None
+    torch.nn.init.normal_(network.locator.means)
+    network.locator.whiten.copy_(torch.eye(16).expand(4, 16, 16))
+    seeds = SeedsConfig(kinds=("located",))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8))
+    analysis = CTIAnalyser(network, {}, seeds, 0.25).analyse([image], [""])[0]
+    seen = network_input(image, (32, 48), network.mean, network.std)
+    for tags, indices in ((["c"], (2,)), (["a", "c"], (0, 2)), ([], ())):
+        expected = scaled_maps(network, seen[None], [indices], seeds)["located"][0]
+        prediction = analysis.predict(tags)
+        np.testing.assert_allclose(prediction.cams, to_cams(expected[:-1], (32, 48)), atol=1e-5)
+        assert prediction.background_cam is not None
+        np.testing.assert_allclose(prediction.background_cam, to_cams(expected[-1:], (32, 48))[0], atol=1e-5)
 
 
 def test_scores_and_predicted_tags_are_those_the_thresholds_were_chosen_on(predictor: Predictor, photos: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cti.config import SeedsConfig
+from cti.config import MapKind, SeedsConfig
 from cti.data.batches import network_input, parts, photos_at_once, seen_size
 from cti.files import JsonObject
 from cti.method import CTI
@@ -50,6 +50,7 @@ class CTIAnalyser:
         """Maps of all classes, so that tags can be chosen afterwards; scores are those the thresholds were chosen on.
 
         The maps cost little beside the network; making them pixels, which does not, is left to `Analysis.predict`.
+        Where maps are shared out among the photo's own classes (`located`), it runs again once these are chosen.
         """
         size, patch = self._seen_size(images[0].size[::-1]), self.network.patch_size
         return [
@@ -58,18 +59,26 @@ class CTIAnalyser:
             for found in self._found(part, size)
         ]
 
-    def _analysis(self, image: Image.Image, source: str, logits: Tensor, maps: NDArray[np.float32]) -> Analysis:
-        background = maps[-1] if self.network.config.background != "none" else None
+    def _analysis(self, image: Image.Image, source: str, seen: Tensor, logits: Tensor, maps: Tensor) -> Analysis:
+        stack = maps.float().cpu().numpy()
+        background = stack[-1] if self.network.has_background else None
+
+        def among(indices: tuple[int, ...]) -> NDArray[np.float32]:
+            own = self._maps(seen[None], [indices])[0].float().cpu().numpy()
+            return np.concatenate([own[-1:], own[:-1]])
+
+        shared_out = self._kind == "located" and self.network.locator is not None and self.network.locator.fitted
         return Analysis(
             image=image,
             source=source,
             classes=self.classes,
             scores=logits.sigmoid().numpy(),
             predicted=predicted_tags(logits[None].numpy(), self.classes, self.tag_thresholds)[0],
-            maps=maps[: len(self.classes)],
+            maps=stack[: len(self.classes)],
             background=background,
             kind="cti",
             threshold=self.threshold,
+            refine=among if shared_out and self.network.has_background else None,
         )
 
     def save(self, folder: Path, facts: JsonObject) -> None:
@@ -80,20 +89,27 @@ class CTIAnalyser:
     @torch.inference_mode()
     def _found(
         self, photos: Sequence[tuple[Image.Image, str]], size: tuple[int, int]
-    ) -> Iterator[tuple[Image.Image, str, Tensor, NDArray[np.float32]]]:
-        """Photos as they came, seen at `size`, with what the network finds.
+    ) -> Iterator[tuple[Image.Image, str, Tensor, Tensor, Tensor]]:
+        """Photos as they came and as they are seen at `size`, with what the network finds.
 
-        (C,) logits of the tags, as `cti.train.tagging.tag_logits` finds them, and (C [+ 1], h, w) maps before
-        `max_norm`, the background last, all scales added up on the grid of scale 1.
+        (C,) logits of the tags, as `cti.train.tagging.tag_logits` finds them, and maps as `_maps` gives them.
         """
         network = self.network
         inputs = [network_input(image, size, network.mean, network.std) for image, _ in photos]
         images = torch.stack(inputs).to(network.device)
         logits = network(images).tag_logits.float().cpu()
-        config = replace(self.seeds, kinds=self.seeds.kinds[:1])
-        maps = scaled_maps(network, images, [range(len(self.classes))] * len(images), config)[config.kinds[0]]
-        for photo, row, stack in zip(photos, logits, maps, strict=True):
-            yield *photo, row, stack.float().cpu().numpy()
+        maps = self._maps(images, [range(len(self.classes))] * len(images))
+        for photo, seen, row, stack in zip(photos, images, logits, maps, strict=True):
+            yield *photo, seen, row, stack
+
+    def _maps(self, images: Tensor, class_indices: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Per image (n [+ 1], h, w) maps before `max_norm`, the background last, all scales on the grid of scale 1."""
+        config = replace(self.seeds, kinds=(self._kind,))
+        return scaled_maps(self.network, images, class_indices, config)[self._kind]
+
+    @property
+    def _kind(self) -> MapKind:
+        return self.seeds.kinds[0]
 
     def _seen_size(self, size: tuple[int, int]) -> tuple[int, int]:
         return seen_size(size, self.seeds.long_side, self.network.patch_size)

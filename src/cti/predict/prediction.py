@@ -1,5 +1,5 @@
 """What is said about one photo: an `Analysis` is what a network found, a `Prediction` what follows from it for some
-tags and a threshold. The network is not needed for the second, so tags and threshold can change at no cost.
+tags and a threshold. The second hardly ever needs the network, so tags and threshold can change at no cost.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,8 +41,8 @@ class Analysis:
         kind: `cti` = the maps are evidence from attention, which becomes CAMs by up-sampling and `max_norm`;
             `segmenter` = they are probabilities.
         threshold: The threshold to use when none is asked for.
-        refine: Gives background and maps, (1 + n, H, W), of n classes by index once a dense CRF has decided among them;
-            None = the maps are used as they are.
+        refine: Gives background and maps, (1 + n, H, W) or on the maps' grid, of n classes by index, once it is decided
+            among them (by a dense CRF, or by the network); None = the maps are used as they are.
     """
 
     image: Image.Image = field(repr=False)
@@ -57,7 +57,7 @@ class Analysis:
     refine: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = field(default=None, repr=False)
 
     def predict(self, tags: Sequence[str] | None = None, threshold: Threshold | None = None) -> "Prediction":
-        """Label the photo's pixels; the network is not run.
+        """Label the photo's pixels; the network is not run, unless it shares pixels out among the tags.
 
         Args:
             tags: Names of the classes that are in the photo; None = the predicted ones.
@@ -82,7 +82,7 @@ class Analysis:
         )
 
     def restricted(self, indices: tuple[int, ...]) -> "Analysis":
-        """The same with the dense CRF, if there is one, done among the background and these classes; others get 0."""
+        """The same, decided among the background and these classes, where that matters; others get 0."""
         if self.refine is None:
             return self
         chosen, background = self._decided(indices)
@@ -91,7 +91,7 @@ class Analysis:
         return replace(self, maps=maps, background=background, refine=None)
 
     def _decided(self, indices: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Maps (n, h, w) of some classes, and the background's, after the dense CRF if there is one."""
+        """Maps (n, h, w) of some classes, and the background's, decided among them where that matters."""
         if self.refine is None:
             return self.maps[list(indices)], self.background
         refined = self.refine(indices)

@@ -32,7 +32,7 @@ def summary(config: Config, results: Results) -> Iterator[str]:
 def _qualities(results: Results) -> Iterator[str]:
     look, trained, scores = results.get("first_look"), results.get("train"), results.get("evaluate")
     if look is not None and look.tag_map is not None:
-        yield f"tag mAP of the linear head {look.tag_map:.2f}"
+        yield f"tag mAP of the first look {look.tag_map:.2f}"
     if trained is not None and trained.tags and trained.tags.mean_average_precision is not None:
         yield f"of the trained network {trained.tags.mean_average_precision:.2f}"
     if scores is not None:

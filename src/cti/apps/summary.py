@@ -34,7 +34,7 @@ def _qualities(results: Results) -> Iterator[str]:
     if look is not None and look.tag_map is not None:
         yield f"tag mAP of the first look {look.tag_map:.2f}"
     if trained is not None and trained.tags and trained.tags.mean_average_precision is not None:
-        yield f"of the trained network {trained.tags.mean_average_precision:.2f}"
+        yield f"tag mAP of the trained network {trained.tags.mean_average_precision:.2f}"
     if scores is not None:
         for name, one in scores.lists.items():
             seeds = one.first_seeds

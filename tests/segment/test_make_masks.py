@@ -177,6 +177,17 @@ def test_a_class_that_is_in_no_mask_is_said(
     assert [remark.startswith(sentence) for remark in pipeline.evaluate(run).remarks] == [True]
 
 
+def test_scores_are_those_of_the_masks_on_disk(copied: Path) -> None:
+    pipeline.segment(open_run(copied))
+    scores = pipeline.evaluate(open_run(copied))
+    assert pipeline.evaluate(open_run(copied, pseudo_weight=0)) == scores  # the masks have not changed
+    pipeline.segment(open_run(copied, pseudo_weight=0))
+    settings = copied / "run/evaluate/stage.json"
+    before = settings.read_text()
+    pipeline.evaluate(open_run(copied, pseudo_weight=0))
+    assert settings.read_text() != before  # now they have, and are scored again
+
+
 def test_absent_classes_are_those_that_are_tagged_and_nowhere() -> None:
     def record(given: tuple[str, ...] | None, **shares: float) -> PhotoRecord:
         return PhotoRecord("p", "", (1, 1), given, given or (), {}, shares, False, 1.0)

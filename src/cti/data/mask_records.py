@@ -21,6 +21,7 @@ from cti.files import JsonObject, read_object, write_json, write_text
 
 SETTINGS = "label.json"
 RECORDS = "photos.jsonl"
+MADE_WITH = "final.json"  # how the masks of the segmenter were made
 TABLE = "photos.csv"
 _LOCK = ".lock"
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cti.data import load_mask
 from cti.data.fingerprint import mask_fingerprint
-from cti.data.mask_records import absent_sentences, read_records
+from cti.data.mask_records import MADE_WITH, absent_sentences, read_records
 from cti.data.seed_file import read_seed
 from cti.evaluate.labels import label_pixels
 from cti.evaluate.list_scores import ResultFolders, score_list
@@ -17,7 +17,7 @@ from cti.evaluate.scores import ListScores, RunScores
 from cti.evaluate.tables import list_tables, tag_table
 from cti.evaluate.tags import TagScores, read_tags
 from cti.evaluate.verdict import layers, make_verdict
-from cti.files import read_manifest
+from cti.files import read_json, read_manifest
 from cti.masks.steps import step_names
 from cti.run import Run, split_by_file
 from cti.tables import to_rich
@@ -40,10 +40,9 @@ def evaluate(run: Run) -> RunScores:
     if not made:
         raise ValueError(f"{run.folder} has no finished seeds, masks or segment, so there is nothing to score.")
     truth = mask_fingerprint(run.photos, run.check)
-    predict = run.config.predict
-    with run.stage(
-        "evaluate", made=made, truth=truth, variants=predict.variants, pseudo_weight=predict.pseudo_weight
-    ) as stage:
+    joined = run.stage_folder("masks") / MADE_WITH  # the weight that the masks were made with, not today's setting
+    how = read_json(joined) if joined.is_file() else None
+    with run.stage("evaluate", made=made, truth=truth, variants=run.config.predict.variants, masks=how) as stage:
         return stage.result(RunScores) if stage.finished else stage.finish(score_run(run, stage.folder))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from cti.classes import BACKGROUND
 from cti.data.images import load_mask, save_mask
 from cti.data.mask_records import (
+    MADE_WITH,
     RECORDS,
     PhotoRecord,
     absent_sentences,
@@ -30,8 +31,6 @@ from cti.segment.networks import Segmenter
 from cti.segment.predict import decided_mask, pixel_probabilities, predict_probabilities
 
 logger = logging.getLogger(__name__)
-
-MADE_WITH = "final.json"
 
 
 def join(

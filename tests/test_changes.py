@@ -188,6 +188,12 @@ def test_a_new_run_takes_what_still_fits(finished: Path, tmp_path: Path, capsys:
     check_sealed(old)
 
 
+def test_stopping_early_is_asked_for_once(finished: Path, tmp_path: Path) -> None:
+    config = replace(Run.open(finished / "run").config, out=str(tmp_path / "new"))
+    assert list(pipeline.run(config, finished / "run", stop_after="seeds"))[-1] == "seeds"
+    assert Run.open(tmp_path / "new").config.stages == config.stages  # so that --config goes on
+
+
 def test_a_new_run_needs_a_folder_of_its_own(finished: Path, tmp_path: Path) -> None:
     config = Run.open(finished / "run").config
     with pytest.raises(ValueError, match="give it a folder of its own with --out"):

@@ -59,10 +59,7 @@ def run(
     from cti import pipeline
     from cti.apps.summary import summary
 
-    if stop_after:
-        last = config.stages.index(stop_after.replace("-", "_"))
-        config = replace(config, stages=config.stages[: last + 1])
-    results = pipeline.run(config, from_ or None, verify)
+    results = pipeline.run(config, from_ or None, verify, (stop_after or "").replace("-", "_"))
     for line in summary(config, results):
         logger.info("%s", line)
     return results

@@ -530,8 +530,10 @@ class SegmentConfig(BackboneConfig):
         weights: As for the network of the method; for `smp:` also a name of that encoder's weights (`timm` then means
             `imagenet`). `run` = the ViT of the run's trained CTI network, whatever `backbone` says: it knows the
             classes already.
-        network: `vit-upsample` (plain ViT and a small up-sampling decoder), `vit-linear` (plain ViT and one linear
-            layer) or `smp:ARCHITECTURE:ENCODER` of segmentation-models-pytorch, e.g. `smp:DeepLabV3Plus:resnet101`.
+        network: `vit-mlp` (a plain ViT as it is and two linear layers per patch, trained in about a minute on features
+            computed once), `vit-upsample` (plain ViT and a small up-sampling decoder), `vit-linear` (plain ViT and one
+            linear layer) or `smp:ARCHITECTURE:ENCODER` of segmentation-models-pytorch, e.g.
+            `smp:DeepLabV3Plus:resnet101`.
         masks: Folder of masks to learn from, `<photo id>.png`; empty: the run's pseudo-masks; `real`: the data set's
             own, for the fully supervised upper bound.
         crop_size: Side of a training crop in pixels.
@@ -540,7 +542,9 @@ class SegmentConfig(BackboneConfig):
         jitter: Strength of the change of brightness, contrast and saturation in training; hue changes by a fifth of it.
         frozen_blocks: The first so many blocks of the ViT (and its patch embedding) keep their weights. They
             then need no backward pass: freezing half of the blocks makes a training step about a third cheaper, and
-            is worth trying when photos are few. 0 trains everything.
+            is worth trying when photos are few. 0 trains everything. `vit-mlp` trains none of them.
+        balance: How much more rare classes count in the loss of `vit-mlp`: weights are the shares of the patches to
+            the power of minus this; 0 = all patches count alike.
         train: Optimisation of the segmentation network.
     """
 
@@ -553,14 +557,15 @@ class SegmentConfig(BackboneConfig):
     scale_range: tuple[Positive, Positive] = (0.5, 2.0)
     jitter: Part = 0.4
     frozen_blocks: CountOrNone = 0
+    balance: Part = 0.5
     train: SegmentTrainConfig = field(default_factory=SegmentTrainConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         smp = self.network.startswith("smp:") and self.network.count(":") == 2
         self.check(
-            self.network in ("vit-upsample", "vit-linear") or smp,
-            f"network is '{self.network}'; give vit-upsample, vit-linear or smp:ARCHITECTURE:ENCODER.",
+            self.network in ("vit-mlp", "vit-upsample", "vit-linear") or smp,
+            f"network is '{self.network}'; give vit-mlp, vit-upsample, vit-linear or smp:ARCHITECTURE:ENCODER.",
         )
         self.check(
             not (smp and self.weights == "run"),

@@ -59,13 +59,14 @@ SHARES = {"first_look": 3, "train": 48, "seeds": 4, "masks": 5, "segment": 34, "
 _ENOUGH = 20  # % from which the time left can be told
 
 
-def run(config: Config, taken_from: Path | str | None = None, verified: bool = False) -> Results:
+def run(config: Config, taken_from: Path | str | None = None, verified: bool = False, stop_after: str = "") -> Results:
     """Run all stages of `config.stages` in turn; finished ones are skipped.
 
     Args:
         config: The configuration.
         taken_from: Folder of another run, whose finished stages are taken where they still fit.
         verified: First compare the files of finished stages with their digests; what is damaged is made again.
+        stop_after: Last stage to run now; empty = the last of all.
 
     Returns:
         The results of the stages.
@@ -80,13 +81,14 @@ def run(config: Config, taken_from: Path | str | None = None, verified: bool = F
         verify(this_run)
     check_before_training(this_run)
     results: dict[str, object] = {}
-    todo = [stage for stage in config.stages if read_manifest(this_run.existing(stage)) is None]
+    stages = config.stages[: config.stages.index(stop_after) + 1] if stop_after else config.stages
+    todo = [stage for stage in stages if read_manifest(this_run.existing(stage)) is None]
     done: list[str] = []
     started = time.perf_counter()
-    for number, stage in enumerate(config.stages, 1):
+    for number, stage in enumerate(stages, 1):
         if stage in todo:
             left = time_left(time.perf_counter() - started, done, todo[len(done) :])
-            logger.info("Stage %d of %d: %s%s", number, len(config.stages), stage.replace("_", "-"), left)
+            logger.info("Stage %d of %d: %s%s", number, len(stages), stage.replace("_", "-"), left)
             done.append(stage)
         results[stage] = STAGES[stage](this_run)
     return cast(Results, results)

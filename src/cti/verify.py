@@ -8,12 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cti.data.fingerprint import PhotoChange
-from cti.data.mask_records import RECORDS, TABLE
+from cti.data.mask_records import MADE_WITH, RECORDS, TABLE
 from cti.files import MANIFEST, manifest_digest, read_manifest
 from cti.run import FOLDERS, Run
 from cti.run.changes import Change
 from cti.run.stage_folder import PHOTOS, SETTINGS, damaged_files, locked, make_way
-from cti.segment.make_masks import MADE_WITH
 from cti.train.fit import METRICS, STATE
 
 logger = logging.getLogger(__name__)

@@ -2,7 +2,7 @@ import numpy as np
 from PIL import Image
 
 from cti.config import MasksConfig
-from cti.masks.pseudo_mask import argmax_mask, pseudo_mask, save_preview
+from cti.masks.pseudo_mask import argmax_mask, pseudo_mask, restore_erased, save_preview
 
 #                  background clear, unsure, class 4 clear, class 1 clear, leads but weakly, tie
 SCORES = np.array(
@@ -36,3 +36,15 @@ def test_preview_shows_photo_and_overlays(tmp_path):
     assert (shown[0, 5:10] != 100).any()
     assert (shown[2:, 5:10] == 100).all()
     assert (shown[:, 10:] == 100).all()
+
+
+def test_a_class_that_refinement_erases_is_given_back_from_the_last_step_that_had_it() -> None:
+    background = np.full((1, 4), 0.5, np.float32)
+    seed = np.stack([background, [[0.9, 0.9, 0, 0]], [[0, 0, 0, 0.9]]]).astype(np.float32)
+    step = np.stack([background, [[0.9, 0, 0, 0]], [[0, 0, 0, 0.4]]]).astype(np.float32)
+    final = np.stack([background, [[0.1, 0, 0, 0]], [[0, 0, 0, 0.4]]]).astype(np.float32)
+    mask = argmax_mask(final, (4, 1))
+    assert not mask.any()
+    assert restore_erased(mask, [seed, step, final], (4, 1)).tolist() == [[5, 0, 0, 2]]
+    assert not mask.any()  # a copy is changed
+    assert restore_erased(argmax_mask(seed, (4, 1)), [seed, step, final], (4, 1)).tolist() == [[5, 5, 0, 2]]

@@ -17,7 +17,7 @@ from cti.evaluate.scores import ListScores, RunScores
 from cti.evaluate.tables import list_tables, tag_table
 from cti.evaluate.tags import TagScores, read_tags
 from cti.evaluate.verdict import layers, make_verdict
-from cti.files import read_json, read_manifest
+from cti.files import read_manifest, read_object
 from cti.masks.steps import step_names
 from cti.run import Run, split_by_file
 from cti.tables import to_rich
@@ -41,8 +41,9 @@ def evaluate(run: Run) -> RunScores:
         raise ValueError(f"{run.folder} has no finished seeds, masks or segment, so there is nothing to score.")
     truth = mask_fingerprint(run.photos, run.check)
     joined = run.stage_folder("masks") / MADE_WITH  # the weight that the masks were made with, not today's setting
-    how = read_json(joined) if joined.is_file() else None
-    with run.stage("evaluate", made=made, truth=truth, variants=run.config.predict.variants, masks=how) as stage:
+    weight = read_object(joined)["pseudo_weight"] if joined.is_file() else None
+    variants = run.config.predict.variants
+    with run.stage("evaluate", made=made, truth=truth, variants=variants, pseudo_weight=weight) as stage:
         return stage.result(RunScores) if stage.finished else stage.finish(score_run(run, stage.folder))
 
 

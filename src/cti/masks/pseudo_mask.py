@@ -1,5 +1,6 @@
 """From scores to indexed masks, and pictures of them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,30 @@ def pseudo_mask(scores: NDArray[np.float32], class_indices: tuple[int, ...], con
     confident = np.where(mask == 0, best < config.background, best >= config.foreground)
     mask[~confident] = IGNORE_INDEX
     return mask
+
+
+def restore_erased(
+    mask: NDArray[np.uint8], steps: Iterable[NDArray[np.float32]], class_indices: tuple[int, ...]
+) -> NDArray[np.uint8]:
+    """Give back classes that refinement erased: a photo shows what it is tagged with, however small.
+
+    A class without a pixel gets those in which it led after the last step that still had it.
+
+    Args:
+        mask: (H, W) the final mask.
+        steps: Scores (1+n, H, W) before and after each step, in their order.
+        class_indices: The n 0-based foreground classes.
+    """
+    lost = [index + 1 for index in class_indices if not (mask == index + 1).any()]
+    if not lost:
+        return mask
+    restored = mask.copy()
+    for scores in reversed(list(steps)):
+        earlier = argmax_mask(scores, class_indices)
+        for value in [value for value in lost if (earlier == value).any()]:
+            restored[earlier == value] = value
+            lost.remove(value)
+    return restored
 
 
 def save_preview(path: Path, image: Image.Image, *masks: NDArray[np.uint8]) -> None:

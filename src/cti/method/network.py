@@ -23,7 +23,7 @@ from cti.method.attention import QueriesKeys, class_to_patch, full_precision, pa
 from cti.method.class_tokens import ClassTokens
 from cti.method.locator import Locator, Normality, pool_foreground
 from cti.method.official import describe_official, to_our_names
-from cti.method.vit import run_block
+from cti.method.vit import middle_block, run_block
 from cti.method.weights import build_backbone, read_state_dict
 
 
@@ -188,7 +188,7 @@ class CTI(nn.Module):
         as_one = self.config.class_tokens == "as_one"
         self.class_tokens = ClassTokens(*self.backbone.initial_cls, num_classes, with_token, copies=as_one)
         self.num_class_tokens = self.class_tokens.num_tokens
-        self.early_block = 3 * self.depth // 4 - 1 if self.config.patch_features == "two" else None
+        self.early_block = middle_block(self.depth) if self.config.patch_features == "two" else None
         width = dim if self.early_block is None else 2 * dim
         self.patch_head = nn.Conv2d(width, num_classes + int(self.has_background), kernel_size=3, padding=1)
         nn.init.trunc_normal_(self.patch_head.weight, std=0.02)

@@ -49,6 +49,11 @@ def run_block(
     return tokens, queries, keys
 
 
+def middle_block(depth: int) -> int:
+    """The 0-based block at whose output patches are least smeared and yet know what they show (docs/results.md)."""
+    return max(3 * depth // 4 - 1, 0)
+
+
 class PlainViT(nn.Module):
     """Patch embedding, position embedding, blocks and final norm of a timm `VisionTransformer`.
 

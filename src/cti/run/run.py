@@ -296,6 +296,8 @@ class Run:
                 shutil.rmtree(leftover)
             for name in TAKEN:
                 take_over(self.origin / name, self.stage_folder(name), self.origin)
+            if not (self.folder / CONFIG_FILE).is_file():
+                self._write_config(self.folder)
             if self.review == self.origin / REVIEW and self.review.is_dir():
                 link_files(self.review.iterdir(), self.review, self.folder / REVIEW)
 
@@ -344,11 +346,13 @@ class Run:
             write_json(folder / HISTORY, to_json(History(changes=(*history.changes, said))))
 
     def _begin(self, folder: Path, now: Made) -> None:
-        unasked = replace(self.config.runtime, overwrite=False, retrain=False)  # asked for once, not for ever
-        text = dump_config(replace(self.config, runtime=unasked))
-        write_text(folder / CONFIG_FILE, text)
+        self._write_config(folder)
         write_made(folder, now)
-        write_text(self.folder / CONFIG_FILE, text)
+        self._write_config(self.folder)
+
+    def _write_config(self, folder: Path) -> None:
+        unasked = replace(self.config.runtime, overwrite=False, retrain=False)  # asked for once, not for ever
+        write_text(folder / CONFIG_FILE, dump_config(replace(self.config, runtime=unasked)))
 
 
 @dataclass

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cti.config import SegmentConfig
-from cti.method.vit import PlainViT, run_block
+from cti.method.vit import PlainViT, middle_block, run_block
 from cti.method.weights import build_backbone, read_state_dict
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -65,31 +65,48 @@ class ViTSegmenter(Segmenter):
         decoder: Module called with the patch tokens as a map (B, D, h, w) and the images (B, 3, H, W).
         frozen_blocks: The first so many blocks, and all that comes before them, keep their weights.
         recompute: Recompute block activations in the backward pass instead of keeping them.
+        early_block: 0-based block whose patch tokens, normalised, come before those of the last: 2D features instead
+            of D; None = the last alone.
 
     Raises:
         ValueError: if the ViT has fewer blocks than are to be frozen.
     """
 
-    def __init__(self, encoder: PlainViT, decoder: nn.Module, frozen_blocks: int = 0, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        encoder: PlainViT,
+        decoder: nn.Module,
+        frozen_blocks: int = 0,
+        recompute: bool = False,
+        early_block: int | None = None,
+    ) -> None:
         super().__init__(encoder.mean, encoder.std, encoder.patch_size)
         self.encoder = encoder
         cls, position = encoder.initial_cls
         self.cls_token = nn.Parameter(cls + position)  # (1, 1, D)
         self.decoder = decoder
         self.recompute = recompute
+        self.early_block = early_block
         self._freeze(frozen_blocks)
 
     def padded_logits(self, images: Tensor) -> Tensor:
         """Logits (B, 1 + C, ., .) at the decoder's resolution."""
+        logits: Tensor = self.decoder(self.features(images), images)
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the decoder sees of images (B, 3, H, W) whose sides are multiples of the patch: (B, D or 2D, h, w)."""
         patches, grid = self.encoder.embed(images)  # (B, N, D)
         tokens = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches], dim=1)
         recompute = self.recompute and torch.is_grad_enabled()
         run = partial(checkpoint, run_block, use_reentrant=False) if recompute else run_block
-        for block in self.encoder.blocks:
+        found = []
+        for number, block in enumerate(self.encoder.blocks):
             tokens, _, _ = run(block, tokens)
-        features = self.encoder.norm(tokens)[:, 1:].transpose(1, 2).unflatten(2, grid)  # (B, D, h, w)
-        logits: Tensor = self.decoder(features, images)
-        return logits
+            if number == self.early_block:
+                found.append(F.layer_norm(tokens, tokens.shape[-1:]))
+        found.append(self.encoder.norm(tokens))
+        return torch.cat(found, dim=-1)[:, 1:].transpose(1, 2).unflatten(2, grid)
 
     def _freeze(self, num_blocks: int) -> None:
         blocks = self.encoder.blocks
@@ -106,6 +123,7 @@ class ViTSegmenter(Segmenter):
         for block in blocks[:num_blocks]:
             block.requires_grad_(False)
             block.drop_path1 = block.drop_path2 = nn.Identity()  # noise to which nothing could adapt
+        self.encoder.norm.requires_grad_(num_blocks < len(blocks))
 
 
 class LinearDecoder(nn.Module):
@@ -119,6 +137,41 @@ class LinearDecoder(nn.Module):
         """Logits (B, num_outputs, h, w) of features (B, D, h, w)."""
         logits: Tensor = self.classify(features)
         return logits
+
+
+class MLPDecoder(nn.Module):
+    """Two linear layers per patch, on features that nothing trains; probabilities are stretched to pixels.
+
+    One layer cannot tell the classes apart on features that were not made for them; two can, and see no neighbours, so
+    a thing of one patch is not drowned by what is around it (docs/results.md).
+
+    Args:
+        width: Number of features of a patch.
+        num_outputs: 1 + C.
+        hidden: Units between the layers.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, width: int, num_outputs: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+        self.layers = nn.Sequential(
+            nn.Dropout(0.2), nn.Linear(width, hidden), nn.GELU(), nn.Dropout(0.2), nn.Linear(hidden, num_outputs)
+        )
+
+    def classify(self, patches: Tensor) -> Tensor:
+        """Logits (..., num_outputs) of patches (..., width)."""
+        logits: Tensor = self.layers((patches - self.mean) / self.std)
+        return logits
+
+    def forward(self, features: Tensor, images: Tensor) -> Tensor:
+        """Logarithms of probabilities (B, num_outputs, H, W) of features (B, width, h, w) and images (B, 3, H, W)."""
+        probabilities = self.classify(features.movedim(1, -1)).float().softmax(dim=-1).movedim(-1, 1)
+        stretched = F.interpolate(probabilities, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        return stretched.clamp(min=1e-7).log()
 
 
 class UpsampleDecoder(nn.Module):
@@ -195,6 +248,9 @@ def build_segmenter(config: SegmentConfig, num_classes: int, recompute: bool = F
         return _build_smp(config, num_outputs)
     encoder = build_backbone(config, _image_size(config))
     width = encoder.embed_dim
+    if config.network == "vit-mlp":
+        depth = len(encoder.blocks)
+        return ViTSegmenter(encoder, MLPDecoder(2 * width, num_outputs), depth, early_block=middle_block(depth))
     decoder = (
         LinearDecoder(width, num_outputs)
         if config.network == "vit-linear"

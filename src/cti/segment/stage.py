@@ -19,7 +19,15 @@ from cti.segment.dataset import SegmentationDataset
 from cti.segment.inference import inference
 from cti.segment.make_masks import kept_records, make_masks
 from cti.segment.masks import MaskFolder, MaskOf, real_mask
-from cti.segment.networks import NetworkDescription, Segmenter, build_segmenter, describe, start_from
+from cti.segment.networks import (
+    NetworkDescription,
+    Segmenter,
+    ViTSegmenter,
+    build_segmenter,
+    describe,
+    start_from,
+)
+from cti.segment.patches import PatchStep, patch_dataset
 from cti.segment.predict import predict_folder
 from cti.segment.step import SegmentationStep
 from cti.train.fit import FitResult, fit
@@ -64,14 +72,43 @@ def train_segmenter(run: Run, folder: Path) -> SegmentResult:
         model, _ = load_model(run.stage_folder("train"))
         start_from(network, model.backbone, model.class_tokens().mean(dim=1, keepdim=True))
     mask_of, photos = training_masks(run)
+    learn = _learn_patches if config.network == "vit-mlp" else _learn_crops
+    fitted = learn(network, photos, mask_of, run, folder, goes_on)
+    save_segmenter(folder, TrainedSegmenter(network.cpu(), config, run.config.predict, run.photos.classes))
+    return SegmentResult(run.photos.classes, len(photos), describe(network, config), fitted)
+
+
+def _learn_crops(
+    network: Segmenter, photos: Sequence[Photo], mask_of: MaskOf, run: Run, folder: Path, goes_on: bool
+) -> FitResult:
+    """Train a network on random crops of photos."""
+    config = segment_config(run.config)
     dataset = SegmentationDataset(
         photos, mask_of, len(run.photos.classes), config, network.mean, network.std, config.train.seed
     )
     step = SegmentationStep(network)
     groups = step.parameter_groups(config.train)
-    fitted = fit(step, dataset, config.train, folder, groups, run.config.runtime, title="segment", warm=goes_on)
-    save_segmenter(folder, TrainedSegmenter(network, config, run.config.predict, run.photos.classes))
-    return SegmentResult(run.photos.classes, len(photos), describe(network, config), fitted)
+    return fit(step, dataset, config.train, folder, groups, run.config.runtime, title="segment", warm=goes_on)
+
+
+def _learn_patches(
+    network: Segmenter, photos: Sequence[Photo], mask_of: MaskOf, run: Run, folder: Path, goes_on: bool
+) -> FitResult:
+    """Train the decoder of a `vit-mlp` on features that are computed once."""
+    assert isinstance(network, ViTSegmenter)
+    config, runtime = segment_config(run.config), run.config.runtime
+    dataset = patch_dataset(
+        network.to(default_device()),
+        photos,
+        mask_of,
+        len(run.photos.classes),
+        config,
+        run.config.predict.window,
+        runtime,
+    )
+    step = PatchStep(network.cpu(), dataset, config.balance, fresh=not goes_on)
+    settings = replace(config.train, epochs=config.train.epochs or dataset.epochs(config.train.batch_size))
+    return fit(step, dataset, settings, folder, step.parameter_groups(config), runtime, title="segment")
 
 
 def predict_missing(run: Run) -> None:

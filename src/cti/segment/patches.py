@@ -1,0 +1,206 @@
+"""What `vit-mlp` learns from: frozen features of patches, computed once, and the classes that a mask shows there.
+
+Nothing before its decoder is trained, so photos go through the ViT once instead of once an epoch. Shapes: P patches,
+D features, C classes.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from cti.config import RuntimeConfig, SegmentConfig
+from cti.data.batches import load_batches, size_batches
+from cti.data.photos import Photo
+from cti.device import quick_bfloat16
+from cti.segment.masks import MaskOf, count_pixels
+from cti.segment.networks import MLPDecoder, ViTSegmenter
+from cti.segment.predict import windows
+from cti.train.optimiser import parameter_groups
+
+MAX_PATCHES = 200_000
+"""Most patches that are learned from; 768 features each are 300 MB in half precision."""
+CHUNK = 256
+"""Patches of one item of the data set; a step takes `batch_size` of them."""
+STEPS = 800
+"""Steps for `epochs: 0`."""
+_SHOWN = 0.02  # from this share of its pixels on a patch shows a class
+
+
+class PatchDataset(Dataset[dict[str, Tensor]]):
+    """Random patches, indexed by (epoch, index), every draw derived from (seed, epoch, index).
+
+    An item is {"patches": (256, D) float16, "shares": (256, 1 + C) float32}.
+
+    Args:
+        patches: (P, D) float16 features.
+        shares: (P, 1 + C) of each patch's pixels, by their label; they sum to 1 less the share of unlabelled ones.
+        seed: Seed of all draws.
+    """
+
+    def __init__(self, patches: Tensor, shares: Tensor, seed: int) -> None:
+        self.patches, self.shares, self._seed = patches, shares, seed
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.patches) / CHUNK)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        drawn = torch.from_numpy(np.random.default_rng((self._seed, *key)).integers(len(self.patches), size=CHUNK))
+        return {"patches": self.patches[drawn], "shares": self.shares[drawn]}
+
+    def epochs(self, batch_size: int) -> int:
+        """Passes for `epochs: 0`."""
+        return math.ceil(STEPS / max(len(self) // batch_size, 1))
+
+
+@torch.no_grad()
+def patch_dataset(
+    network: ViTSegmenter,
+    photos: Sequence[Photo],
+    mask_of: MaskOf,
+    num_classes: int,
+    config: SegmentConfig,
+    window: int,
+    runtime: RuntimeConfig,
+) -> PatchDataset:
+    """Run the frozen ViT over all photos, as large as they will be predicted, and choose patches.
+
+    Of each photo about as many patches are taken: half of them, if there are so many, where the mask shows a class.
+
+    Args:
+        network: On its device.
+        photos: Photos with masks.
+        mask_of: Gives a photo's mask (H, W) uint8.
+        num_classes: C.
+        config: `long_side`, seed.
+        window: Larger photos are seen in windows of this side in pixels, as in prediction; 0 = whole.
+        runtime: Photos per forward pass, and processes that load them.
+
+    Raises:
+        ValueError: if the masks cannot be learned from (see `count_pixels`).
+    """
+    count_pixels(photos, mask_of, num_classes)
+    network.eval()
+    device, patch = next(network.parameters()).device, network.multiple
+    quota = max(MAX_PATCHES // (2 * len(photos)), 1)
+    rng = np.random.default_rng(config.train.seed)
+    kept: list[tuple[Tensor, Tensor]] = []
+    batches = size_batches(photos, config.long_side, patch, runtime.batch_size)
+    for batch, images in load_batches(batches, network.mean, network.std, runtime, "features"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=quick_bfloat16(device.type)):
+            features = windowed_features(network, images.to(device), window)  # (B, D, h, w)
+        grid = (features.shape[-2], features.shape[-1])
+        for photo, found in zip(batch.photos, features.float().clamp(-65504, 65504).half().cpu(), strict=True):
+            shares = patch_shares(mask_of(photo), grid, num_classes).flatten(0, 1)  # (h * w, 1 + C)
+            chosen = choose(shares, quota, rng)
+            kept.append((found.flatten(1).T[chosen], shares[chosen]))
+    patches, shares = (torch.cat(parts) for parts in zip(*kept, strict=True))
+    return PatchDataset(patches, shares, config.train.seed)
+
+
+def windowed_features(network: ViTSegmenter, images: Tensor, window: int) -> Tensor:
+    """Features (B, D, h, w) of images (B, 3, H, W), seen in windows of that side; 0 = whole."""
+    patch = network.multiple
+    grid = images.shape[-2] // patch, images.shape[-1] // patch
+    most = window // patch  # windows begin at patches, so that those of neighbouring windows join
+    total: Tensor | None = None
+    for rows in windows(grid[0], most, most):
+        for columns in windows(grid[1], most, most):
+            seen = images[..., rows.start * patch : rows.stop * patch, columns.start * patch : columns.stop * patch]
+            found = network.features(seen)
+            total = found.new_zeros(*found.shape[:2], *grid) if total is None else total
+            total[..., rows, columns] = found
+    assert total is not None
+    return total
+
+
+def patch_shares(mask: NDArray[np.uint8], grid: tuple[int, int], num_classes: int) -> Tensor:
+    """Shares (h, w, 1 + C) of the pixels of each patch that a mask (H, W) gives to the background and each class."""
+    values = torch.from_numpy(np.array(mask)).long()
+    labels = values.where(values <= num_classes, 1 + num_classes)  # unlabelled pixels: dropped below
+    planes = F.one_hot(labels, num_classes + 2)[..., :-1].movedim(-1, 0).float()
+    return F.adaptive_avg_pool2d(planes, grid).movedim(0, -1)
+
+
+def choose(shares: Tensor, quota: int, rng: np.random.Generator) -> Tensor:
+    """Places of at most 2 * `quota` labelled patches of shares (N, 1 + C), those that show a class before others."""
+    shown = shares[:, 1:].sum(dim=1) > _SHOWN
+    labelled = shares.sum(dim=1) > 0
+    chosen = []
+    for pool in (shown, labelled & ~shown):
+        places = pool.nonzero()[:, 0].numpy()
+        chosen.append(rng.permutation(places)[:quota])
+    return torch.from_numpy(np.sort(np.concatenate(chosen)))
+
+
+def class_weights(shares: Tensor, balance: float) -> Tensor:
+    """Weights (1 + C,) of the classes in the loss: their shares to the power of minus `balance`; the mean over
+    pixels is 1.
+
+    Args:
+        shares: (P, 1 + C).
+        balance: 0 = all alike.
+    """
+    patches = shares.double().sum(dim=0)
+    weights = (patches.clamp(min=1.0) / patches.sum()) ** -balance  # a class of no patch weighs like one of a patch
+    return (weights * patches.sum() / (weights * patches).sum()).float()
+
+
+def patch_loss(logits: Tensor, shares: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy between predicted and true shares, averaged over labelled pixels; 0 if none is labelled.
+
+    Args:
+        logits: (P, 1 + C).
+        shares: (P, 1 + C), summing to at most 1.
+        weights: (1 + C,) of the classes.
+    """
+    weighed = weights * shares
+    return -(weighed * logits.log_softmax(dim=-1)).sum() / weighed.sum().clamp(min=1e-12)
+
+
+class PatchStep(nn.Module):
+    """What the trainer minimises.
+
+    Args:
+        network: A `vit-mlp`; a fresh decoder is given the features' mean and deviation.
+        dataset: Of which classes are weighed.
+        balance: See `class_weights`.
+        fresh: Whether the decoder has learned nothing yet.
+    """
+
+    weights: Tensor
+
+    def __init__(self, network: ViTSegmenter, dataset: PatchDataset, balance: float, fresh: bool) -> None:
+        super().__init__()
+        assert isinstance(network.decoder, MLPDecoder)
+        self.decoder = decoder = network.decoder
+        self.register_buffer("weights", class_weights(dataset.shares, balance))
+        if fresh:
+            patches = dataset.patches.float()
+            decoder.mean.copy_(patches.mean(dim=0))
+            decoder.std.copy_(patches.std(dim=0).clamp(min=1e-4))
+
+    def forward(self, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        """Loss and accuracy.
+
+        Args:
+            batch: "patches" (B, 256, D), "shares" (B, 256, 1 + C).
+            epoch: Not used; the step is the same in every epoch.
+
+        Returns:
+            "loss"; "accuracy", share of the patches whose largest class is found.
+        """
+        logits = self.decoder.classify(batch["patches"].float()).float().flatten(0, 1)
+        shares = batch["shares"].flatten(0, 1)
+        right = logits.detach().argmax(dim=1) == shares.argmax(dim=1)
+        return {"loss": patch_loss(logits, shares, self.weights), "accuracy": right.float().mean()}
+
+    def parameter_groups(self, config: SegmentConfig) -> list[dict[str, Any]]:
+        """Groups for the optimiser: all is new, and learns at `lr * new_lr_factor`."""
+        return parameter_groups(self, config.train, new=("decoder.",))

@@ -1,0 +1,169 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cti.classes import IGNORE_INDEX
+from cti.config import RuntimeConfig, SegmentConfig, SegmentTrainConfig
+from cti.data.photos import Photo
+from cti.segment.networks import MLPDecoder, ViTSegmenter, build_segmenter
+from cti.segment.patches import (
+    CHUNK,
+    PatchDataset,
+    PatchStep,
+    choose,
+    class_weights,
+    patch_dataset,
+    patch_loss,
+    patch_shares,
+    windowed_features,
+)
+from cti.train.fit import fit
+
+RUNTIME = RuntimeConfig(workers=0, accelerator="cpu", devices=1, batch_size=2)
+CONFIG = SegmentConfig(
+    backbone="vit", weights="none", embed_dim=32, depth=4, num_heads=2, patch_size=8, crop_size=32, network="vit-mlp",
+    train=SegmentTrainConfig(precision="32", lr=1e-3, batch_size=2),
+)  # fmt: skip
+
+
+def tiny_mlp(num_classes: int = 2) -> ViTSegmenter:
+    torch.manual_seed(0)
+    network = build_segmenter(CONFIG, num_classes)
+    assert isinstance(network, ViTSegmenter)
+    return network.eval()
+
+
+def test_features_are_those_of_the_middle_block_and_of_the_last() -> None:
+    network = tiny_mlp()
+    images = torch.randn(2, 3, 32, 24)
+    patches, grid = network.encoder.embed(images)
+    tokens = torch.cat([network.cls_token.expand(2, -1, -1), patches], dim=1)
+    outputs = []
+    for block in network.encoder.blocks:
+        tokens = block(tokens)[0] if isinstance(block(tokens), tuple) else block(tokens)
+        outputs.append(tokens)
+    middle, last = outputs[2], network.encoder.norm(outputs[3])
+    middle = (middle - middle.mean(-1, keepdim=True)) / (middle.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
+    expected = torch.cat([middle, last], dim=-1)[:, 1:].reshape(2, *grid, 64).permute(0, 3, 1, 2)
+    torch.testing.assert_close(network.features(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_but_the_decoder_is_trained() -> None:
+    network = tiny_mlp()
+    network.train()
+    network(torch.randn(1, 3, 32, 32)).square().mean().backward()
+    learned = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert learned
+    assert all(name.startswith("decoder.") for name in learned)
+
+
+def test_pixels_get_stretched_probabilities() -> None:
+    network = tiny_mlp()
+    images = torch.randn(1, 3, 32, 32)
+    assert isinstance(network.decoder, MLPDecoder)
+    patches = network.features(images).movedim(1, -1)
+    probabilities = network.decoder.classify(patches).softmax(-1).movedim(-1, 1)
+    expected = torch.nn.functional.interpolate(probabilities, size=(32, 32), mode="bilinear")
+    torch.testing.assert_close(network(images).softmax(1), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_windows_join_without_a_seam() -> None:
+    network = tiny_mlp()
+    images = torch.randn(1, 3, 40, 64)
+    whole = windowed_features(network, images, 0)
+    torch.testing.assert_close(whole, network.features(images))
+    parts = windowed_features(network, images, 39)  # 4 patches of 8: rows 0-3 and 1-4, columns 0-3 and 4-7
+    assert parts.shape == whole.shape
+    torch.testing.assert_close(parts[..., :1, 4:], network.features(images[..., :32, 32:])[..., :1, :])
+    torch.testing.assert_close(parts[..., 1:, :4], network.features(images[..., 8:40, :32]))
+
+
+def test_shares_are_of_labelled_pixels() -> None:
+    mask = np.zeros((4, 8), np.uint8)
+    mask[:2, :2] = 1
+    mask[:, 4:] = 2
+    mask[0, 4:] = IGNORE_INDEX
+    shares = patch_shares(mask, (1, 2), 2)
+    torch.testing.assert_close(shares, torch.tensor([[[0.75, 0.25, 0], [0, 0, 0.75]]]))
+
+
+def test_patches_that_show_a_class_come_first_and_unlabelled_ones_never() -> None:
+    shares = torch.zeros(100, 3)
+    shares[:60, 0] = 1
+    shares[60:70, 1] = 1
+    shares[70:72, 2] = 0.01  # hardly shown
+    chosen = choose(shares, 20, np.random.default_rng(0))
+    assert set(range(60, 70)) < set(chosen.tolist())
+    assert len(chosen) == 30
+    assert max(chosen) < 72
+    assert len(choose(shares, 4, np.random.default_rng(0))) == 8
+
+
+def test_the_loss_is_that_of_a_naive_loop() -> None:
+    torch.manual_seed(0)
+    logits, shares = torch.randn(5, 3), torch.rand(5, 3) / 3
+    shares[1] = 0
+    weights = torch.tensor([0.5, 2.0, 3.0])
+    total = weight = 0.0
+    for row, share in zip(logits.tolist(), shares.tolist(), strict=True):
+        normal = sum(np.exp(row))
+        for k in range(3):
+            total -= float(weights[k]) * share[k] * np.log(np.exp(row[k]) / normal)
+            weight += float(weights[k]) * share[k]
+    assert float(patch_loss(logits, shares, weights)) == pytest.approx(total / weight, rel=1e-5)
+    assert float(patch_loss(logits, torch.zeros(5, 3), weights)) == 0
+
+
+def test_rare_classes_weigh_more() -> None:
+    shares = torch.tensor([[1.0, 0, 0]] * 90 + [[0, 1, 0]] * 10)
+    torch.testing.assert_close(class_weights(shares, 0)[:2], torch.ones(2))
+    weights = class_weights(shares, 0.5)
+    assert float(weights[1] / weights[0]) == pytest.approx(3)  # 9 times as rare
+    assert float(0.9 * weights[0] + 0.1 * weights[1]) == pytest.approx(1)
+    assert weights.isfinite().all()
+
+
+def test_draws_depend_on_seed_epoch_and_index_alone() -> None:
+    patches = torch.arange(1000.0)[:, None].half()
+    data = PatchDataset(patches, torch.ones(1000, 2), seed=3)
+    assert len(data) == 4
+    assert data[(0, 1)]["patches"].shape == (CHUNK, 1)
+    assert torch.equal(data[(5, 1)]["patches"], data[(5, 1)]["patches"])
+    other = PatchDataset(patches, torch.ones(1000, 2), seed=4)
+    drawn = [data[(0, 0)], data[(0, 1)], data[(1, 0)], other[(0, 0)]]
+    assert len({tuple(item["patches"].flatten().tolist()) for item in drawn}) == 4
+
+
+def test_colours_are_learned_from_masks(tmp_path: Path) -> None:
+    """Squares are red or green on grey; after a short training each is found on a photo not trained on."""
+    rng = np.random.default_rng(0)
+
+    def picture(name: str, colour: int) -> tuple[Photo, np.ndarray]:
+        pixels = rng.integers(90, 130, size=(48, 48, 3)).astype(np.uint8)
+        mask = np.zeros((48, 48), np.uint8)
+        top, left = 8 * rng.integers(0, 3, size=2)
+        pixels[top : top + 24, left : left + 24, :2] = 20
+        pixels[top : top + 24, left : left + 24, colour] = 220
+        mask[top : top + 24, left : left + 24] = 1 + colour
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        return Photo(id=name, image=tmp_path / f"{name}.png", tags=(colour,)), mask
+
+    made = [picture(f"p{i}", i % 2) for i in range(13)]
+    masks = {photo.id: mask for photo, mask in made}
+    photos = [photo for photo, _ in made]
+    network = tiny_mlp()
+    data = patch_dataset(network, photos[:12], lambda photo: masks[photo.id], 2, CONFIG, 512, RUNTIME)
+    assert len(data.patches) == 12 * 36
+    assert data.patches.dtype == torch.float16
+    step = PatchStep(network, data, balance=0.5, fresh=True)
+    config = replace(CONFIG, train=replace(CONFIG.train, epochs=60, lr=3e-4))
+    fit(step, data, config.train, tmp_path / "out", step.parameter_groups(config), RUNTIME)
+    network.eval()
+    pixels = torch.from_numpy(np.array(photos[12].load())).permute(2, 0, 1)[None].float() / 255
+    mean, std = torch.tensor(network.mean)[:, None, None], torch.tensor(network.std)[:, None, None]
+    found = network((pixels - mean) / std).argmax(1)[0].numpy()
+    assert (found == masks["p12"]).mean() > 0.85

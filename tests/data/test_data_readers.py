@@ -129,6 +129,28 @@ def test_photos_held_out_stay_held_out_and_only_new_ones_are_drawn() -> None:
     assert split_by_seed(fewer, 0.1, 0, earlier)[1] == held_out[1:]  # nothing trained on is held out afterwards
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_drawn_split_holds_each_class_out_once_and_trains_on_each(folder_set: Writer, seed: int) -> None:
+    names = {f"dog{index}.jpg": "dog" for index in range(36)} | {"c0.jpg": "cat", "c1.jpg": "cat", "one.jpg": "cow"}
+    root = folder_set(names | {"empty0.jpg": "", "empty1.jpg": ""})
+    photos = _read(root, val_fraction=0.05, split_seed=seed)
+    train, val = (_tags(photos, name) for name in ("train", "val"))
+    assert sorted(map(sorted, val.values())) == [[], ["cat"], ["dog"]]  # one more than 5 % of 41 photos
+    assert {tag for tags in train.values() for tag in tags} == {"cat", "cow", "dog"}
+    assert not _tags(_read(root, val_fraction=0.0), "val")
+
+
+def test_a_class_that_came_later_is_held_out_too_and_the_others_stay() -> None:
+    old = {f"cat{index}": (0,) for index in range(8)}
+    train, held_out = split_by_seed(old, 0.1, 0, tags=old)
+    new = old | {"a": (0, 1), "b": (1,), "c": (0,)}
+    more, drawn = split_by_seed(new, 0.1, 0, EarlierSplit(frozenset(train), frozenset(held_out)), new)
+    assert set(drawn) - set(held_out) in ({"a"}, {"b"})
+    assert set(train) < set(more)
+    mended = old | {train[0]: (1,), train[1]: (1,)}
+    assert split_by_seed(old, 0.1, 0, EarlierSplit(frozenset(train), frozenset(held_out)), mended)[1] == held_out
+
+
 def test_unknown_lists_and_members_are_errors(folder_set: Writer) -> None:
     root = folder_set({"a.jpg": "cat"}, train=["a"])
     assert _read(root).lists["val"] == ()

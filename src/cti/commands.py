@@ -322,6 +322,10 @@ def _mask_export(to: str) -> Callable[..., Any]:
 
 
 export_png = _mask_export("png")
+export_voc = _mask_export("voc")
+export_imagefolder = _mask_export("imagefolder")
+export_fiftyone = _mask_export("fiftyone")
+export_overlays = _mask_export("overlays")
 export_yolo = _mask_export("yolo")
 export_pascal_voc = _mask_export("pascal-voc")
 export_labelme = _mask_export("labelme")

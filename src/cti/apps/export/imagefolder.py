@@ -48,7 +48,9 @@ def export_imagefolder(
             split = splits.get(name, "test")
             image = copy_photo(photos[name], folder / split, name)
             save_mask(folder / split / "masks" / f"{name}.png", mask)
-            row = {"file_name": image.name, "mask_file_name": f"masks/{name}.png", "classes": tally.add(mask)}
+            # One text: the library knows no type for lists of which the first is empty.
+            shown = ", ".join(tally.add(mask))
+            row = {"file_name": image.name, "mask_file_name": f"masks/{name}.png", "classes": shown}
             rows.setdefault(split, []).append(json.dumps(row, ensure_ascii=False))
         for split, lines in rows.items():
             write_text(folder / split / "metadata.jsonl", "".join(f"{line}\n" for line in lines))

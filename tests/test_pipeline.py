@@ -56,6 +56,9 @@ def test_the_time_left_follows_from_what_the_stages_took() -> None:
     done, left = ["first_look", "train"], ["seeds", "masks", "segment", "evaluate", "report"]
     assert pipeline.time_left(510, done, left) == ", about 8 minutes left in all"
     assert pipeline.time_left(510, done, ["seeds"]) == ", about a minute left in all"
+    done, left = ["first_look", "train", "seeds"], ["masks", "segment", "evaluate", "report"]
+    assert pipeline.time_left(70, done, left, idle=["train"]) == ""
+    assert pipeline.time_left(120, [*done, "masks"], left[1:], idle=["train"]) == ", about 7 minutes left in all"
     assert set(pipeline.SHARES) == set(pipeline.STAGES)
     assert sum(pipeline.SHARES.values()) == 100
 

@@ -91,3 +91,5 @@ def _start_logging(verbose: bool) -> None:
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
     logging.getLogger("cti").setLevel(logging.DEBUG if verbose else logging.INFO)
+    if not verbose:  # which precision is computed in is nothing that a user must know
+        logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)

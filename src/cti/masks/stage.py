@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -40,7 +39,7 @@ class MasksResult:
         missing: Ids of the photos that have none, for want of a seed.
         steps: Refinement steps, in their order.
         coverage: Share of the pixels that are not ignored (255).
-        without_foreground: Masks that hold no class at all.
+        without_foreground: Masks of photos with tags that hold no class at all.
     """
 
     classes: tuple[str, ...]
@@ -65,7 +64,7 @@ def masks(run: Run) -> MasksResult:
             refine(run, photos)
             for photo in split_by_file(photos, [run.mask(photo) for photo in photos])[1]:
                 link(run.pseudo_mask(photo), run.mask(photo))
-            coverage, without_foreground = describe_masks([run.pseudo_mask(photo) for photo in photos])
+            coverage, without_foreground = describe_masks(run, photos)
             steps = run.config.masks.steps
             result = stage.finish(
                 MasksResult(run.photos.classes, len(photos), missing, steps, coverage, without_foreground)
@@ -150,12 +149,12 @@ def write_previews(run: Run) -> None:
         seal(run.stage_folder("masks"))
 
 
-def describe_masks(paths: Sequence[Path]) -> tuple[float, int]:
-    """The share of pixels that are not ignored, and how many masks hold no class at all."""
+def describe_masks(run: Run, photos: Sequence[Photo]) -> tuple[float, int]:
+    """The share of pixels that are not ignored, and how many masks of photos with tags hold no class at all."""
     counts = np.zeros(256, dtype=np.int64)
     without_foreground = 0
-    for path in paths:
-        values = np.bincount(load_mask(path).ravel(), minlength=256)
-        without_foreground += not values[1:IGNORE_INDEX].any()
+    for photo in photos:
+        values = np.bincount(load_mask(run.pseudo_mask(photo)).ravel(), minlength=256)
+        without_foreground += bool(photo.tags) and not values[1:IGNORE_INDEX].any()
         counts += values
     return float(1 - counts[IGNORE_INDEX] / counts.sum()), without_foreground

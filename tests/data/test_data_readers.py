@@ -100,6 +100,10 @@ def test_without_lists_the_split_is_drawn_by_seed(folder_set: Writer, tmp_path: 
     assert not train & val
     assert any("seed 3 drew 15 photos" in note for note in photos.notes)
     assert photos.lists == _read(root, val_fraction=0.25, split_seed=3).lists
+    earlier = EarlierSplit(frozenset(train), frozenset(val))
+    again = read_photos(DataConfig(root=str(root), val_fraction=0.25), earlier)
+    assert again.lists == photos.lists
+    assert any(note.endswith("5 for val. Photos stay where an earlier draw put them.") for note in again.notes)
     assert val != set(_tags(_read(root, val_fraction=0.25, split_seed=4), "val"))
 
     photos.write_lists(root / "lists")  # written down, it is the same split for every seed

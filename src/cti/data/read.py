@@ -172,6 +172,7 @@ def _lists(
         lists = {config.train: train, config.val: val}
         notes.append(
             f"There are no lists: seed {config.split_seed} drew {len(train)} photos to train on and {len(val)} for val."
+            + (" Photos stay where an earlier draw put them." if earlier else "")
         )
     usual = {field.name: field.default for field in fields(DataConfig)}
     result: dict[str, tuple[str, ...]] = {}

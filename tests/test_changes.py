@@ -45,7 +45,7 @@ def write_photos(drawn: Path, root: Path, count: int, tags: dict[str, str] | Non
 
 
 def config_of(root: Path, out: Path, **more: str) -> Config:
-    return tiny_config(root, out, data__val_fraction="0.25", masks__steps="[pamr]", **more)
+    return tiny_config(root, out, data__val_fraction="0.4", masks__steps="[pamr]", **more)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_photos_added_and_a_tag_changed(
     now = (run / "train" / "lists" / "val.txt").read_text().split()
     assert set(held_out) < set(now)
     assert not set(trained_on) & set(now)
-    assert len(now) == 4
+    assert len(now) == 6
     assert {path.stem for path in (run / "masks").glob("*.png")} == {photo.id for photo in Run(config).photos.photos()}
     assert "4 photos added" in (run / "seeds" / "history.json").read_text()
     check_sealed(run)
@@ -357,7 +357,7 @@ def test_damage_is_named_and_mended(
 def test_a_sound_run_is_said_to_be(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = copy / "run"
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
-    words = options(copy / "photos", run, data__val_fraction="0.25", masks__steps="[pamr]")
+    words = options(copy / "photos", run, data__val_fraction="0.4", masks__steps="[pamr]")
     assert main(["run", "--verify", *words]) == 0
     assert "are as they were made" in " ".join(capsys.readouterr().err.split())
     assert {path: path.stat().st_mtime_ns for path in before} == before

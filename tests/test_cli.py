@@ -185,3 +185,34 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     monkeypatch.setattr(commands, "report", interrupted)
     assert main(["report", "run"]) == 130
     assert "call it again to go on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["export"], ["export", "--help"], ["data", "-h"]])
+def test_the_first_word_of_several_commands_lists_them(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 0
+    text = capsys.readouterr().out
+    assert {name for name in COMMANDS if f"  {name}  " in text} == {n for n in COMMANDS if n.startswith(words[0])}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["exprt", "coco"], "there is no command 'exprt'"),
+        (
+            ["export", "cooc", "runs/mine"],
+            "no command 'export cooc'; perhaps `cti export coco` is meant; `cti export --",
+        ),
+        (["lable", "photos"], "there is no command 'lable'; perhaps `cti label` is meant; `cti --help` lists them."),
+    ],
+)
+def test_a_misspelt_command_is_one_sentence(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(words)
+    assert left.value.code == 2
+    text = capsys.readouterr().err
+    assert sentence in text
+    assert "choose from" not in text

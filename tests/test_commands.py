@@ -103,3 +103,11 @@ def test_check_writes_a_clean_table(photos: Path, tmp_path: Path) -> None:
     )
     assert main(["data", "check", str(photos), "--fix", str(tmp_path / "clean.csv")]) == 0
     assert (tmp_path / "clean.csv").read_text().splitlines()[0] == "image,tags"
+
+
+def test_check_writes_a_table_that_can_be_taken_as_it_says(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(photos), "--fix"]) == 0
+    assert "takeitwith--data.labelsclean.csv" in "".join(capsys.readouterr().err.split())
+    assert main(["data", "check", str(photos), "--data.labels", "clean.csv"]) == 0
+    assert main(["data", "check", str(photos), "--fix"]) == 1
+    assert "clean.csv is there already; give --fix another name" in capsys.readouterr().err

@@ -63,6 +63,25 @@ def test_a_finished_stage_is_not_done_again(config: Config) -> None:
     assert work.times == 1
 
 
+def test_that_a_stage_is_finished_is_said_once(config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    run = Run(config)
+    for _ in range(2):
+        with run.stage("train") as stage:
+            if not stage.finished:
+                stage.finish(Counted(1))
+    assert "finished before" not in caplog.text  # it was finished just now
+    for _ in range(2):
+        with Run.open(config.out).stage("train"):
+            pass
+    assert caplog.text.count("train: finished before") == 2  # once for each sitting
+    again = Run.open(config.out)
+    for _ in range(2):
+        with again.stage("train"):
+            pass
+    assert caplog.text.count("train: finished before") == 3
+
+
 def test_a_stage_leaves_its_configuration_and_the_runs(config: Config) -> None:
     Work()(config)
     run = Run.open(config.out)

@@ -28,6 +28,10 @@ SHORT = {
 """Short forms of common settings."""
 
 
+ALONE = {"fix": "clean.csv"}
+"""Options that may stand alone, and what they then mean."""
+
+
 def reads(*sections: str) -> Callable[[F], F]:
     """Say which sections of the configuration a command reads: those that its `--help` shows."""
 
@@ -110,6 +114,8 @@ def _add(parser: ArgumentParser, parameter: inspect.Parameter, hint: Any, text: 
         settings["nargs"] = "+"
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
         settings |= {"required": True} if required else {"default": parameter.default}
+        if parameter.name in ALONE:
+            settings |= {"nargs": "?", "const": ALONE[parameter.name]}
         option = f"--{parameter.name.rstrip('_').replace('_', '-')}"
         parser.add_argument(option, dest=parameter.name, **settings)
     else:

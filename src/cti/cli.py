@@ -5,6 +5,7 @@ imported when it is called, so that `cti --help` is quick.
 """
 
 import argparse
+import difflib
 import json
 import logging
 import sys
@@ -41,7 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = next((name for name in COMMANDS if words[: name.count(" ") + 1] == name.split()), "")
     if not name:
-        _top_parser(words).parse_args(words or ["--help"])
+        parser, asked = _top_parser(words), [word for word in words if word not in ("--help", "-h")]
+        if asked and not asked[0].startswith("-") and (len(asked) > 1 or not _is_group(asked[0])):
+            parser.error(_unknown(asked))
+        parser.parse_args(words if asked and asked[0].startswith("-") else ["--help"])
     rest = words[name.count(" ") + 1 :]
     as_json, verbose, asks = "--json" in rest, "--verbose" in rest, {"--help", "-h", "--help-all"} & set(rest)
     rest = [word for word in rest if word not in ("--json", "--verbose")]
@@ -64,6 +68,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if as_json:
         print(json.dumps(result))  # noqa: T201
     return code
+
+
+def _is_group(word: str) -> bool:
+    """Whether a word is the first of several commands, as `export`."""
+    return any(name.startswith(f"{word} ") for name in COMMANDS)
+
+
+def _unknown(words: Sequence[str]) -> str:
+    """One sentence about words that are no command."""
+    group = words[0] if _is_group(words[0]) else ""
+    asked = " ".join(words[:2] if group else words[:1])
+    close = difflib.get_close_matches(asked, COMMANDS, 1)
+    hint = f"perhaps `cti {close[0]}` is meant; " if close else ""
+    return f"there is no command '{asked}'; {hint}`{f'cti {group}'.strip()} --help` lists them."
 
 
 def _top_parser(words: Sequence[str]) -> argparse.ArgumentParser:
@@ -91,3 +109,5 @@ def _start_logging(verbose: bool) -> None:
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
     logging.getLogger("cti").setLevel(logging.DEBUG if verbose else logging.INFO)
+    if not verbose:  # which precision is computed in is nothing that a user must know
+        logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)

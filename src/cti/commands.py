@@ -243,7 +243,8 @@ def check(config: Config, path: str = "", *, fix: str = "") -> "CheckReport":
     Args:
         config: The configuration, of which `data` is read.
         path: Data folder; default: data.root, else the environment variable CTI_DATA.
-        fix: File to write the tags to as a clean table, misspelt classes mended as suggested.
+        fix: New file to write the tags to as a clean table, misspelt classes mended as suggested; its name is relative
+            to the data folder, and `clean.csv` if none is given.
     """
     from rich.console import Console
 
@@ -251,14 +252,18 @@ def check(config: Config, path: str = "", *, fix: str = "") -> "CheckReport":
     from cti.data.check import check_data
     from cti.data.check_report import print_report
     from cti.data.clean import write_clean_table
+    from cti.data.read import data_root
 
     data = replace(config.data, root=path or config.data.root)
     photo_set = read_photos(data)
+    table = data_root(data) / fix
+    if fix and table.exists():
+        raise ValueError(f"{table} is there already; give --fix another name.")
     report = check_data(photo_set, max_broken=data.max_broken, max_pixels=data.max_pixels)
     print_report(report, Console(stderr=True))
     if fix:
-        count = write_clean_table(photo_set, fix, report.suggestions)
-        logger.info("%d photos and their tags are written to %s; use it with --data.labels.", count, fix)
+        count = write_clean_table(photo_set, table, report.suggestions)
+        logger.info("%d photos and their tags are written to %s; take it with --data.labels %s.", count, table, fix)
     return report
 
 
@@ -319,6 +324,10 @@ def _mask_export(to: str) -> Callable[..., Any]:
 
 
 export_png = _mask_export("png")
+export_voc = _mask_export("voc")
+export_imagefolder = _mask_export("imagefolder")
+export_fiftyone = _mask_export("fiftyone")
+export_overlays = _mask_export("overlays")
 export_yolo = _mask_export("yolo")
 export_pascal_voc = _mask_export("pascal-voc")
 export_labelme = _mask_export("labelme")

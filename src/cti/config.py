@@ -125,7 +125,8 @@ class DataConfig(Section):
         train: Name of the list of photos to train on (VOC: ImageSets/Segmentation/NAME.txt; COCO: train2014).
         score: List on which seeds and pseudo-masks are scored (usually part of `train`).
         val: List of photos never trained on.
-        val_fraction: Without lists, the share of photos held out as `val`, drawn by `split_seed`.
+        val_fraction: Without lists, the share of photos held out as `val`, drawn by `split_seed`; a few more where each
+            class with two photos or more would not be among them.
         split_seed: Seed of that draw.
         empty_tags: What to do with photos without a tag of the classes: `skip` leaves them out, `negative` trains on
             them as photos of none of the classes; `auto` does so where a tags file lists a photo without any tag.

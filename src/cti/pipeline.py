@@ -87,25 +87,29 @@ def run(config: Config, taken_from: Path | str | None = None, verified: bool = F
     started = time.perf_counter()
     for number, stage in enumerate(stages, 1):
         if stage in todo:
-            left = time_left(time.perf_counter() - started, done, todo[len(done) :])
+            # With `only` the network is the first look's, and the stage does hardly anything.
+            idle = ["train"] if config.train.warm_start == "only" else []
+            left = time_left(time.perf_counter() - started, done, todo[len(done) :], idle)
             logger.info("Stage %d of %d: %s%s", number, len(stages), stage.replace("_", "-"), left)
             done.append(stage)
         results[stage] = STAGES[stage](this_run)
     return cast(Results, results)
 
 
-def time_left(seconds: float, done: Sequence[str], left: Sequence[str]) -> str:
+def time_left(seconds: float, done: Sequence[str], left: Sequence[str], idle: Sequence[str] = ()) -> str:
     """Say how long the rest takes, by how the time of a run is usually shared out; empty while too little is done.
 
     Args:
         seconds: Time that the stages which are done took.
         done: These stages.
         left: The stages to come.
+        idle: Those that take no time in this run.
     """
-    share = sum(SHARES[stage] for stage in done)
-    if share < _ENOUGH:
+    shares = SHARES | dict.fromkeys(idle, 0)
+    share = sum(shares[stage] for stage in done)
+    if share < _ENOUGH / 100 * sum(shares.values()):
         return ""
-    minutes = seconds / share * sum(SHARES[stage] for stage in left) / 60
+    minutes = seconds / share * sum(shares[stage] for stage in left) / 60
     return f", about {minutes:.0f} minutes left in all" if minutes >= 1.5 else ", about a minute left in all"
 
 

@@ -100,6 +100,10 @@ def test_without_lists_the_split_is_drawn_by_seed(folder_set: Writer, tmp_path: 
     assert not train & val
     assert any("seed 3 drew 15 photos" in note for note in photos.notes)
     assert photos.lists == _read(root, val_fraction=0.25, split_seed=3).lists
+    earlier = EarlierSplit(frozenset(train), frozenset(val))
+    again = read_photos(DataConfig(root=str(root), val_fraction=0.25), earlier)
+    assert again.lists == photos.lists
+    assert any(note.endswith("5 for val. Photos stay where an earlier draw put them.") for note in again.notes)
     assert val != set(_tags(_read(root, val_fraction=0.25, split_seed=4), "val"))
 
     photos.write_lists(root / "lists")  # written down, it is the same split for every seed
@@ -127,6 +131,28 @@ def test_photos_held_out_stay_held_out_and_only_new_ones_are_drawn() -> None:
     assert split_by_seed([*old, "one"], 0.1, 0, earlier)[1] == held_out  # 10 % of 41 photos are these 4
     fewer = [photo for photo in old if photo != held_out[0]]
     assert split_by_seed(fewer, 0.1, 0, earlier)[1] == held_out[1:]  # nothing trained on is held out afterwards
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_drawn_split_holds_each_class_out_once_and_trains_on_each(folder_set: Writer, seed: int) -> None:
+    names = {f"dog{index}.jpg": "dog" for index in range(36)} | {"c0.jpg": "cat", "c1.jpg": "cat", "one.jpg": "cow"}
+    root = folder_set(names | {"empty0.jpg": "", "empty1.jpg": ""})
+    photos = _read(root, val_fraction=0.05, split_seed=seed)
+    train, val = (_tags(photos, name) for name in ("train", "val"))
+    assert sorted(map(sorted, val.values())) == [[], ["cat"], ["dog"]]  # one more than 5 % of 41 photos
+    assert {tag for tags in train.values() for tag in tags} == {"cat", "cow", "dog"}
+    assert not _tags(_read(root, val_fraction=0.0), "val")
+
+
+def test_a_class_that_came_later_is_held_out_too_and_the_others_stay() -> None:
+    old = {f"cat{index}": (0,) for index in range(8)}
+    train, held_out = split_by_seed(old, 0.1, 0, tags=old)
+    new = old | {"a": (0, 1), "b": (1,), "c": (0,)}
+    more, drawn = split_by_seed(new, 0.1, 0, EarlierSplit(frozenset(train), frozenset(held_out)), new)
+    assert set(drawn) - set(held_out) in ({"a"}, {"b"})
+    assert set(train) < set(more)
+    mended = old | {train[0]: (1,), train[1]: (1,)}
+    assert split_by_seed(old, 0.1, 0, EarlierSplit(frozenset(train), frozenset(held_out)), mended)[1] == held_out
 
 
 def test_unknown_lists_and_members_are_errors(folder_set: Writer) -> None:

@@ -20,7 +20,7 @@ from cti.masks.pamr import pamr_step
 from cti.masks.pseudo_mask import argmax_mask, pseudo_mask
 from cti.masks.scores import start_scores
 from cti.masks.seed_folder import SeedFolder
-from cti.masks.stage import MasksResult, masks, photos_with_seeds
+from cti.masks.stage import MasksResult, describe_masks, masks, photos_with_seeds
 from cti.masks.steps import read_rgb
 from cti.run import Run
 
@@ -169,3 +169,11 @@ def test_a_killed_run_leaves_whole_masks_and_goes_on(drawn, tmp_path):
     masks(fresh)
     for number in range(100):
         assert (out / f"many{number}.png").read_bytes() == fresh.pseudo_mask(drawn.photos[number % 4]).read_bytes()
+
+
+def test_only_masks_of_tagged_photos_can_lack_a_class(drawn, tmp_path):
+    run = make_run(drawn, tmp_path)
+    untagged = dataclasses.replace(drawn.photos[0], tags=())
+    for photo in drawn.photos[:3]:
+        save_mask(run.pseudo_mask(photo), np.array([[0, 255], [0, 0]], np.uint8))
+    assert describe_masks(run, [untagged, *drawn.photos[1:3]]) == (0.75, 2)

@@ -1,5 +1,6 @@
 """Whatever people hand in as a photo."""
 
+import io
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -80,3 +81,15 @@ def test_folders_and_patterns_are_sent_to_stream(photo: Path) -> None:
     for several in (photo.parent, photo.parent / "*.png"):
         with pytest.raises(ValueError, match=r"names several photos; use predictor.stream"):
             read_image(several)
+
+
+def test_opened_files_are_read_and_iterators_sent_to_stream(photo: Path) -> None:
+    with photo.open("rb") as handle:
+        opened, source = read_image(handle)
+    assert source == ""
+    np.testing.assert_array_equal(np.asarray(opened), np.asarray(read_image(photo)[0]))
+    np.testing.assert_array_equal(np.asarray(read_image(io.BytesIO(photo.read_bytes()))[0]), np.asarray(opened))
+    with pytest.raises(ValueError, match=r"An iterator of photos goes into predictor\.stream"):
+        read_image(iter([photo]))  # type: ignore[arg-type]
+    with photo.open(encoding="latin-1") as text, pytest.raises(ValueError, match="is no photo"):
+        read_image(text)  # type: ignore[arg-type]

@@ -336,6 +336,11 @@ def test_a_folder_is_streamed(segmenter: Predictor, photos: Path) -> None:
     ]
     np.testing.assert_array_equal(predictions[1].mask, segmenter(photos / "p0.jpg", ["cat"]).mask)
     assert len(list(segmenter.stream(f"{photos}/p*.jpg"))) == len(SIZES)
+    given = [["cat"], ["dog", "sofa"], None, *[["cat"]] * (len(SIZES) - 3)]
+    streamed = [prediction.tags for prediction in segmenter.stream(f"{photos}/p*.jpg", tags=given)]
+    assert streamed[:2] == [("cat",), ("dog", "sofa")]
+    with pytest.raises(ValueError, match="not as many lists of tags as photos; give one list per photo"):
+        list(segmenter.stream(f"{photos}/p*.jpg", tags=given[1:]))
     endless = (np.zeros((16, 16, 3), np.uint8) for _ in itertools.count())
     assert len(list(itertools.islice(segmenter.stream(endless), 3))) == 3
 

@@ -169,11 +169,15 @@ def test_a_class_that_is_in_no_mask_is_said(
         mask = join(*arguments)  # type: ignore[arg-type]
         return np.where(mask == 3, 0, mask).astype(np.uint8)
 
+    caplog.set_level("INFO")
     monkeypatch.setattr(module, "join", never_a_bar)
     run = open_run(copied, pseudo_weight=2)
     pipeline.segment(run)
     sentence = "bar is tagged on 2 photos and is in no mask; "
     assert sentence in caplog.text
+    # Of the six photos c and f have no tags, so that nothing is missing in their masks.
+    assert "6 masks in" in caplog.text
+    assert "1 of the 4 with tags show none of them" in caplog.text
     assert [remark.startswith(sentence) for remark in pipeline.evaluate(run).remarks] == [True]
 
 

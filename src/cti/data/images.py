@@ -107,7 +107,7 @@ def oriented_size(image: Image.Image) -> tuple[int, int]:
     """(width, height) of an opened image once its EXIF orientation is applied, without decoding a JPEG."""
     width, height = image.size
     # Pillow's TIFF reader turns the picture itself, and reports the turned size from the start.
-    sideways = image.format != "TIFF" and _orientation(image) in _SIDEWAYS
+    sideways = image.format != "TIFF" and orientation(image) in _SIDEWAYS
     return (height, width) if sideways else (width, height)
 
 
@@ -118,7 +118,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     image.load()
     if deep and image.mode in ("RGB", "RGBA"):
         image = _spread(image, tiles)
-    if _orientation(image) != 1:
+    if orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
@@ -215,7 +215,8 @@ def save_mask(path: Path | str, mask: NDArray[np.uint8]) -> None:
         image.save(temporary, format="PNG", optimize=False)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an opened image; 1 = upright."""
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except (SyntaxError, ValueError, TypeError, struct.error):

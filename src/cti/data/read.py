@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def read_photos(config: DataConfig, earlier: EarlierSplit | None = None) -> Phot
     usable = {
         name for name, photo in photos.items() if photo.tags or _is_negative(source, source.entries[name], config)
     }
-    lists = _lists(source, config, usable, notes, earlier)
+    lists = _lists(source, config, photos, usable, notes, earlier)
     used = {name for names in lists.values() for name in names} if source.available else set(photos)
     dropped = Counter(tag for name in used for tag in source.entries[name].tags or () if tag not in classes)
     dropped_tags = dict(sorted(dropped.items()))
@@ -155,16 +156,23 @@ def _is_negative(source: Source, entry: Entry, config: DataConfig) -> bool:
 
 
 def _lists(
-    source: Source, config: DataConfig, usable: set[str], notes: list[str], earlier: EarlierSplit | None
+    source: Source,
+    config: DataConfig,
+    photos: Mapping[str, Photo],
+    usable: set[str],
+    notes: list[str],
+    earlier: EarlierSplit | None,
 ) -> dict[str, tuple[str, ...]]:
     """The ids of `train`, `score` and `val`: from the data set's lists, or from a split drawn by seed."""
     lists = source.lists
     if not source.available:
         # Only photos that can be used are drawn, so that the held-out share is what was asked for.
-        train, val = split_by_seed(usable, config.val_fraction, config.split_seed, earlier)
+        tags = {name: photos[name].tags for name in usable}
+        train, val = split_by_seed(usable, config.val_fraction, config.split_seed, earlier, tags)
         lists = {config.train: train, config.val: val}
         notes.append(
             f"There are no lists: seed {config.split_seed} drew {len(train)} photos to train on and {len(val)} for val."
+            + (" Photos stay where an earlier draw put them." if earlier else "")
         )
     usual = {field.name: field.default for field in fields(DataConfig)}
     result: dict[str, tuple[str, ...]] = {}

@@ -2,8 +2,9 @@
 
 import os
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from torch import Tensor
 from cti.data.images import MAX_PIXELS, load_image, to_rgb
 from cti.predict.photos import is_pattern
 
-ImageLike = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Tensor
+ImageLike = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any] | Tensor
 MAX_DOWNLOAD = 100_000_000  # bytes
 _PATIENCE = 30  # seconds
 
@@ -22,8 +23,9 @@ def read_image(image: ImageLike, max_pixels: int = MAX_PIXELS) -> tuple[Image.Im
     """One photo as RGB, and where it came from (empty for one from memory).
 
     Args:
-        image: A path, an address (`https://...`), the bytes of an image file, a PIL image, an array (H, W), (H, W, 3)
-            or (H, W, 4), or a tensor (3, H, W); arrays and tensors are uint8, or floats in [0, 1].
+        image: A path, an address (`https://...`), the bytes of an image file, such a file opened in binary mode, a PIL
+            image, an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (3, H, W); arrays and tensors are uint8, or
+            floats in [0, 1].
         max_pixels: Larger files are refused by name.
 
     Raises:
@@ -45,6 +47,11 @@ def read_image(image: ImageLike, max_pixels: int = MAX_PIXELS) -> tuple[Image.Im
         return _from_tensor(image), ""
     if isinstance(image, np.ndarray):
         return to_rgb(Image.fromarray(_bytes(image))), ""
+    if hasattr(image, "read"):
+        if isinstance(content := image.read(), bytes):
+            return load_image("the file given", max_pixels, content=content), ""
+    elif isinstance(image, Iterator):
+        raise ValueError("An iterator of photos goes into predictor.stream(...), which takes one after the other.")
     raise ValueError(
         f"A {type(image).__name__} is no photo; give a path, an address, bytes, a PIL image, an array or a tensor."
     )

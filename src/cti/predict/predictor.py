@@ -7,8 +7,9 @@ predictor("photo.jpg", tags=["cat"]).save("out")
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, TypeGuard, cast, overload
 
 import torch
 
@@ -138,9 +139,9 @@ class Predictor:
                 for (*_, number), analysis in zip(batch, self._analyse(batch), strict=True)
             }
             return [found[number] for number in range(len(image))]
-        if tags is not None and not isinstance(tags, str) and not all(isinstance(tag, str) for tag in tags):
+        if not _are_of_all(tags):
             raise ValueError("The tags are lists of class names, which go with a list of photos; give one list.")
-        return self.analyse(image).predict(cast(Sequence[str] | None, tags), threshold)
+        return self.analyse(image).predict(tags, threshold)
 
     def analyse(self, image: ImageLike, max_pixels: int = MAX_PIXELS) -> Analysis:
         """Run the network on one photo; tags and threshold can then be chosen, and changed, without it.
@@ -162,7 +163,7 @@ class Predictor:
     def stream(
         self,
         photos: str | os.PathLike[str] | Iterable[ImageLike],
-        tags: Sequence[str] | None = None,
+        tags: Tags | None = None,
         threshold: Threshold | None = None,
     ) -> Iterator[Prediction]:
         """Label photos one after the other, while the next are read; only a few are in memory at a time.
@@ -170,17 +171,19 @@ class Predictor:
         Args:
             photos: A folder (searched with its sub-folders), a pattern such as `new/*.jpg`, or any iterable of what
                 `read_image` takes.
-            tags: Classes that are in every photo; None = predicted by the network.
+            tags: Classes that are in every photo, or a list of such lists, one per photo; None = predicted by the
+                network.
             threshold: See `__call__`.
 
         Raises:
-            ValueError: for a photo that cannot be read; `cti label` skips these.
+            ValueError: for a photo that cannot be read, which `cti label` skips, or if there are not as many lists of
+                tags as photos.
         """
         items: Iterable[ImageLike] = (
             find_photos([Path(photos)]).values() if isinstance(photos, str | os.PathLike) else photos
         )
-        for _, image in ahead(read_image, items):
-            yield self._analyse([image.result()])[0].predict(tags, threshold)
+        for (_, given), image in ahead(lambda pair: read_image(pair[0]), _with_tags(items, tags)):
+            yield self._analyse([image.result()])[0].predict(given, threshold)
 
     def to(self, device: str | torch.device) -> "Predictor":
         """Move the network to a device; returns the predictor itself."""
@@ -218,13 +221,31 @@ class Predictor:
         write_text(folder / CARD, model_card(read_object(folder / CONFIG), self.about, name))
 
 
+def _are_of_all(tags: Tags | None) -> TypeGuard[Sequence[str] | None]:
+    """Whether the tags are those of every photo."""
+    return tags is None or isinstance(tags, str) or all(isinstance(names, str) for names in tags)
+
+
+def _with_tags(photos: Iterable[ImageLike], tags: Tags | None) -> Iterator[tuple[ImageLike, Sequence[str] | None]]:
+    """Each photo with its tags; there may be endlessly many."""
+    if _are_of_all(tags):
+        yield from ((photo, tags) for photo in photos)
+        return
+    missing = object()
+    for photo, given in zip_longest(photos, cast(Sequence[Sequence[str] | None], tags), fillvalue=missing):
+        if photo is missing or given is missing:
+            raise ValueError("There are not as many lists of tags as photos; give one list per photo.")
+        yield cast(ImageLike, photo), cast(Sequence[str] | None, given)
+
+
 def _tags_per_photo(tags: Tags | None, count: int) -> Sequence[Sequence[str] | None]:
     """The tags of each of `count` photos."""
-    if tags is None or isinstance(tags, str) or all(isinstance(names, str) for names in tags):
-        return [cast(Sequence[str] | None, tags)] * count
-    if len(tags) != count:
-        raise ValueError(f"There are {count} photos and {len(tags)} lists of tags; give one list per photo.")
-    return tags
+    if _are_of_all(tags):
+        return [tags] * count
+    lists = cast(Sequence[Sequence[str] | None], tags)
+    if len(lists) != count:
+        raise ValueError(f"There are {count} photos and {len(lists)} lists of tags; give one list per photo.")
+    return lists
 
 
 def _model_folder(root: Path, use: Use | None) -> Path:

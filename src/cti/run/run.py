@@ -102,6 +102,7 @@ class Run:
         self.config = fit_to_weights(config)
         self.folder = Path(config.out)
         self.origin = Path(taken_from) if taken_from else None
+        self._known: set[str] = set()  # stages of which has been said that they are finished
         if self.origin and not (self.origin / CONFIG_FILE).is_file():
             raise ValueError(f"{self.origin} is no run folder: it has no {CONFIG_FILE}; give one to --from.")
         if self.origin and self.origin.resolve() == self.folder.resolve():
@@ -272,7 +273,9 @@ class Run:
                 self._see_to(name, action, change, now)
             stage = Stage(self, name, folder, read_manifest(folder))
             if stage.finished:
-                logger.info("%s: finished before, taken from %s", name, folder)
+                if name not in self._known:
+                    logger.info("%s: finished before, taken from %s", name, folder)
+                self._known.add(name)
                 yield stage
                 return
             self._begin(folder, now)
@@ -281,6 +284,7 @@ class Run:
             except BaseException:
                 clear_failed_start(folder, fresh, new_run)
                 raise
+            self._known.add(name)
 
     def existing(self, stage: str) -> Path:
         """The folder of a stage, or that of the run from which it will be taken."""

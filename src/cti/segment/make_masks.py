@@ -110,8 +110,11 @@ def make_masks(
     if unmade:
         records = kept_records(run)
         write_records(folder, records, run.photos.classes)
-        empty = sum(record.empty for record in records.values())
-        logger.info("%d masks in %s, %d of them without any class.", len(records), folder, empty)
+        tagged = [record for record in records.values() if record.tags]
+        empty = sum(record.empty for record in tagged)
+        logger.info(
+            "%d masks in %s; %d of the %d with tags show none of them.", len(records), folder, empty, len(tagged)
+        )
         for sentence in absent_sentences(records, run.photos.classes):
             logger.warning("%s", sentence)
 

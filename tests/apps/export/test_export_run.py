@@ -13,12 +13,15 @@ from PIL import Image
 from cti.apps.export import FORMATS
 from cti.apps.export import run as module
 from cti.apps.export.run import export
+from cti.apps.export.sources import labelled_photos
 from cti.apps.export.voc_submission import LAYOUT, check_voc_submission
 from cti.classes import VOC_CLASSES
 from cti.cli import main
 from cti.data.images import load_mask
+from cti.files import write_text
 from cti.predict.label import label
 from cti.predict.predictor import Predictor
+from cti.settings import CONFIG_FILE, dump_config, load_config
 from tiny import RUN_CLASSES as CLASSES
 from tiny import UNLISTED
 
@@ -198,3 +201,30 @@ def test_the_command_knows_every_format(to: str, run: Path, tmp_path: Path, caps
     assert main(["export", to, str(run), "--list", "val", "--out", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 2
     assert out.exists()
+
+
+@pytest.mark.parametrize("to", ["png", "coco", "voc", "imagefolder", "fiftyone", "overlays", "yolo"])
+def test_an_export_says_what_it_wrote_and_replaces_only_when_told(
+    to: str, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", to, str(copied)]) == 0
+    said = "".join(capsys.readouterr().err.split())  # without the terminal's line breaks
+    assert f"{to}:6masks(catin3,dogin3,sofain3)" in said
+    assert f"writtento{copied / 'export' / to}" in said
+    assert main(["export", to, str(copied)]) == 1
+    assert main(["export", to, str(copied), "--overwrite"]) == 0
+
+
+def test_a_drawn_split_stays_the_runs_own(copied: Path, run: Path, tmp_path: Path) -> None:
+    """The photos have lost their lists, and a new draw of them would give another split than the run's."""
+    photos = Path(shutil.copytree(run.parent / "photos", tmp_path / "photos"))
+    shutil.rmtree(photos / "lists")
+    config = load_config(copied, ["--data.root", str(photos)])
+    write_text(copied / CONFIG_FILE, dump_config(config))
+    drawn = set(labelled_photos(copied).lists["val"])
+    held_out = sorted({"p0", "p1", "p2", "p3", "p4", "p5"} - drawn)[:2]
+    for name, ids in (("train", sorted({f"p{index}" for index in range(6)} - set(held_out))), ("val", held_out)):
+        write_text(copied / "train" / "lists" / f"{name}.txt", "".join(f"{photo}\n" for photo in ids))
+    export(copied, "yolo", tmp_path / "out")
+    assert (tmp_path / "out" / "val.txt").read_text() == "".join(f"./images/{name}.jpg\n" for name in held_out)
+    assert (tmp_path / "out" / "train.txt").read_text().count("\n") == 4

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cti.apps.export import Exported
 from cti.apps.export.png import checked_masks
+from cti.apps.export.tally import Tally
 from cti.classes import IGNORE_INDEX
 from cti.files import JsonObject, write_json
 from cti.predict.annotations import Per, Shape, mask_annotations, run_length_codes
@@ -45,10 +46,11 @@ def export_coco(
         "annotations": [],
         "categories": [{"id": index, "name": name} for index, name in enumerate(classes, 1)],
     }
-    lost = 0
+    tally, lost = Tally(classes), 0
     names = _file_names(photos)
     for number, (name, mask) in enumerate(checked_masks(masks, photos, classes), 1):
         height, width = mask.shape
+        tally.add(mask)
         content["images"].append({"id": number, "file_name": names[name], "height": height, "width": width})
         for annotation in mask_annotations(mask, shape, per):
             place = {"id": len(content["annotations"]) + 1, "image_id": number}
@@ -57,7 +59,7 @@ def export_coco(
         if unsure.any() and not (~unsure & (mask > 0)).any():
             lost += int(unsure.sum())
     write_json(out, content)
-    return Exported(str(out), len(content["images"]), objects=len(content["annotations"]), lost_unsure=lost)
+    return tally.exported(out, objects=len(content["annotations"]), lost_unsure=lost)
 
 
 def _file_names(photos: Mapping[str, Path]) -> dict[str, str]:

@@ -1,9 +1,15 @@
-"""Folders that appear when they are complete."""
+"""Folders that appear when they are complete, and the photos and lists that go into them."""
 
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from cti.data.images import open_image, orientation, to_rgb
+from cti.files import atomic_path
+
+_QUALITY = 95  # of photos that are written anew
 
 
 @contextmanager
@@ -18,8 +24,7 @@ def new_folder(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
         ValueError: if there is something at `path`, and it is not to be replaced.
     """
     target = Path(path)
-    if not overwrite and target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} is there already; remove it, give --overwrite, or choose another --out.")
+    refuse_existing(target, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
         folder = Path(scratch) / "new"
@@ -30,3 +35,40 @@ def new_folder(path: Path | str, overwrite: bool = False) -> Iterator[Path]:
         elif target.exists():
             target.rename(Path(scratch) / "old")  # goes with the scratch folder
         folder.rename(target)
+
+
+def refuse_existing(path: Path, overwrite: bool = False) -> None:
+    """Nothing, if there is nothing at `path`, or an empty folder, or what is there is to be replaced.
+
+    Raises:
+        ValueError: otherwise.
+    """
+    if not overwrite and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path} is there already; remove it, give --overwrite, or choose another --out.")
+
+
+def copy_photo(photo: Path, folder: Path, name: str, suffix: str = "") -> Path:
+    """Copy a photo so that its pixels lie as its mask's do: readers of data sets seldom obey EXIF.
+
+    Args:
+        photo: The file.
+        folder: Made if absent.
+        name: Of the copy, without suffix.
+        suffix: `.jpg` = as a JPEG, whatever the photo is; empty = as it is.
+
+    Returns:
+        The copy; written anew only if the photo lies on its side or is no JPEG where one is asked for.
+    """
+    copy = folder / f"{name}{suffix or photo.suffix.lower()}"
+    with open_image(photo) as image, atomic_path(copy) as temporary:
+        if orientation(image) == 1 and (not suffix or image.format in ("JPEG", "MPO")):
+            shutil.copyfile(photo, temporary)
+        else:
+            to_rgb(image).save(temporary, quality=_QUALITY)
+    return copy
+
+
+def split_lists(photos: Mapping[str, Path], lists: Mapping[str, Sequence[str]] | None) -> dict[str, list[str]]:
+    """The ids among `photos` that a run trained on (`train`) and held out (`val`); all as `train` if it has neither."""
+    found = {name: [photo for photo in (lists or {}).get(name, ()) if photo in photos] for name in ("train", "val")}
+    return {name: names for name, names in found.items() if names} or {"train": sorted(photos)}

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from cti.apps.export import Exported
 from cti.apps.export.folder import new_folder
 from cti.apps.export.png import checked_masks
+from cti.apps.export.tally import Tally
 from cti.apps.export.yolo import yolo_lists, yolo_rows, yolo_yaml
 from cti.classes import IGNORE_INDEX
 from cti.files import write_text
@@ -54,7 +55,7 @@ def export_labelling(
     """
     sv = None if to == "yolo" else supervision()
     images: dict[str, str] = {}
-    objects = lost = 0
+    tally, objects = Tally(classes), 0
     with new_folder(out, overwrite) as folder:
         (folder / "images").mkdir()
         for name, mask in checked_masks(masks, photos, classes):
@@ -70,15 +71,16 @@ def export_labelling(
                 # One photo at a time: a data set of dense object masks would not fit into memory.
                 _write(sv.DetectionDataset(list(classes), [str(image)], {str(image): found}), folder, to)
                 objects += len(found)
-            lost += int((mask == IGNORE_INDEX).sum())
+            tally.add(mask)
         if to == "yolo":
             files = yolo_lists(images, lists or {})
             for name, text in (files | {"data.yaml": yolo_yaml(classes, files)}).items():
                 write_text(folder / name, text)
         write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
+    lost = int(tally.pixels[IGNORE_INDEX])
     if lost:
         logger.warning("%d unsure pixels are background in %s, which cannot say so.", lost, to)
-    return Exported(str(out), len(photos), objects=objects, lost_unsure=lost)
+    return tally.exported(out, objects, lost)
 
 
 def _write(dataset: Any, folder: Path, to: LabellingFormat) -> None:

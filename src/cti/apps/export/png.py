@@ -7,34 +7,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cti.apps.export import Exported
+from cti.apps.export.folder import new_folder
+from cti.apps.export.tally import Tally
 from cti.data.images import load_mask, open_image, oriented_size, save_mask
 from cti.files import write_text
 from cti.tables import some
 
 
-def export_png(masks: Path | str, photos: Mapping[str, Path], classes: Sequence[str], out: Path | str) -> Exported:
+def export_png(
+    masks: Path | str, photos: Mapping[str, Path], classes: Sequence[str], out: Path | str, overwrite: bool = False
+) -> Exported:
     """Copy checked masks: 8-bit indexed PNG, fixed palette, photo's size, values 0..C and 255.
 
     Args:
         masks: Folder of `<id>.png`.
         photos: Id -> photo.
         classes: The C class names behind the values.
-        out: Gets `<id>.png` and `classes.txt`.
+        out: A new folder; appears when it is complete. Gets `<id>.png` and `classes.txt`.
+        overwrite: Replace what `out` holds.
 
     Returns:
-        What was written, with its pixels.
+        What was written.
 
     Raises:
-        ValueError: if masks are missing, hold unknown values, or are not of their photo's size.
+        ValueError: if `out` holds something, masks are missing, hold unknown values, or are not of their photo's size.
     """
-    target = Path(out)
-    pixels = np.zeros(256, dtype=np.int64)
-    for name, mask in checked_masks(masks, photos, classes):
-        save_mask(target / f"{name}.png", mask)
-        pixels += np.bincount(mask.ravel(), minlength=256)
-    write_text(target / "classes.txt", "".join(f"{name}\n" for name in classes))
-    counts = dict(zip(("background", *classes), pixels.tolist(), strict=False))
-    return Exported(str(target), len(photos), pixels=counts | {"unsure": int(pixels[255])})
+    tally = Tally(classes)
+    with new_folder(out, overwrite) as folder:
+        for name, mask in checked_masks(masks, photos, classes):
+            save_mask(folder / f"{name}.png", mask)
+            tally.add(mask)
+        write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
+    return tally.exported(out)
 
 
 def checked_masks(

@@ -6,9 +6,14 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from cti.apps.export import FORMATS, Exported
 from cti.apps.export.coco import export_coco
+from cti.apps.export.fiftyone import export_fiftyone
+from cti.apps.export.folder import refuse_existing
+from cti.apps.export.imagefolder import export_imagefolder
 from cti.apps.export.labelling import LabellingFormat, export_labelling
+from cti.apps.export.overlays import export_overlays
 from cti.apps.export.png import export_png
 from cti.apps.export.sources import labelled_photos, submitted_photos
+from cti.apps.export.voc import export_voc
 from cti.apps.export.voc_submission import write_voc_submission
 from cti.files import read_manifest, read_object
 from cti.method.checkpoint import CONFIG
@@ -21,6 +26,12 @@ logger = logging.getLogger(__name__)
 
 Stage = Literal["train", "masks", "pseudo", "segment"]
 
+_FOLDERS = {
+    "voc": export_voc,
+    "imagefolder": export_imagefolder,
+    "fiftyone": export_fiftyone,
+    "overlays": export_overlays,
+}
 _USUAL_NAMES = {"coco": "coco.json", "voc-submission": "voc-submission.tar.gz"}
 
 
@@ -48,13 +59,13 @@ def export(
         images: `voc-submission`: folder of the listed photos, where that is not the run's own.
         shape: `coco`: see `export_coco`.
         per: `coco`: see `export_coco`.
-        overwrite: Replace what is there; a file always is, a folder only then.
+        overwrite: Replace what is there.
 
     Returns:
         What was written; for `onnx` by network.
 
     Raises:
-        ValueError: if the run has not what is asked for; the message says what to do.
+        ValueError: if the run has not what is asked for, or something is there already; the message says what to do.
         FileNotFoundError: if photos are gone.
         ModuleNotFoundError: if the format's extra is not installed.
     """
@@ -66,24 +77,30 @@ def export(
     target = Path(out) if out is not None else folder / "export" / _USUAL_NAMES.get(to, to)
     result: Exported | dict[str, OnnxExport]
     if to == "onnx":
+        refuse_existing(target, overwrite)
         result = _networks(folder, target, stage)
     elif to == "voc-submission":
         if stage not in (None, "segment"):
             raise ValueError("The masks of a submission are the segmenter's, which sees no tags; leave --stage out.")
+        refuse_existing(target, overwrite)
         chosen = submitted_photos(folder, listed, images)
         result = write_voc_submission(chosen.masks, chosen.photos, target, chosen.classes)
     elif stage == "train":
         raise ValueError(f"The stage train has no masks to export as {to}; give masks, pseudo or segment.")
     else:
         chosen = labelled_photos(folder, stage, listed)
+        refuse_existing(target, overwrite)
         what = (chosen.masks, chosen.photos, chosen.classes, target)
         if to == "png":
-            result = export_png(*what)
+            result = export_png(*what, overwrite)
         elif to == "coco":
             result = export_coco(*what, shape, per)
+        elif to in _FOLDERS:
+            result = _FOLDERS[to](*what, chosen.lists, overwrite)
         else:
             result = export_labelling(*what, cast(LabellingFormat, to), chosen.lists, overwrite)
-    logger.info("%s (%s) written to %s", to, FORMATS[to], target)
+    counts = f"{result}, " if isinstance(result, Exported) else ""
+    logger.info("%s: %s%s; written to %s", to, counts, FORMATS[to], target)
     return result
 
 

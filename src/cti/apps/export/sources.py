@@ -15,6 +15,7 @@ from cti.data.readers.voc import find_voc
 from cti.data.source import photo_id, read_lines
 from cti.device import default_device
 from cti.files import read_manifest
+from cti.run.stage_folder import read_split
 from cti.segment.checkpoint import load_segmenter
 from cti.segment.inference import inference
 from cti.segment.predict import predict_folder
@@ -73,7 +74,7 @@ def labelled_photos(folder: Path, stage: MaskStage | None = None, listed: str = 
         raise ValueError(f"{folder} has no finished stage {maker} to export; run `cti {maker}` first.")
     if stage == "masks" and "segment" not in made:
         logger.info("The segmenter of %s has not finished: its masks are the pseudo-masks.", folder)
-    photo_set = read_photos(config.data)
+    photo_set = read_photos(config.data, read_split(folder / "train", config.data))
     masks = predictions_folder(folder, config) if stage == "segment" else folder / "masks"
     if stage == "pseudo":
         masks = masks / "pseudo"
@@ -108,7 +109,7 @@ def submitted_photos(folder: Path, listed: str, images: Path | None = None) -> L
     config = run_config(folder)
     if read_manifest(folder / "segment") is None:
         raise ValueError(f"{folder} has no finished segmenter, whose masks are submitted; run `cti segment` first.")
-    photo_set = read_photos(config.data)
+    photo_set = read_photos(config.data, read_split(folder / "train", config.data))
     known = {photo.id: photo.image for photo in photo_set.photos()}
     place = images or _image_folder(config.data)
     photos = _chosen(known | _files(place), listed, _lists(photo_set), place)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cti.apps.export import Exported
+from cti.apps.export.tally import Tally
 from cti.classes import VOC_CLASSES, voc_palette
 from cti.data.images import load_mask, open_image, oriented_size
 from cti.files import atomic_path
@@ -52,7 +53,7 @@ def write_voc_submission(
     missing = [name for name in photos if not (Path(masks) / f"{name}.png").is_file()]
     if missing:
         raise ValueError(f"{masks} lacks {_some(missing)} of {len(photos)}; predict them first (`cti segment`).")
-    pixels = np.zeros(256, dtype=np.int64)
+    tally = Tally(VOC_CLASSES)
     with atomic_path(archive) as temporary:
         # No name and no time in the headers, so that equal masks make equal archives.
         with (
@@ -62,7 +63,7 @@ def write_voc_submission(
         ):
             for name in sorted(photos):
                 mask = table[load_mask(Path(masks) / f"{name}.png", len(classes))]
-                pixels += np.bincount(mask.ravel(), minlength=256)
+                tally.add(mask)
                 content = _indexed_png(mask)
                 member = tarfile.TarInfo(f"{LAYOUT}/{name}.png")
                 member.size, member.mode = len(content), 0o644
@@ -70,8 +71,7 @@ def write_voc_submission(
         problems = check_voc_submission(temporary, photos)
         if problems:
             raise ValueError(f"The server would refuse the masks of {masks}: {' '.join(problems)}")
-    named = dict(zip(("background", *VOC_CLASSES), pixels.tolist(), strict=False))
-    return Exported(str(archive), len(photos), pixels=named)
+    return tally.exported(archive)
 
 
 def check_voc_submission(submission: Path | str, photos: Mapping[str, Path]) -> list[str]:

@@ -12,6 +12,7 @@ from cti.evaluate.scores import ListScores, RunScores
 from cti.evaluate.tags import TagScores, read_tags
 from cti.files import MANIFEST, JsonObject, from_json, read_manifest
 from cti.method.checkpoint import CONFIG, WEIGHTS
+from cti.run.stage_folder import read_split
 from cti.settings import CONFIG_FILE, load_config
 from cti.train.fit import METRICS
 
@@ -145,7 +146,7 @@ def read_run(path: Path | str) -> RunFolder:
     notes: list[str] = list(manifests["train"].result.get("notes", [])) if "train" in manifests else []
     scores, tags = _scores(folder, manifests, notes)
     config = _config(config_path, notes)
-    photo_set = None if config is None else _photos(config, notes)
+    photo_set = None if config is None else _photos(folder, config, notes)
     return RunFolder(
         path=folder,
         name=folder.name,
@@ -197,10 +198,10 @@ def _config(path: Path, notes: list[str]) -> Config | None:
         return None
 
 
-def _photos(config: Config, notes: list[str]) -> PhotoSet | None:
+def _photos(folder: Path, config: Config, notes: list[str]) -> PhotoSet | None:
     """The photos as training takes them. The check is quick: what it found before is cached."""
     try:
-        photo_set = read_photos(config.data)
+        photo_set = read_photos(config.data, read_split(folder / "train", config.data))
         report = check_data(photo_set, max_broken=config.data.max_broken, max_pixels=config.data.max_pixels)
         photo_set = usable(photo_set, report, max_broken=1)
     except (ValueError, OSError) as error:

@@ -541,6 +541,8 @@ class SegmentConfig(BackboneConfig):
         frozen_blocks: The first so many blocks of the ViT (and its patch embedding) keep their weights. They
             then need no backward pass: freezing half of the blocks makes a training step about a third cheaper, and
             is worth trying when photos are few. 0 trains everything.
+        reviewed_weight: How many times as much as any other a pixel counts in the loss whose label a person gave
+            (`cti serve`, `cti review`).
         train: Optimisation of the segmentation network.
     """
 
@@ -553,6 +555,7 @@ class SegmentConfig(BackboneConfig):
     scale_range: tuple[Positive, Positive] = (0.5, 2.0)
     jitter: Part = 0.4
     frozen_blocks: CountOrNone = 0
+    reviewed_weight: Positive = 3.0
     train: SegmentTrainConfig = field(default_factory=SegmentTrainConfig)
 
     def __post_init__(self) -> None:

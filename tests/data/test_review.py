@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +73,23 @@ def test_reviewed_pixels_override_the_segmenter_too(run: Run) -> None:
     after = load_mask(run.mask(photo))
     assert (after[:10] == 0).all()
     assert (after[10:20] == 3).all()
+
+
+def test_reviewed_pixels_weigh_more_in_the_segmenters_loss(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    fit = pipeline.segment.__globals__["fit"]
+    monkeypatch.setitem(
+        pipeline.segment.__globals__, "fit", lambda *what, **more: seen.append(what) or fit(*what, **more)
+    )
+    known = np.full(load_mask(run.pseudo_mask(run.photos.lists["train"][1])).shape, 255, np.uint8)
+    known[:30] = 0
+    save_mask(run.review / "p1.png", known)
+    run = again(run)
+    pipeline.masks(run)
+    pipeline.segment(run)
+    dataset = seen[0][1]
+    heavy = [max(dataset[epoch, index]["weights"].max() for epoch in range(4)) for index in range(len(dataset))]
+    assert heavy == [1, run.config.segment.reviewed_weight, 1, 1]
 
 
 def test_the_segmenter_is_due_again_after_a_review(run: Run) -> None:

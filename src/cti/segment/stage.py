@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from cti.config import Config, SegmentConfig
 from cti.data import Photo
-from cti.data.review import rejected
+from cti.data.review import rejected, reviewed_pixels
 from cti.device import default_device
 from cti.files import read_manifest
 from cti.method.checkpoint import load_model
@@ -64,9 +65,11 @@ def train_segmenter(run: Run, folder: Path) -> SegmentResult:
         model, _ = load_model(run.stage_folder("train"))
         start_from(network, model.backbone, model.class_tokens().mean(dim=1, keepdim=True))
     mask_of, photos = training_masks(run)
+    reviewed = None if config.masks else partial(reviewed_pixels, run.review)  # other masks hold no review
     dataset = SegmentationDataset(
-        photos, mask_of, len(run.photos.classes), config, network.mean, network.std, config.train.seed
-    )
+        photos, mask_of, len(run.photos.classes), config, network.mean, network.std, config.train.seed,
+        reviewed if reviewed and any(reviewed(photo) is not None for photo in photos) else None,
+    )  # fmt: skip
     step = SegmentationStep(network)
     groups = step.parameter_groups(config.train)
     fitted = fit(step, dataset, config.train, folder, groups, run.config.runtime, title="segment", warm=goes_on)

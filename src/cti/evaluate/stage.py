@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from cti.data import load_mask
 from cti.data.fingerprint import mask_fingerprint
 from cti.data.mask_records import absent_sentences, read_records
 from cti.data.seed_file import read_seed
+from cti.evaluate.gain import gains, segmenter_tags
 from cti.evaluate.labels import label_pixels
 from cti.evaluate.list_scores import ResultFolders, score_list
 from cti.evaluate.scores import ListScores, RunScores
@@ -57,11 +59,17 @@ def score_run(run: Run, folder: Path) -> RunScores:
     folders, lists = result_folders(run), dict[str, ListScores]()
     if not run.photos.has_masks:
         logger.warning("These photos have no masks, so nothing is scored against them; look at %s.", folder / PICTURE)
+    trained = {photo.id for photo in run.photos.lists["train"]}
     for name in ("score", "val"):
+        photos = run.photos.lists[name]
         scores = score_list(
-            folders, run.photos.lists[name], run.photos.classes, run.config.seeds.kinds,
+            folders, photos, run.photos.classes, run.config.seeds.kinds,
             threshold=run.config.evaluate.threshold, bootstrap=run.config.evaluate.bootstrap,
         )  # fmt: skip
+        if run.finished("segment"):
+            unseen = [photo for photo in photos if photo.id not in trained]
+            tags = segmenter_tags(run.stage_folder("masks"), unseen, run.photos.classes)
+            scores = replace(scores, segment_tags=tags)
         if scores != ListScores():
             lists[name] = scores
     print_tables(read_tags(run.stage_folder("train")), lists)
@@ -70,7 +78,8 @@ def score_run(run: Run, folder: Path) -> RunScores:
     if rows:
         save_panels(folder / PICTURE, rows, run.photos.classes)
     remarks = absent_sentences(read_records(run.stage_folder("masks")), run.photos.classes)
-    return RunScores(run.photos.classes, lists, str(folder / PICTURE) if rows else None, remarks)
+    gained = tuple(map(str, gains(run)))
+    return RunScores(run.photos.classes, lists, str(folder / PICTURE) if rows else None, remarks, gained)
 
 
 def result_folders(run: Run) -> ResultFolders:

@@ -9,9 +9,10 @@ import torch
 
 from cti.config import Config, SegmentConfig
 from cti.data import Photo
+from cti.data.mask_records import RECORDS
 from cti.data.review import rejected, reviewed_pixels
 from cti.device import default_device
-from cti.files import read_manifest
+from cti.files import read_manifest, write_text
 from cti.method.checkpoint import load_model
 from cti.run import Run, check_classes_agree, split_by_file
 from cti.run.stage_folder import START, seal
@@ -60,6 +61,8 @@ def train_segmenter(run: Run, folder: Path) -> SegmentResult:
     config = segment_config(run.config)
     torch.manual_seed(config.train.seed)
     goes_on = (folder / START).is_dir()  # the photos have changed, and an earlier network is known
+    if goes_on:
+        keep_records(run)
     network = load_segmenter(folder / START).network if goes_on else build(run.config, len(run.photos.classes))
     if config.weights == "run" and not goes_on:
         model, _ = load_model(run.stage_folder("train"))
@@ -75,6 +78,13 @@ def train_segmenter(run: Run, folder: Path) -> SegmentResult:
     fitted = fit(step, dataset, config.train, folder, groups, run.config.runtime, title="segment", warm=goes_on)
     save_segmenter(folder, TrainedSegmenter(network, config, run.config.predict, run.photos.classes))
     return SegmentResult(run.photos.classes, len(photos), describe(network, config), fitted)
+
+
+def keep_records(run: Run) -> None:
+    """Keep what is known of the masks of before, for a comparison with those to come."""
+    records, kept = run.stage_folder("masks") / RECORDS, run.predictions(before=True) / RECORDS
+    if records.is_file() and not kept.is_file():
+        write_text(kept, records.read_text(encoding="utf-8"))
 
 
 def predict_missing(run: Run) -> None:

@@ -239,6 +239,19 @@ def serve(
     )
 
 
+def review(run: str, source: str, *, partial: bool = False) -> Any:
+    """Take masks that were corrected elsewhere into RUN/review, for `cti run --config RUN` to learn from.
+
+    Args:
+        run: Run folder.
+        source: Folder of indexed PNG, labelme, YOLO or COCO files, or one COCO file, called as their photos.
+        partial: Only what is painted is known, as in scribbles; otherwise the rest is background.
+    """
+    from cti.apps.review import import_review
+
+    return import_review(run, source, partial)
+
+
 @reads("data")
 def check(config: Config, path: str = "", *, fix: str = "") -> "CheckReport":
     """Decode every photo and mask once and say what is wrong; exit code 1 if training would stop.

@@ -543,6 +543,9 @@ class SegmentConfig(BackboneConfig):
             is worth trying when photos are few. 0 trains everything.
         reviewed_weight: How many times as much as any other a pixel counts in the loss whose label a person gave
             (`cti serve`, `cti review`).
+        rounds: Times that it is trained: after the first, it goes on from its weights, on its own predictions among the
+            photo's tags, joined with the masks it has learned from as the run's masks are.
+        round_confidence: Of these, a label that is less probable than this is left out (255).
         train: Optimisation of the segmentation network.
     """
 
@@ -556,6 +559,8 @@ class SegmentConfig(BackboneConfig):
     jitter: Part = 0.4
     frozen_blocks: CountOrNone = 0
     reviewed_weight: Positive = 3.0
+    rounds: Count = 1
+    round_confidence: Share = 0.8
     train: SegmentTrainConfig = field(default_factory=SegmentTrainConfig)
 
     def __post_init__(self) -> None:

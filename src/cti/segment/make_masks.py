@@ -52,10 +52,16 @@ def join(
     Returns:
         (H, W) mask values.
     """
-    evidence = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    if pseudo is not None:
-        evidence += np.float32(weight) * (pseudo == values[:, None, None])
-    return values[evidence.argmax(axis=0)].astype(np.uint8)
+    return values[_evidence(probabilities, values, pseudo, weight).argmax(axis=0)].astype(np.uint8)
+
+
+def joint_probabilities(
+    probabilities: NDArray[np.float32], values: NDArray[np.int64], pseudo: NDArray[np.uint8] | None, weight: float
+) -> NDArray[np.float32]:
+    """How probable each label is by that product, (1 + n, H, W) summing to 1; arguments as for `join`."""
+    evidence = _evidence(probabilities, values, pseudo, weight)
+    odds = np.exp(evidence - evidence.max(axis=0))
+    return np.asarray(odds / odds.sum(axis=0))
 
 
 def kept_records(run: Run) -> dict[str, PhotoRecord]:
@@ -115,6 +121,15 @@ def make_masks(
         logger.info("%d masks in %s, %d of them without any class.", len(records), folder, empty)
         for sentence in absent_sentences(records, run.photos.classes):
             logger.warning("%s", sentence)
+
+
+def _evidence(
+    probabilities: NDArray[np.float32], values: NDArray[np.int64], pseudo: NDArray[np.uint8] | None, weight: float
+) -> NDArray[np.float32]:
+    evidence = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    if pseudo is not None:
+        evidence += np.float32(weight) * (pseudo == values[:, None, None])
+    return evidence
 
 
 def _mask(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,19 +13,20 @@ from cti.data import Photo
 from cti.data.mask_records import RECORDS
 from cti.data.review import rejected, reviewed_pixels
 from cti.device import default_device
-from cti.files import read_manifest, write_text
+from cti.files import read_manifest, to_json, write_text
 from cti.method.checkpoint import load_model
 from cti.run import Run, check_classes_agree, split_by_file
 from cti.run.stage_folder import START, seal
-from cti.segment.checkpoint import TrainedSegmenter, load_segmenter, save_segmenter
+from cti.segment.checkpoint import WEIGHTS, TrainedSegmenter, load_segmenter, save_segmenter
 from cti.segment.dataset import SegmentationDataset
 from cti.segment.inference import inference
 from cti.segment.make_masks import kept_records, make_masks
 from cti.segment.masks import MaskFolder, MaskOf, real_mask
 from cti.segment.networks import NetworkDescription, Segmenter, build_segmenter, describe, start_from
 from cti.segment.predict import predict_folder
+from cti.segment.rounds import ROUNDS, own_masks
 from cti.segment.step import SegmentationStep
-from cti.train.fit import FitResult, fit
+from cti.train.fit import STATE, FitResult, fit
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def segment(run: Run) -> SegmentResult:
     Writes segment/, segment/predictions/<variant>/<photo>.png and the masks of all photos, masks/<photo>.png. Lists and
     variants may be added to a finished stage: only what is missing is predicted.
     """
-    with run.stage("segment", _sections(run.config.segment)) as stage:
+    with run.stage("segment", _sections(run.config.segment), **_joined_by(run.config)) as stage:
         result = stage.result(SegmentResult) if stage.finished else train_segmenter(run, stage.folder)
         predict_missing(run)
         return result if stage.finished else stage.finish(result)
@@ -68,6 +70,32 @@ def train_segmenter(run: Run, folder: Path) -> SegmentResult:
         model, _ = load_model(run.stage_folder("train"))
         start_from(network, model.backbone, model.class_tokens().mean(dim=1, keepdim=True))
     mask_of, photos = training_masks(run)
+    for number in range(1, config.rounds):
+        place = folder / ROUNDS / str(number)
+        if (place / WEIGHTS).is_file():
+            network = load_segmenter(place).network
+        else:
+            fit_round(run, network, photos, mask_of, place, warm=goes_on or number > 1)
+            (place / STATE).unlink()  # nobody trains it for more epochs
+        mask_of = own_masks(run, network, photos, mask_of, folder / ROUNDS / str(number + 1))
+    fitted = fit_round(run, network, photos, mask_of, folder, warm=goes_on or config.rounds > 1)
+    return SegmentResult(run.photos.classes, len(photos), describe(network, config), fitted)
+
+
+def fit_round(
+    run: Run, network: Segmenter, photos: Sequence[Photo], mask_of: MaskOf, folder: Path, warm: bool
+) -> FitResult:
+    """Train the network once on masks, and write it into a folder.
+
+    Args:
+        run: The run.
+        network: The network, trained in place.
+        photos: Photos to learn from.
+        mask_of: Their masks.
+        folder: Gets the network, and what `fit` writes.
+        warm: Whether it knows something already.
+    """
+    config = segment_config(run.config)
     reviewed = None if config.masks else partial(reviewed_pixels, run.review)  # other masks hold no review
     dataset = SegmentationDataset(
         photos, mask_of, len(run.photos.classes), config, network.mean, network.std, config.train.seed,
@@ -75,9 +103,9 @@ def train_segmenter(run: Run, folder: Path) -> SegmentResult:
     )  # fmt: skip
     step = SegmentationStep(network)
     groups = step.parameter_groups(config.train)
-    fitted = fit(step, dataset, config.train, folder, groups, run.config.runtime, title="segment", warm=goes_on)
+    fitted = fit(step, dataset, config.train, folder, groups, run.config.runtime, title="segment", warm=warm)
     save_segmenter(folder, TrainedSegmenter(network, config, run.config.predict, run.photos.classes))
-    return SegmentResult(run.photos.classes, len(photos), describe(network, config), fitted)
+    return fitted
 
 
 def keep_records(run: Run) -> None:
@@ -146,6 +174,16 @@ def training_masks(run: Run) -> tuple[MaskOf, Sequence[Photo]]:
         check_classes_agree(manifest["result"]["classes"], classes, f"The masks in {folder}")
     source = MaskFolder(folder, len(classes))
     return source, source.covered(photos, run.config.runtime.allow_missing)
+
+
+def _joined_by(config: Config) -> dict[str, Any]:
+    """What a further round depends on besides: how the network predicts, and how that is joined with masks."""
+    if config.segment.rounds == 1:
+        return {}
+    return {
+        "inference": to_json(inference(config.segment, config.predict)),
+        "pseudo_weight": config.predict.pseudo_weight,
+    }
 
 
 def _sections(config: SegmentConfig) -> tuple[str, ...]:

@@ -595,6 +595,9 @@ class PredictConfig(Section):
         pseudo_weight: How much the pseudo-mask counts in a photo's mask: the label it gives a pixel gains so much in
             log-probability (1 = as if the segmenter found it e times as likely); 0 = the segmenter alone, restricted
             to the photo's tags.
+        false_alarms: For new photos without tags (`cti label`, `cti serve`): a class is only looked for above the score
+            that this share of the photos held out without it exceeds. None = CTI's thresholds of the best F1, and
+            whatever the segmenter sees.
     """
 
     section: ClassVar[str] = "predict"
@@ -607,6 +610,7 @@ class PredictConfig(Section):
     crf: Literal["psa", "irn"] = "psa"
     lists: tuple[ListName, ...] = ("score", "val")
     pseudo_weight: NotNegative = 1.0
+    false_alarms: Part | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,19 +1,23 @@
 """What is said of new photos is measured by the photos that were held out."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cti import Predictor
 from cti.cli import main
 from cti.data import read_photos
 from cti.data.mask_records import read_records, write_records
 from cti.evaluate.wrong_tags import write_tag_logits
-from cti.predict.held_out import read_held_out, tag_thresholds
+from cti.predict.held_out import cannot_tell, read_held_out, tag_thresholds
+from cti.predict.label import label
 from cti.run import Run
+from cti.segment.predict import certainties
 from tiny import RUN_CLASSES, make_run
 
 
@@ -76,6 +80,57 @@ def test_classes_below_their_threshold_are_not_in_a_segmenters_mask(run: Path, t
     assert main(words) == 0
     assert read_records(tmp_path / "out")["p0"].tags == found.tags
     assert main(words[:-2]) == 1  # the masks there were made otherwise
+
+
+def test_certainty_is_that_of_the_answer() -> None:
+    probabilities = torch.tensor([
+        [[0.6, 0.2], [0.1, 0.5]], [[0.1, 0.7], [0.9, 0.1]], [[0.3, 0.1], [0.0, 0.4]], [[0.0, 0.0], [0.0, 0.0]],
+    ])  # fmt: skip
+    np.testing.assert_allclose(certainties(probabilities), [(0.7 + 0.9) / 2, 1 - 0.4, 1])
+
+
+def test_cannot_tell_is_said_of_few_photos_like_those_held_out() -> None:
+    """Of photos that are drawn like those held out, and never where these are too few to say so."""
+    rng = np.random.default_rng(0)
+    held_out, others = rng.random(399).tolist(), rng.random(4000)
+    assert np.mean([cannot_tell(value, held_out) for value in others]) == pytest.approx(0.05, abs=0.02)
+    assert all(cannot_tell(value, held_out) for value in (-1.0, min(held_out)))
+    assert cannot_tell(0.0, [0.5] * 19) is True
+    assert cannot_tell(0.5, [0.5] * 19) is False
+    assert cannot_tell(0.0, [0.5] * 18) is None
+
+
+def test_labels_say_how_sure_they_are(run: Path, tmp_path: Path) -> None:
+    photos = run.parent / "photos" / "images"
+    label([photos / "p4.jpg"], run, tmp_path / "two")
+    known, found = read_records(run / "masks")["p4"], read_records(tmp_path / "two")["p4"]
+    assert found.certainty == pytest.approx(known.certainty, abs=1e-5)  # the tags of the run's mask change nothing
+    assert found.cannot_tell is None  # two photos held out are too few
+    predictor = Predictor.from_pretrained(run)
+    sure = [min(read_records(run / "masks")[name].certainty.values()) for name in ("p4", "p5")]
+    assert predictor.analyser.held_out == pytest.approx(sure)
+    predictor.save_pretrained(tmp_path / "saved")
+    description = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert description["held_out"] == pytest.approx(sure)
+    for number, cannot in ((1.0, True), (0.0, False)):
+        description["held_out"] = [number] * 19
+        (tmp_path / "saved" / "config.json").write_text(json.dumps(description))
+        out = tmp_path / f"all {number}"
+        label([photos], tmp_path / "saved", out)
+        records = read_records(out)
+        assert {record.cannot_tell for record in records.values()} == {cannot}
+        rows = {row["id"]: row for row in csv.DictReader((out / "photos.csv").open())}
+        assert {row["cannot tell"] for row in rows.values()} == {str(int(cannot))}
+        assert float(rows["p4"]["certainty dog"]) == pytest.approx(records["p4"].certainty["dog"], abs=1e-4)
+    given = tmp_path / "given"
+    label([photos / "p4.jpg"], tmp_path / "saved", given, tags=["dog"])
+    assert read_records(given)["p4"].cannot_tell is None
+
+
+def test_cti_knows_no_such_certainty(run: Path, tmp_path: Path) -> None:
+    label([run.parent / "photos" / "images" / "p4.jpg"], run, tmp_path / "out", use="cti")
+    record = read_records(tmp_path / "out")["p4"]
+    assert (record.certainty, record.cannot_tell) == ({}, None)
 
 
 def test_a_rate_needs_photos_held_out(run: Path, tmp_path: Path) -> None:

@@ -155,6 +155,11 @@ def label(
             use=predictor.use,
             out=str(target),
         )
+        if doubtful := sum(record.cannot_tell is True for record in records.values()):
+            logger.warning(
+                "%d of %d photos are marked 'cannot tell': the network is less sure of them than of nearly all photos "
+                "that were held out; look at them first.", doubtful, len(records),
+            )  # fmt: skip
         logger.info("%d photos labelled, %d kept, %d skipped: %s", result.labelled, len(done), len(skipped), target)
         write_manifest(target, asdict(result))
     return result
@@ -266,6 +271,8 @@ def _record(prediction: Prediction, path: Path, digest: str, given: Tags) -> Pho
         shares=prediction.shares(),
         empty=not prediction.mask.any(),
         confidence=prediction.confidence,
+        certainty=prediction.certainty,
+        cannot_tell=prediction.analysis.cannot_tell if given is None else None,
     )
 
 

@@ -87,7 +87,11 @@ class Predictor:
         thresholds = from_json(dict[str, float], facts.get("tag_thresholds") or {}, folder / CONFIG)
         analyser: CTIAnalyser | SegmenterAnalyser
         if facts.get("type") == "segmenter":
-            analyser = SegmenterAnalyser(load_segmenter(folder), thresholds)
+            trained, known = load_segmenter(folder), facts.get("held_out")
+            if known is None:
+                found = read_held_out(folder, trained.classes, segmenter=True)
+                known = found.certainty.tolist() if found else []
+            analyser = SegmenterAnalyser(trained, thresholds, from_json(tuple[float, ...], known, folder / CONFIG))
         else:
             model, _ = load_model(folder)
             analyser = CTIAnalyser(

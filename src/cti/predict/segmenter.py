@@ -12,11 +12,19 @@ from torch import Tensor
 
 from cti.files import JsonObject, read_json, write_json
 from cti.method.checkpoint import CONFIG
+from cti.predict.held_out import cannot_tell
 from cti.predict.prediction import Analysis
 from cti.segment.checkpoint import TrainedSegmenter, save_segmenter
 from cti.segment.inference import Inference, inference
 from cti.segment.networks import Segmenter
-from cti.segment.predict import argmax_at, batch_probabilities, leading_values, pixel_probabilities, working_sizes
+from cti.segment.predict import (
+    argmax_at,
+    batch_probabilities,
+    certainties,
+    leading_values,
+    pixel_probabilities,
+    working_sizes,
+)
 
 
 @dataclass(frozen=True)
@@ -26,10 +34,12 @@ class SegmenterAnalyser:
     Args:
         trained: The network and how it is used.
         tag_thresholds: Class -> score that it must exceed to be predicted; classes that are not named need none.
+        held_out: How sure it is of its least sure class in each photo that was held out, to compare others with.
     """
 
     trained: TrainedSegmenter
     tag_thresholds: dict[str, float] = field(default_factory=dict)
+    held_out: tuple[float, ...] = ()
 
     @property
     def network(self) -> Segmenter:
@@ -63,6 +73,7 @@ class SegmenterAnalyser:
 
     def _analysis(self, image: Image.Image, source: str, probabilities: Tensor) -> Analysis:
         crf, scores = self.config.crf != "none", probabilities[1:].amax(dim=(1, 2)).numpy()
+        sure = certainties(probabilities)
         limits = [self.tag_thresholds.get(name, -1.0) for name in self.classes]
         present = leading_values(probabilities) if crf else np.unique(argmax_at(probabilities, image.size[::-1]))
 
@@ -82,11 +93,14 @@ class SegmenterAnalyser:
             kind="segmenter",
             threshold="free",
             refine=refine if crf else None,
+            certainty=sure,
+            cannot_tell=cannot_tell(float(sure.min()), self.held_out),
         )
 
     def save(self, folder: Path, facts: JsonObject) -> None:
         """See `Analyser`."""
         config = self.trained.config
         shared = replace(config, masks=Path(config.masks).name, weights=Path(config.weights).name)
+        own = {"tag_thresholds": self.tag_thresholds, "held_out": self.held_out}
         save_segmenter(folder, replace(self.trained, config=shared))  # no paths of this machine
-        write_json(folder / CONFIG, read_json(folder / CONFIG) | {"tag_thresholds": self.tag_thresholds} | facts)
+        write_json(folder / CONFIG, read_json(folder / CONFIG) | own | facts)

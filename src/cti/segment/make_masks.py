@@ -27,7 +27,7 @@ from cti.run import Run
 from cti.segment.checkpoint import WEIGHTS
 from cti.segment.inference import Inference, inference
 from cti.segment.networks import Segmenter
-from cti.segment.predict import decided_mask, pixel_probabilities, predict_probabilities
+from cti.segment.predict import certainties, decided_mask, pixel_probabilities, predict_probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -155,6 +155,7 @@ def _mask(
         shares={(BACKGROUND, *classes)[value]: int(counts[value]) / mask.size for value in np.flatnonzero(counts)},
         empty=not mask.any(),
         confidence=float(label.mean()),
+        certainty=dict(zip(classes, certainties(probabilities).tolist(), strict=True)),
     )
 
 

@@ -8,7 +8,8 @@ import pytest
 from examples import simulated_reviewer
 
 from cti import pipeline
-from cti.data.images import load_mask
+from cti.data.images import load_mask, save_mask
+from cti.evaluate.stage import review_sentences
 from cti.evaluate.verdict import read_verdict
 from cti.run import Run
 from tiny import tiny_config, tiny_shapes
@@ -49,3 +50,12 @@ def test_photos_of_the_list_and_random_ones(tmp_path: Path, monkeypatch: pytest.
     simulated_reviewer.main(str(folder), 1, (0, 2))  # all of it is done
     assert len(reviews) == 3
     assert json.loads(path.read_text()) == results
+
+
+def test_scores_of_reviewed_photos_are_marked(tmp_path: Path) -> None:
+    run = Run(tiny_config(tiny_shapes(tmp_path / "shapes"), tmp_path / "run"))
+    assert list(review_sentences(run, ("score", "val"))) == []
+    photo = run.photos.lists["val"][0]
+    save_mask(run.review / f"{photo.id}.png", photo.mask.load())
+    (said,) = review_sentences(run, ("score", "val"))
+    assert said.startswith("1 of 3 photos of the list val were reviewed")

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cti.data import Photo, load_mask
-from cti.data.mask_records import PhotoRecord, read_records
+from cti.data.mask_records import read_records
 from cti.evaluate.masks import count_masks
-from cti.evaluate.tags import TagScores, score_tags
+from cti.evaluate.segment_tags import score_known
 from cti.run import Run
 
 
@@ -72,21 +72,6 @@ def gains(run: Run) -> tuple[Gain, ...]:
     return tuple(found)
 
 
-def segmenter_tags(records: Path, photos: Sequence[Photo], classes: Sequence[str]) -> TagScores | None:
-    """How well the segmenter knows the tags: the score of a class is its largest probability at any pixel.
-
-    Args:
-        records: Folder of what is known of each photo (`cti.data.mask_records`).
-        photos: Photos with their tags, not trained on.
-        classes: The C class names.
-
-    Returns:
-        None where no photo has a record, or no class is in any of them.
-    """
-    known = read_records(records)
-    return _score(known, [photo for photo in photos if photo.id in known], classes)
-
-
 def _masks(run: Run, what: str, photos: Sequence[Photo]) -> Iterator[Gain]:
     before, now = run.predictions(before=True), run.predictions()
     both = [photo for photo in photos if all((folder / f"{photo.id}.png").is_file() for folder in (before, now))]
@@ -99,7 +84,7 @@ def _masks(run: Run, what: str, photos: Sequence[Photo]) -> Iterator[Gain]:
 def _tags(run: Run, photos: Sequence[Photo]) -> Iterator[Gain]:
     before, now = read_records(run.predictions(before=True)), read_records(run.stage_folder("masks"))
     both = [photo for photo in photos if photo.id in before and photo.id in now]
-    old, new = (_score(known, both, run.photos.classes) for known in (before, now))
+    old, new = (score_known(known, both, run.photos.classes) for known in (before, now))
     if old is None or new is None:
         return
     pairs = {
@@ -109,12 +94,3 @@ def _tags(run: Run, photos: Sequence[Photo]) -> Iterator[Gain]:
     for name, (then, after) in pairs.items():
         if then is not None and after is not None:
             yield Gain(f"segmenter's tag {name} on photos held out", len(both), then, after)
-
-
-def _score(known: dict[str, PhotoRecord], photos: Sequence[Photo], classes: Sequence[str]) -> TagScores | None:
-    if not photos:
-        return None
-    scores = [[known[photo.id].scores.get(name, 0.0) for name in classes] for photo in photos]
-    labels = [[index in photo.tags for index in range(len(classes))] for photo in photos]
-    tags = score_tags(scores, labels, classes)
-    return None if tags.mean_average_precision is None else tags

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from cti.classes import BACKGROUND
 from cti.evaluate.bootstrap import Interval
 from cti.evaluate.confusion import ConfusionMatrix, by_name, mean, number
+from cti.evaluate.segment_tags import Alarms
 from cti.evaluate.tags import TagScores
 
 ByClass = dict[str, float | None]
@@ -152,6 +153,7 @@ class ListScores:
         masks: Scores of the masks: the segmenter and the pseudo-masks together, restricted to the photos' tags.
         normal: What was looked at -> its foreground on normal photos.
         segment_tags: How well the segmenter knows the tags of the photos that were not trained on.
+        segment_alarms: How many normal ones of these look like the others to it.
     """
 
     seeds: dict[str, SeedScores] = field(default_factory=dict)
@@ -162,6 +164,7 @@ class ListScores:
     masks: MaskScores | None = None
     normal: dict[str, ForegroundShares] = field(default_factory=dict)
     segment_tags: TagScores | None = None
+    segment_alarms: Alarms | None = None
 
     @property
     def first_seeds(self) -> SeedScores | None:

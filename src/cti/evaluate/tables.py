@@ -184,7 +184,7 @@ def segment_tag_table(tags: TagScores, alarms: Alarms | None, list_name: str) ->
     note = f"The score of a class is its largest at any pixel. {table.note}"
     if alarms is not None:
         note += (
-            f" Where {percent(alarms.found)} % of {alarms.photos} photos with a class are found by their highest score, "
+            f" Where {percent(alarms.found)} % of {alarms.photos} photos with a class are found by their best score, "
             f"so are {percent(alarms.false_alarms)} % of {alarms.normal} normal ones."
         )
     return replace(table, header=header, folded=False, note=note)

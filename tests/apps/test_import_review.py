@@ -140,6 +140,10 @@ def wrong(case: str, folder: Path, run: Run) -> None:
         write_json(folder / "p1.json", {"shapes": [], "imageHeight": 9, "imageWidth": 9})
     elif case == "box":
         write_text(folder / "labels" / "p1.txt", "0 0.5 0.5 0.1 0.1\n")
+    elif case == "pixels":
+        write_text(folder / "labels" / "p1.txt", "0 12 10 20 10 20 30\n")
+    elif case == "far":
+        write_text(folder / "p1.json", '{"shapes": [{"label": "cat", "points": [[1, 2], [NaN, 3], [2, 2]]}]}')
     elif case == "number":
         write_text(folder / "labels" / "p1.txt", "3 0.1 0.1 0.2 0.1 0.2 0.2\n")
     elif case == "twice":
@@ -157,6 +161,8 @@ SAID = {
     "shape": r"p1\.json, shape 1, is a mask of 4 points; use polygon",
     "told size": r"p1\.json is for a photo of 9 x 9 px",
     "box": r"p1\.txt, line 1, is a box",
+    "pixels": r"p1\.txt, line 1, has a corner far outside the photo",
+    "far": r"p1\.json, shape 1, has a point far outside",
     "number": r"p1\.txt, line 1, is no outline of one of 3 classes",
     "twice": r"are both of photo p1",
     "empty": "holds no masks",
@@ -167,7 +173,7 @@ SAID = {
 @pytest.mark.parametrize("case", SAID)
 def test_what_does_not_fit_is_said_before_anything_is_written(run: Run, tmp_path: Path, case: str) -> None:
     wrong(case, tmp_path / "source", run)
-    if case not in ("photo", "empty", "nowhere", "box", "number", "class", "shape", "told size"):
+    if case not in ("photo", "empty", "nowhere", "box", "number", "pixels", "far", "class", "shape", "told size"):
         save_mask(tmp_path / "source" / "p0.png", square(run, "p0"))  # a good one
     with pytest.raises((ValueError, FileNotFoundError), match=SAID[case]) as error:
         import_review(run.folder, tmp_path / "source")

@@ -25,6 +25,7 @@ Size = tuple[int, int]
 _NOTHING = {name_key(name) for name in (BACKGROUND, "_background_", "__background__")}
 _UNKNOWN = {name_key(name) for name in ("ignore", "__ignore__", "unknown")}
 _STROKE = 3  # pixels that a line is wide which was drawn as a scribble
+_FAR = 1e6  # pixels
 _POINTS = {"polygon": 3, "rectangle": 2, "circle": 2, "linestrip": 2, "line": 2, "point": 1}
 """Kinds of shapes, and how many points they need."""
 
@@ -123,9 +124,8 @@ class _Shape:
 def _paint(shapes: Sequence[_Shape], size: Size, unsaid: int) -> NDArray[np.uint8]:
     """The mask (H, W) of shapes, smaller ones on top."""
     mask = np.full(size, unsaid, dtype=np.uint8)
-    drawn = [(shape.value, shape.inside(size)) for shape in shapes]
-    for value, inside in sorted(drawn, key=lambda one: -int(one[1].sum())):
-        mask[inside] = value
+    for shape in sorted(shapes, key=lambda shape: -int(shape.inside(size).sum())):  # one at a time in memory
+        mask[shape.inside(size)] = shape.value
     return mask
 
 
@@ -180,6 +180,8 @@ def _labelme_shape(path: Path, number: int, item: Any, values: _Values) -> _Shap
         kind, points = str(item.get("shape_type") or "polygon"), np.array(item["points"], dtype=float).reshape(-1, 2)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{place} has no points ({error}); draw it again.") from error
+    if not (np.abs(points) < _FAR).all():
+        raise ValueError(f"{place} has a point far outside any photo; draw it again.")
     if len(points) < _POINTS.get(kind, 1000):
         raise ValueError(f"{place} is a {kind} of {len(points)} points; use {', '.join(_POINTS)}.")
     return _Shape(values.of(str(item.get("label") or ""), place), kind, points)
@@ -227,6 +229,8 @@ def _yolo_row(
         raise ValueError(
             f"{place} is no outline of one of {len(names)} classes ({error}); mend or remove it."
         ) from error
+    if not ((polygon >= -1) & (polygon <= 2)).all():
+        raise ValueError(f"{place} has a corner far outside the photo, which spans 0 to 1; export it again.")
     if len(polygon) < 3:
         raise ValueError(f"{place} is a box, which is no mask; export outlines (segmentation).")
     return values.of(name, place), polygon

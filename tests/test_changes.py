@@ -269,14 +269,14 @@ def test_a_start_that_fails_leaves_nothing(finished: Path, tmp_path: Path, taken
 
 
 def test_a_review_changes_only_what_it_is_about(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`cti run --config RUN --overwrite`, as the report and the README say."""
+    """`cti run --config RUN`, as the report and the README say."""
     run = Run.open(copy / "run")
     known = np.full(load_mask(run.folder / "masks" / "shapes_00003.png").shape, 255, np.uint8)
     known[:10] = 2
     save_mask(run.review / "shapes_00003.png", known)
     write_entries(run.review, {"shapes_00003": Entry("accepted"), "shapes_00004": Entry("accepted")})
     seeds, pseudo = times(run.folder / "seeds", "*.npz"), times(run.pseudo_masks, "*.png")
-    assert main(["run", "--config", str(run.folder), "--overwrite"]) == 0
+    assert main(["run", "--config", str(run.folder)]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "masks: 1 mask reviewed: masks of 1 photo are made, the others stay" in said
     assert "evaluate: masks is a new one; segment is a new one: made again" in said

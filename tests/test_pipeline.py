@@ -17,6 +17,7 @@ from cti.config import Config
 from cti.data import load_mask
 from cti.data.readers.shapes import SHAPES_CLASSES
 from cti.data.seed_file import read_seed
+from cti.evaluate.scores import ListScores
 from cti.files import read_manifest, to_json
 from cti.method.checkpoint import load_model
 from cti.run import Run
@@ -233,7 +234,9 @@ def test_photos_of_ones_own_without_masks(
     monkeypatch.setenv("CTI_DATA", str(mine))
     config = tiny_config(Path(), tmp_path / "run", data__root="", data__val_fraction="0.25")
     results = pipeline.run(config)
-    assert results["evaluate"].lists == {}
+    (scores,) = results["evaluate"].lists.values()  # of photos held out
+    assert scores == ListScores(segment_tags=scores.segment_tags)
+    assert scores.segment_tags.mean_average_precision is not None
     assert "have no masks, so nothing is scored" in caplog.text
     assert Path(results["evaluate"].picture).is_file()
     assert results["train"].tags.mean_average_precision is not None

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ablate": ("cti.commands:ablate", "run a grid of changed settings over several seeds, and compare"),
     "label": ("cti.commands:label", "masks for new photos"),
     "serve": ("cti.commands:serve", "a web page to try a run and to review its masks"),
+    "review": ("cti.commands:review", "take in masks that were corrected elsewhere"),
     "data check": ("cti.commands:check", "look through a data set before training"),
     "data prepare": ("cti.commands:prepare", "convert an official data set"),
     **{f"export {to}": (f"cti.commands:export_{to.replace('-', '_')}", says) for to, says in FORMATS.items()},

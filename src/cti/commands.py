@@ -173,6 +173,7 @@ def label(
     use: Use | None = None,
     threshold: float | Literal["free"] | None = None,
     shard: str = "",
+    false_alarms: float | None = None,
 ) -> "LabelResult":
     """Write a mask, and a picture of it, for every photo. Call it again after an interruption.
 
@@ -185,12 +186,14 @@ def label(
         use: Which network; default: the segmenter if there is one.
         threshold: Background score from 0 to 1, or free = the background's own map; default: the run's.
         shard: Part i of n as i/n, counted from 0: only these photos, in OUT/i-of-n.
+        false_alarms: Share of the photos held out without a class that may be said to show it; default: the run's
+            predict.false_alarms.
     """
     from cti.predict.label import label as label_photos
     from cti.predict.shard import Shard
 
     part = Shard.parse(shard) if shard else None
-    return label_photos(photos, model, out, tags, labels or None, use, threshold, shard=part)
+    return label_photos(photos, model, out, tags, labels or None, use, threshold, shard=part, false_alarms=false_alarms)
 
 
 def serve(
@@ -234,6 +237,19 @@ def serve(
         photo=photo or None,
         in_browser=open_,
     )
+
+
+def review(run: str, source: str, *, partial: bool = False) -> Any:
+    """Take masks that were corrected elsewhere into RUN/review, for `cti run --config RUN` to learn from.
+
+    Args:
+        run: Run folder.
+        source: Folder of indexed PNG, labelme, YOLO or COCO files, or one COCO file, called as their photos.
+        partial: Only what is painted is known, as in scribbles; otherwise the rest is background.
+    """
+    from cti.apps.review import import_review
+
+    return import_review(run, source, partial)
 
 
 @reads("data")

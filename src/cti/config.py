@@ -546,6 +546,11 @@ class SegmentConfig(BackboneConfig):
             is worth trying when photos are few. 0 trains everything. `vit-mlp` trains none of them.
         balance: How much more rare classes count in the loss of `vit-mlp`: weights are the shares of the patches to
             the power of minus this; 0 = all patches count alike.
+        reviewed_weight: How many times as much as any other a pixel counts in the loss whose label a person gave
+            (`cti serve`, `cti review`).
+        rounds: Times that it is trained: after the first, it goes on from its weights, on its own predictions among the
+            photo's tags, joined with the masks it has learned from as the run's masks are.
+        round_confidence: Of these, a label that is less probable than this is left out (255).
         train: Optimisation of the segmentation network.
     """
 
@@ -559,6 +564,9 @@ class SegmentConfig(BackboneConfig):
     jitter: Part = 0.4
     frozen_blocks: CountOrNone = 0
     balance: Part = 0.5
+    reviewed_weight: Positive = 3.0
+    rounds: Count = 1
+    round_confidence: Share = 0.8
     train: SegmentTrainConfig = field(default_factory=SegmentTrainConfig)
 
     def __post_init__(self) -> None:
@@ -593,6 +601,9 @@ class PredictConfig(Section):
         pseudo_weight: How much the pseudo-mask counts in a photo's mask: the label it gives a pixel gains so much in
             log-probability (1 = as if the segmenter found it e times as likely); 0 = the segmenter alone, restricted
             to the photo's tags.
+        false_alarms: For new photos without tags (`cti label`, `cti serve`): a class is only looked for above the score
+            that this share of the photos held out without it exceeds. None = CTI's thresholds of the best F1, and
+            whatever the segmenter sees.
     """
 
     section: ClassVar[str] = "predict"
@@ -605,6 +616,7 @@ class PredictConfig(Section):
     crf: Literal["psa", "irn"] = "psa"
     lists: tuple[ListName, ...] = ("score", "val")
     pseudo_weight: NotNegative = 1.0
+    false_alarms: Part | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

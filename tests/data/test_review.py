@@ -1,8 +1,10 @@
 """A person's corrections count: reviewed pixels, corrected tags, rejected photos."""
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from cti import pipeline
 from cti.data.images import load_mask, save_mask
 from cti.data.review import Entry, read_entries, write_entries
+from cti.evaluate.gain import gains
 from cti.run import Run
 from cti.segment.stage import training_masks
 from tiny import make_run
@@ -48,9 +51,7 @@ def test_reviewed_pixels_override_the_pseudo_mask(run: Run) -> None:
     known = np.full(before.shape, 255, np.uint8)
     known[:10], known[10:20] = 0, 3
     save_mask(run.review / "p1.png", known)
-    with pytest.raises(ValueError, match="1 mask reviewed"):
-        pipeline.masks(again(run, overwrite=False))
-    pipeline.masks(again(run))
+    pipeline.masks(again(run, overwrite=False))
     after = load_mask(run.pseudo_mask(photo))
     assert (after[:10] == 0).all()
     assert (after[10:20] == 3).all()
@@ -74,10 +75,77 @@ def test_reviewed_pixels_override_the_segmenter_too(run: Run) -> None:
     assert (after[10:20] == 3).all()
 
 
-def test_the_segmenter_is_due_again_after_a_review(run: Run) -> None:
+def test_reviewed_pixels_weigh_more_in_the_segmenters_loss(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    fit = pipeline.segment.__globals__["fit"]
+    monkeypatch.setitem(
+        pipeline.segment.__globals__, "fit", lambda *what, **more: seen.append(what) or fit(*what, **more)
+    )
+    known = np.full(load_mask(run.pseudo_mask(run.photos.lists["train"][1])).shape, 255, np.uint8)
+    known[:30] = 0
+    save_mask(run.review / "p1.png", known)
+    run = again(run)
+    pipeline.masks(run)
+    pipeline.segment(run)
+    dataset = seen[0][1]
+    heavy = [max(dataset[epoch, index]["weights"].max() for epoch in range(4)) for index in range(len(dataset))]
+    assert heavy == [1, run.config.segment.reviewed_weight, 1, 1]
+
+
+def test_a_review_is_learned_from_unasked(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    write_entries(run.review, {"p1": Entry("rejected"), "p2": Entry("accepted", ())})
+    pipeline.segment(again(run, overwrite=False))
+    assert "1 tag changed, 1 mask reviewed: the segmenter goes on from its weights" in caplog.text
+
+
+def test_other_changes_are_asked_about_beside_a_review(run: Run) -> None:
+    """A tag that changed in the tags file, and another setting."""
+    write_entries(run.review, {"p1": Entry("rejected")})
+    other = again(run, overwrite=False)
+    with pytest.raises(ValueError, match="--overwrite"):
+        pipeline.segment(Run(replace(other.config, segment=replace(other.config.segment, jitter=0.1))))
+    table = Path(run.config.data.root) / "labels.csv"
+    table.write_text(table.read_text().replace('p2.jpg,"sofa;cat"', 'p2.jpg,"sofa"'))
+    with pytest.raises(ValueError, match="1 tag changed, 1 mask reviewed"):
+        pipeline.segment(again(run, overwrite=False))
+
+
+def test_no_training_is_thrown_away_for_a_review(run: Run) -> None:
+    """A segmenter that was never finished has no weights to go on from."""
+    (run.stage_folder("segment") / "manifest.json").unlink()
     write_entries(run.review, {"p1": Entry("rejected")})
     with pytest.raises(ValueError, match="1 mask reviewed"):
         pipeline.segment(again(run, overwrite=False))
+
+
+def test_what_a_review_has_brought_is_said(run: Run) -> None:
+    """On reviewed pixels, held out and learned from, and on the tags; counted once more by hand."""
+    before = {photo.id: load_mask(run.prediction(photo)) for photo in run.photos.photos()}
+    for name in ("p1", "p4"):
+        known = np.full(before[name].shape, 255, np.uint8)
+        known[:20] = 0
+        save_mask(run.review / f"{name}.png", known)
+    run = again(run, overwrite=False)
+    for stage in (pipeline.masks, pipeline.segment):
+        stage(run)
+    gained = {gain.what: gain for gain in gains(run)}
+    assert set(gained) == {
+        "segmenter's mIoU on reviewed pixels of photos held out", "segmenter's mIoU on reviewed pixels learned from",
+        "segmenter's tag AP on photos held out", "segmenter's tag AUROC on photos held out",
+    }  # fmt: skip
+    for what, name in zip(gained, ("p4", "p1"), strict=False):
+        photo = next(photo for photo in run.photos.photos() if photo.id == name)
+        both = (before[name][:20], load_mask(run.prediction(photo))[:20])
+        for value, mask in zip((gained[what].before, gained[what].after), both, strict=True):
+            assert value == pytest.approx((mask == 0).mean() / len({0, *np.unique(mask).tolist()}))
+    result = pipeline.evaluate(run)
+    assert result.gained == tuple(map(str, gained.values()))
+    assert result.lists["val"].segment_tags is not None
+
+
+def test_nothing_is_said_of_a_first_round(run: Run) -> None:
+    assert gains(run) == ()
 
 
 def test_rejected_photos_are_not_learned_from(run: Run) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cti.evaluate.tables import tag_table
-from cti.evaluate.tags import TagScores, choose_thresholds, f1_scores, read_tags, score_tags
+from cti.evaluate.tags import TagScores, choose_thresholds, f1_scores, limit_false_alarms, read_tags, score_tags
 from cti.files import to_json, write_manifest
 
 SCORES = hnp.arrays(np.int64, (12, 2), elements=st.integers(0, 5)).map(lambda values: values / 2)
@@ -27,6 +27,19 @@ def test_average_precision_equals_the_definition(scores, labels):
             assert list(result.average_precision.values())[index] == pytest.approx(expected)
         else:
             assert list(result.average_precision.values())[index] is None
+
+
+@given(SCORES, LABELS, st.floats(0, 0.99))
+def test_false_alarms_stay_within_their_rate_and_no_lower_threshold_would(scores, labels, rate):
+    found = limit_false_alarms(scores, labels, rate, default=-7.0)
+    for index in range(2):
+        without = scores[~labels[:, index], index]
+        if not without.size:
+            assert found[index] == -7.0
+            continue
+        assert (without > found[index]).mean() <= rate
+        lower = without[without < found[index]].max(initial=-1.0)
+        assert (without > lower).mean() > rate
 
 
 def test_average_precision_and_auroc_equal_scikit_learn():

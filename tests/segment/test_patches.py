@@ -159,6 +159,15 @@ def test_colours_are_learned_from_masks(tmp_path: Path) -> None:
     data = patch_dataset(network, photos[:12], lambda photo: masks[photo.id], 2, CONFIG, 512, RUNTIME)
     assert len(data.patches) == 12 * 36
     assert data.patches.dtype == torch.float16
+    bottom = np.repeat([False, True], 24)[:, None] & np.ones((1, 48), bool)
+    weighed = patch_dataset(
+        network, photos[:12], lambda photo: masks[photo.id], 2, CONFIG, 512, RUNTIME,
+        lambda photo: bottom if photo.id == "p3" else None,
+    )  # fmt: skip
+    more = (weighed.shares / data.shares.clamp(min=1e-9)).amax(dim=1).reshape(12, 6, 6)
+    assert more[3, 3:].eq(CONFIG.reviewed_weight).all()
+    assert more[3, :3].eq(1).all()
+    assert more[[0, 1, 2, 4]].eq(1).all()
     step = PatchStep(network, data, balance=0.5, fresh=True)
     config = replace(CONFIG, train=replace(CONFIG.train, epochs=60, lr=3e-4))
     fit(step, data, config.train, tmp_path / "out", step.parameter_groups(config), RUNTIME)

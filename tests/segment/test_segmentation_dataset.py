@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from cti.config import SegmentConfig
@@ -121,6 +122,26 @@ def test_colours_change_within_bounds_and_not_at_all_at_zero() -> None:
     assert changed.dtype == torch.uint8
     assert not torch.equal(changed, image)
     assert torch.equal(changed, change_colours(image, 0.4, np.random.default_rng(0)))
+
+
+def test_weights_lie_where_a_person_gave_the_label(drawn: Drawn, tiny: SegmentConfig) -> None:
+    """The reviewed pixels are those of one class, so that weights can be compared with the crop's own mask."""
+    masks = MaskFolder(drawn[1], 3)
+
+    def reviewed(photo: Photo) -> NDArray[np.bool_] | None:
+        return masks(photo) == 2 if photo.id != "p0" else None
+
+    config = replace(tiny, reviewed_weight=4.0)
+    dataset = SegmentationDataset(drawn[0], masks, 3, config, *NEUTRAL, reviewed=reviewed)
+    heavy = 0
+    for epoch in range(4):
+        for index in range(len(dataset)):
+            item = dataset[epoch, index]
+            expected = torch.where((item["masks"] == 2) & (index != 0), 4.0, 1.0)
+            assert torch.equal(item["weights"], expected)
+            heavy += int((expected > 1).sum())
+    assert heavy > 100
+    assert "weights" not in make(drawn, tiny)[0, 0]
 
 
 def test_unusable_masks_stop_it_before_training(drawn: Drawn, tiny: SegmentConfig) -> None:

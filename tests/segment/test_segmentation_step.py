@@ -25,18 +25,22 @@ def example() -> tuple[Tensor, Tensor]:
     return logits, masks
 
 
-def test_loss_is_the_mean_over_labelled_pixels() -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_loss_is_the_weighted_mean_over_labelled_pixels(weighted: bool) -> None:
     logits, masks = example()
+    weights = torch.ones(2, 5, 6, dtype=torch.float64)
+    weights[1, 2:, :4] = 3.0
     total = weight = 0.0
     for b in range(2):
         for y in range(5):
             for x in range(6):
                 value = int(masks[b, y, x])
                 if value != 255:
-                    w = 1.0
+                    w = float(weights[b, y, x]) if weighted else 1.0
                     total -= w * float(logits[b, :, y, x].log_softmax(0)[value])
                     weight += w
-    assert float(segmentation_loss(logits, masks)) == pytest.approx(total / weight)
+    found = segmentation_loss(logits, masks, weights if weighted else None)
+    assert float(found) == pytest.approx(total / weight)
 
 
 def test_right_answers_cost_less() -> None:
@@ -45,10 +49,11 @@ def test_right_answers_cost_less() -> None:
     assert segmentation_loss(right, masks) < 0.01 < segmentation_loss(-right, masks)
 
 
-def test_nothing_labelled_costs_nothing() -> None:
+@pytest.mark.parametrize("weights", [None, torch.full((2, 5, 6), 3.0)], ids=["plain", "weighted"])
+def test_nothing_labelled_costs_nothing(weights: Tensor | None) -> None:
     logits, masks = example()
     logits.requires_grad_()
-    loss = segmentation_loss(logits, torch.full_like(masks, 255))
+    loss = segmentation_loss(logits, torch.full_like(masks, 255), weights)
     loss.backward()
     assert loss == 0
     assert (logits.grad == 0).all()

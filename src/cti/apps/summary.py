@@ -1,4 +1,4 @@
-"""What a person wants to know at the end of a run: five lines."""
+"""What a person wants to know at the end of a run: five lines, six after a review."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +18,8 @@ def summary(config: Config, results: Results) -> Iterator[str]:
     yield f"Made: {', '.join(name.replace('_', '-') for name, result in results.items() if result is not None)}."
     yield f"Where: {config.out}" + (f" (page: {results['report']})" if results.get("report") else "")
     yield f"How good: {'; '.join(_qualities(results)) or 'not known: no photo held out has a tag or a mask'}."
+    if (scores := results.get("evaluate")) is not None and scores.gained:
+        yield f"Gained by the last round: {'; '.join(scores.gained)}."
     verdict = read_verdict(Path(config.out))
     doubts = [*_doubts(results), *(verdict.sentences if verdict else ())]
     yield f"Doubtful: {' '.join(doubts)}" if doubts else "Doubtful: nothing that can be seen without masks."

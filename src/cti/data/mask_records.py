@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import filelock
@@ -40,6 +40,10 @@ class PhotoRecord:
         shares: Class, and `background` -> share of the pixels; classes without a pixel are left out.
         empty: Whether every pixel is background.
         confidence: See `Prediction.confidence`.
+        certainty: Class -> how sure the segmenter is that it is there, or is not, whatever the tags say; see
+            `certainties`. Empty where a mask is CTI's.
+        cannot_tell: Whether it is less sure of its least sure class than of nearly all photos that were held out; None
+            where that is not known, or tags were given.
     """
 
     photo: str
@@ -51,6 +55,8 @@ class PhotoRecord:
     shares: dict[str, float]
     empty: bool
     confidence: float
+    certainty: dict[str, float] = field(default_factory=dict)
+    cannot_tell: bool | None = None
 
 
 @contextmanager
@@ -125,15 +131,18 @@ def write_records(folder: Path, records: Mapping[str, PhotoRecord], classes: Seq
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(
-        ["id", "photo", "tags", "empty", "confidence"]
+        ["id", "photo", "tags", "empty", "confidence", "cannot tell"]
         + [f"score {name}" for name in classes]
         + [f"share {name}" for name in shares]
+        + [f"certainty {name}" for name in classes]
     )
     for name, record in sorted(records.items()):
         writer.writerow(
             [name, record.photo, ";".join(record.tags), int(record.empty), f"{record.confidence:.4f}"]
+            + ["" if record.cannot_tell is None else int(record.cannot_tell)]
             + [f"{record.scores[name]:.4f}" for name in classes]
             + [f"{record.shares.get(name, 0.0):.4f}" for name in shares]
+            + [f"{record.certainty[name]:.4f}" if name in record.certainty else "" for name in classes]
         )
     write_text(folder / TABLE, table.getvalue())
 

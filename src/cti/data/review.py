@@ -94,6 +94,12 @@ def review_marks(folder: Path) -> dict[str, str]:
     return dict(sorted((marks | {name: f"{marks.get(name, '')} rejected" for name in rejected(folder)}).items()))
 
 
+def reviewed_pixels(folder: Path, photo: Photo) -> NDArray[np.bool_] | None:
+    """The pixels (H, W) of a photo whose label a person gave; None if nobody drew its mask."""
+    path = folder / f"{photo.id}.png"
+    return load_mask(path) != IGNORE_INDEX if path.is_file() else None
+
+
 def with_review(folder: Path, photo: Photo, mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.uint8]:
     """A mask (H, W), overridden pixel by pixel by what a person knows about the photo.
 

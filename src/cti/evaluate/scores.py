@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from cti.classes import BACKGROUND
 from cti.evaluate.bootstrap import Interval
 from cti.evaluate.confusion import ConfusionMatrix, by_name, mean, number
+from cti.evaluate.segment_tags import Alarms
+from cti.evaluate.tags import TagScores
 
 ByClass = dict[str, float | None]
 
@@ -150,6 +152,8 @@ class ListScores:
         segment: Variant of the segmenter's predictions, which see no tags -> scores.
         masks: Scores of the masks: the segmenter and the pseudo-masks together, restricted to the photos' tags.
         normal: What was looked at -> its foreground on normal photos.
+        segment_tags: How well the segmenter knows the tags of the photos that were not trained on.
+        segment_alarms: How many normal ones of these look like the others to it.
     """
 
     seeds: dict[str, SeedScores] = field(default_factory=dict)
@@ -159,6 +163,8 @@ class ListScores:
     segment: dict[str, MaskScores] = field(default_factory=dict)
     masks: MaskScores | None = None
     normal: dict[str, ForegroundShares] = field(default_factory=dict)
+    segment_tags: TagScores | None = None
+    segment_alarms: Alarms | None = None
 
     @property
     def first_seeds(self) -> SeedScores | None:
@@ -195,12 +201,14 @@ class RunScores:
         lists: Name of a list of photos (`score`, `val`) -> its scores; without lists that have nothing to score.
         picture: Path of the picture of some photos with all their results; None if there was nothing to show.
         remarks: A sentence about each class that is tagged and in no mask.
+        gained: What the last round of the segmenter's training has brought, a sentence each.
     """
 
     classes: tuple[str, ...]
     lists: dict[str, ListScores]
     picture: str | None = None
     remarks: tuple[str, ...] = ()
+    gained: tuple[str, ...] = ()
 
 
 def class_scores(matrix: ConfusionMatrix, classes: Sequence[str], interval: Interval | None = None) -> ClassScores:

@@ -1,7 +1,8 @@
 """The stage `evaluate`: seeds, pseudo-masks and segmentations against true masks, as numbers, tables and a picture."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from cti.data import load_mask
 from cti.data.fingerprint import mask_fingerprint
 from cti.data.mask_records import MADE_WITH, absent_sentences, read_records
 from cti.data.seed_file import read_seed
+from cti.evaluate.gain import gains
 from cti.evaluate.labels import label_pixels
 from cti.evaluate.list_scores import ResultFolders, score_list
 from cti.evaluate.scores import ListScores, RunScores
+from cti.evaluate.segment_tags import count_alarms, score_known
 from cti.evaluate.tables import list_tables, tag_table
 from cti.evaluate.tags import TagScores, read_tags
 from cti.evaluate.verdict import layers, make_verdict
@@ -57,11 +60,18 @@ def score_run(run: Run, folder: Path) -> RunScores:
     folders, lists = result_folders(run), dict[str, ListScores]()
     if not run.photos.has_masks:
         logger.warning("These photos have no masks, so nothing is scored against them; look at %s.", folder / PICTURE)
+    trained = {photo.id for photo in run.photos.lists["train"]}
+    known = read_records(run.stage_folder("masks"))
     for name in ("score", "val"):
+        photos = run.photos.lists[name]
         scores = score_list(
-            folders, run.photos.lists[name], run.photos.classes, run.config.seeds.kinds,
+            folders, photos, run.photos.classes, run.config.seeds.kinds,
             threshold=run.config.evaluate.threshold, bootstrap=run.config.evaluate.bootstrap,
         )  # fmt: skip
+        if run.finished("segment"):
+            unseen = [photo for photo in photos if photo.id not in trained]
+            tags = score_known(known, unseen, run.photos.classes)
+            scores = replace(scores, segment_tags=tags, segment_alarms=count_alarms(known, unseen))
         if scores != ListScores():
             lists[name] = scores
     print_tables(read_tags(run.stage_folder("train")), lists)
@@ -69,8 +79,21 @@ def score_run(run: Run, folder: Path) -> RunScores:
     rows = panel_rows(run)
     if rows:
         save_panels(folder / PICTURE, rows, run.photos.classes)
-    remarks = absent_sentences(read_records(run.stage_folder("masks")), run.photos.classes)
-    return RunScores(run.photos.classes, lists, str(folder / PICTURE) if rows else None, remarks)
+    remarks = (*absent_sentences(known, run.photos.classes), *review_sentences(run, lists))
+    gained = tuple(map(str, gains(run)))
+    return RunScores(run.photos.classes, lists, str(folder / PICTURE) if rows else None, remarks, gained)
+
+
+def review_sentences(run: Run, lists: Iterable[str]) -> Iterator[str]:
+    """A sentence about each list of whose scored photos some were reviewed, for their masks are then a person's."""
+    for name in lists:
+        scored = [photo for photo in run.photos.lists[name] if photo.mask is not None]
+        count = sum((run.review / f"{photo.id}.png").is_file() for photo in scored)
+        if count:
+            yield (
+                f"{count} of {len(scored)} photos of the list {name} were reviewed, so pseudo-masks and masks score "
+                "better there than they are; the segmentation sees no review."
+            )
 
 
 def result_folders(run: Run) -> ResultFolders:

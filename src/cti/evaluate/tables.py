@@ -1,9 +1,11 @@
 """Scores as tables in percent (files and JSON hold fractions), the same on the terminal and in the report."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from cti.evaluate.bootstrap import Interval
 from cti.evaluate.scores import ClassScores, ListScores, MaskScores, SeedScores, mean_defined
+from cti.evaluate.segment_tags import Alarms
 from cti.evaluate.tags import TagScores
 from cti.evaluate.verdict import Verdict
 from cti.tables import MISSING, Cell, NamedCells, Table, bar, percent, row
@@ -22,6 +24,9 @@ def list_tables(scores: ListScores, list_name: str) -> list[Table]:
         mask_table(scores, list_name),
         step_table(scores.steps, list_name),
         normal_table(scores, list_name),
+        None
+        if scores.segment_tags is None
+        else segment_tag_table(scores.segment_tags, scores.segment_alarms, list_name),
         class_table(columns, list_name),
         *(detail_table(name, column, list_name) for name, column in columns.items()),
     ]
@@ -170,6 +175,19 @@ def tag_table(tags: TagScores) -> Table:
         note += f" No photo has the class {', '.join(tags.left_out)}."
     caption = "Tags of photos not trained on, %"
     return Table(caption, header, tuple(rows), style="bars", footer=1, note=note, folded=True)
+
+
+def segment_tag_table(tags: TagScores, alarms: Alarms | None, list_name: str) -> Table:
+    """How well the segmenter knows the tags of photos; needs no mask."""
+    table = replace(tag_table(tags), caption=f"Tags by the segmenter, list {list_name}, photos not trained on, %")
+    header = (*table.header[:-1], "threshold (probability)")
+    note = f"The score of a class is its largest at any pixel. {table.note}"
+    if alarms is not None:
+        note += (
+            f" Where {percent(alarms.found)} % of {alarms.photos} photos with a class are found by their best score, "
+            f"so are {percent(alarms.false_alarms)} % of {alarms.normal} normal ones."
+        )
+    return replace(table, header=header, folded=False, note=note)
 
 
 def interval_text(interval: Interval | None) -> str:

@@ -115,6 +115,25 @@ def choose_thresholds(scores: ArrayLike | Tensor, labels: ArrayLike | Tensor, de
     return chosen
 
 
+def limit_false_alarms(
+    scores: ArrayLike | Tensor, labels: ArrayLike | Tensor, rate: float, default: float = 0.0
+) -> Scores:
+    """The lowest threshold per class that at most a share `rate` of the photos without the class exceeds, (C,).
+
+    Args:
+        scores: (n, C), larger = more likely, of photos that were not trained on.
+        labels: (n, C) multi-hot.
+        rate: From 0 to below 1.
+        default: Threshold of a class that all photos have, in the units of `scores`.
+    """
+    values, truth = _check(scores, labels, to_numpy(scores).shape[-1])
+    chosen = np.full(values.shape[1], default)
+    for index in np.flatnonzero(~truth.all(axis=0)):
+        without = np.sort(values[~truth[:, index], index])[::-1]
+        chosen[index] = without[int(rate * without.size)]  # so many are above it, for a score must exceed it
+    return chosen
+
+
 def _average_precision(scores: Scores, truth: NDArray[np.bool_]) -> float:
     if not truth.any():
         return float("nan")

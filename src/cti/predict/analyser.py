@@ -24,6 +24,11 @@ class Analyser(Protocol):
         """The network, in eval mode."""
         ...
 
+    @property
+    def tag_thresholds(self) -> dict[str, float]:
+        """Class -> score that it must exceed to be predicted."""
+        ...
+
     def seen_as(self, size: tuple[int, int]) -> Hashable:
         """How a photo of (H, W) pixels is seen; photos that are seen alike can be analysed together."""
         ...

@@ -82,6 +82,7 @@ def label(
     overlays: bool = True,
     max_pixels: int = MAX_PIXELS,
     shard: Shard | None = None,
+    false_alarms: float | None = None,
 ) -> LabelResult:
     """Write a mask, and a picture of it, for every photo that has none yet in `out`, or was replaced since.
 
@@ -100,6 +101,7 @@ def label(
         overlays: Write the pictures too.
         max_pixels: Larger photos are skipped.
         shard: Only these photos are labelled, in a folder of their own below `out`: see `Shard`.
+        false_alarms: See `Predictor.from_pretrained`.
 
     Raises:
         FileNotFoundError: if a named photo, folder or file of tags does not exist.
@@ -107,7 +109,7 @@ def label(
             being written to, or the network cannot be had.
     """
     found = find_photos(photos, leave_out=Path(out))
-    predictor = Predictor.from_pretrained(run, use)
+    predictor = Predictor.from_pretrained(run, use, false_alarms=false_alarms)
     given = _given_tags(found, predictor.classes, tags, labels)
     target = shard.folder(Path(out)) if shard else Path(out)
     found = shard.of(found) if shard else found
@@ -116,6 +118,7 @@ def label(
             "network": _digest(predictor.analyser.network),
             "tags": "per photo" if labels is not None else tags if tags is None else sorted(set(tags)),
             "threshold": threshold,
+            "tag_thresholds": predictor.analyser.tag_thresholds,
         }
         claim(target, settings)
         write_text(target / "classes.txt", "".join(f"{name}\n" for name in predictor.classes))
@@ -152,6 +155,11 @@ def label(
             use=predictor.use,
             out=str(target),
         )
+        if doubtful := sum(record.cannot_tell is True for record in records.values()):
+            logger.warning(
+                "%d of %d photos are marked 'cannot tell': the network is less sure of them than of nearly all photos "
+                "that were held out; look at them first.", doubtful, len(records),
+            )  # fmt: skip
         logger.info("%d photos labelled, %d kept, %d skipped: %s", result.labelled, len(done), len(skipped), target)
         write_manifest(target, asdict(result))
     return result
@@ -263,6 +271,8 @@ def _record(prediction: Prediction, path: Path, digest: str, given: Tags) -> Pho
         shares=prediction.shares(),
         empty=not prediction.mask.any(),
         confidence=prediction.confidence,
+        certainty=prediction.certainty,
+        cannot_tell=prediction.analysis.cannot_tell if given is None else None,
     )
 
 

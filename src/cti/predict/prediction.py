@@ -43,6 +43,9 @@ class Analysis:
         threshold: The threshold to use when none is asked for.
         refine: Gives background and maps, (1 + n, H, W) or on the maps' grid, of n classes by index, once it is decided
             among them (by a dense CRF, or by the network); None = the maps are used as they are.
+        certainty: (C,) how sure a segmenter is that the class is there, or is not: `cti.segment.predict.certainties`.
+        cannot_tell: Whether its least sure class is less sure than in nearly all photos held out
+            (`cti.predict.held_out.cannot_tell`); None where that is not known.
     """
 
     image: Image.Image = field(repr=False)
@@ -55,6 +58,8 @@ class Analysis:
     kind: Literal["cti", "segmenter"]
     threshold: Threshold
     refine: Callable[[tuple[int, ...]], NDArray[np.float32]] | None = field(default=None, repr=False)
+    certainty: NDArray[np.float32] | None = field(default=None, repr=False)
+    cannot_tell: bool | None = None
 
     def predict(self, tags: Sequence[str] | None = None, threshold: Threshold | None = None) -> "Prediction":
         """Label the photo's pixels; the network is not run, unless it shares pixels out among the tags.
@@ -160,6 +165,12 @@ class Prediction:
         return dict(zip(self.classes, self.analysis.scores.tolist(), strict=True))
 
     @property
+    def certainty(self) -> dict[str, float]:
+        """How sure a segmenter is of every class being in the photo or not, by name; empty for CTI."""
+        sure = self.analysis.certainty
+        return {} if sure is None else dict(zip(self.classes, sure.tolist(), strict=True))
+
+    @property
     def palette(self) -> NDArray[np.uint8]:
         """The fixed palette of mask files, (256, 3)."""
         return voc_palette()
@@ -239,7 +250,7 @@ class Prediction:
         return float((label - others).mean()) if len(values) > 1 else float(label.mean())
 
     def to_dict(self) -> JsonObject:
-        """What was found, as JSON can say it: source, size, classes, scores, tags, threshold, pixels, confidence."""
+        """What was found, as JSON can say it: source, size, classes, scores, tags, threshold, pixels, certainty."""
         return {
             "source": self.source,
             "size": list(self.size),
@@ -249,6 +260,8 @@ class Prediction:
             "threshold": self.threshold,
             "pixels": self.pixels(),
             "confidence": self.confidence,
+            "certainty": self.certainty,
+            "cannot_tell": self.analysis.cannot_tell,
         }
 
     def to_polygons(self) -> dict[str, list[NDArray[np.float64]]]:

@@ -7,6 +7,7 @@ predictor("photo.jpg", tags=["cat"]).save("out")
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, cast, overload
@@ -22,6 +23,7 @@ from cti.predict.ahead import ahead
 from cti.predict.analyser import Analyser
 from cti.predict.batches import in_batches
 from cti.predict.cti import CTIAnalyser
+from cti.predict.held_out import read_held_out, tag_thresholds
 from cti.predict.hub import About, about_network, download, model_card, push_folder
 from cti.predict.inputs import ImageLike, read_image
 from cti.predict.photos import find_photos
@@ -56,7 +58,11 @@ class Predictor:
 
     @classmethod
     def from_pretrained(
-        cls, where: str | os.PathLike[str], use: Use | None = None, device: str | torch.device | None = None
+        cls,
+        where: str | os.PathLike[str],
+        use: Use | None = None,
+        device: str | torch.device | None = None,
+        false_alarms: float | None = None,
     ) -> "Predictor":
         """Load a network.
 
@@ -66,9 +72,11 @@ class Predictor:
             use: Which network of a run: `segmenter`, which is the default where the run has one, or `cti`. Given tags
                 restrict either: each pixel is background or one of them.
             device: Where it runs; None = the accelerator, if there is one, else the CPU.
+            false_alarms: See `PredictConfig`; None = as the run's settings say. Only a run knows photos held out.
 
         Raises:
-            ValueError: if there is no such network, or the hub cannot be reached.
+            ValueError: if there is no such network, the hub cannot be reached, or `false_alarms` is given and no photo
+                was held out.
         """
         root = Path(where)
         if not root.exists():
@@ -77,17 +85,25 @@ class Predictor:
         config = _run_config(root, folder)
         facts = read_object(folder / CONFIG)
         about = about_network(folder, facts)
-        analyser: Analyser
+        thresholds = from_json(dict[str, float], facts.get("tag_thresholds") or {}, folder / CONFIG)
+        analyser: CTIAnalyser | SegmenterAnalyser
         if facts.get("type") == "segmenter":
-            analyser = SegmenterAnalyser(load_segmenter(folder))
+            trained, known = load_segmenter(folder), facts.get("held_out")
+            if known is None:
+                found = read_held_out(folder, trained.classes, segmenter=True)
+                known = found.certainty.tolist() if found else []
+            analyser = SegmenterAnalyser(trained, thresholds, from_json(tuple[float, ...], known, folder / CONFIG))
         else:
             model, _ = load_model(folder)
             analyser = CTIAnalyser(
                 model,
-                from_json(dict[str, float], facts.get("tag_thresholds") or {}, folder / CONFIG),
+                thresholds,
                 from_json(SeedsConfig, facts["seeds"], folder / CONFIG) if "seeds" in facts else config.seeds,
                 from_json(float, facts.get("threshold", config.evaluate.threshold), folder / CONFIG),
             )
+        rate = config.predict.false_alarms if false_alarms is None else false_alarms
+        if rate is not None:
+            analyser = _limited(analyser, folder, rate, asked=false_alarms is not None)
         analyser.network.to(device or default_device())
         return cls(analyser, about)
 
@@ -264,6 +280,22 @@ def _model_folder(root: Path, use: Use | None) -> Path:
     if use is not None and use not in finished:
         raise ValueError(f"{root} has no finished '{use}'; it has {' and '.join(finished)}: give that as `use`.")
     return root / _STAGE[use or finished[0]]
+
+
+def _limited(
+    analyser: CTIAnalyser | SegmenterAnalyser, folder: Path, rate: float, asked: bool
+) -> CTIAnalyser | SegmenterAnalyser:
+    """The network with thresholds for a rate of false alarms; where nothing is known, as it was saved."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"The rate of false alarms is {rate}; give a share from 0 to below 1.")
+    known = read_held_out(folder, analyser.classes, isinstance(analyser, SegmenterAnalyser))
+    if known is None and asked:
+        raise ValueError(
+            f"{folder} knows no tagged photo that was held out, so false alarms cannot be counted; leave them out."
+        )
+    return (
+        analyser if known is None else replace(analyser, tag_thresholds=tag_thresholds(known, analyser.classes, rate))
+    )
 
 
 def _is_finished(stage: Path) -> bool:

@@ -5,8 +5,8 @@ The rules, stage by stage, are in docs/architecture.md ("A run can be changed").
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
 from cti.data.fingerprint import DataRecord, PhotoChange, compare_photos
@@ -62,6 +62,11 @@ class Change:
 
     def __bool__(self) -> bool:
         return bool(self.settings or self.photos)
+
+    def is_review(self, said: Container[str]) -> bool:
+        """Whether nothing differs but what a person said in the review, which says something about these photos."""
+        others = replace(self.photos, reviewed=(), retagged=())
+        return not self.settings and not others and all(photo in said for photo in self.photos.retagged)
 
     def __str__(self) -> str:
         said = [_difference(name, then, now) for name, (then, now) in self.settings.items()]

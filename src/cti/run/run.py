@@ -13,7 +13,7 @@ Nobody else knows the layout:
     seeds/<photo>.npz, seeds/predicted/<photo>.npz
     masks/<photo>.png       the result for every photo of the lists; masks/photos.jsonl, masks/photos.csv about each
     masks/pseudo/<photo>.png, masks/steps/<step>/<photo>.png, masks/preview/<photo>.png
-    segment/predictions/<variant>/<photo>.png
+    segment/predictions/<variant>/<photo>.png; segment/before/: those of the round before
     review/photos.jsonl, review/<photo>.png
     report.html
 """
@@ -49,8 +49,10 @@ from cti.run.changes import (
     sentence,
 )
 from cti.run.stage_folder import (
+    BEFORE,
     HISTORY,
     LISTS,
+    PREDICTIONS,
     START,
     clear_failed_start,
     digests,
@@ -77,6 +79,7 @@ FOLDERS = ("first_look", "train", "seeds", "masks", "segment", "evaluate")
 TAKEN = FOLDERS[:-1]
 """Those that are taken from another run; scores are simply made again."""
 
+_TRAINED = ("train", "segment")
 _TRAIN = ("data", "model", "method", "train")
 _SECTIONS = {
     "train": _TRAIN,
@@ -205,9 +208,10 @@ class Run:
         """The folder of the masks after a refinement step (`seed`, `pamr`, `pamr+crf`, ...)."""
         return self.folder / "masks" / "steps" / step
 
-    def predictions(self, variant: str = "") -> Path:
-        """The folder of the segmenter's predictions by a variant; the first variant, which is the result, if empty."""
-        return self.folder / "segment" / "predictions" / (variant or self.config.predict.variants[0])
+    def predictions(self, variant: str = "", before: bool = False) -> Path:
+        """The folder of the segmenter's predictions by a variant (default: the first), perhaps of the round before."""
+        folder = self.folder / "segment" / (BEFORE if before else PREDICTIONS)
+        return folder / (variant or self.config.predict.variants[0])
 
     def prediction(self, photo: Photo, variant: str = "") -> Path:
         """The segmenter's prediction for a photo."""
@@ -327,8 +331,9 @@ class Run:
         """Do what a change asks for, if it may be done, and say so."""
         folder = self.stage_folder(name)
         history = read_history(folder)
-        # Scores are cheap, and simply made again; what is another run's lies there as well.
-        if not (name == "evaluate" or history.taken_from or self.config.runtime.overwrite):
+        # Scores are cheap, what is another run's lies there as well, and a review is there to be learned from.
+        learns = change.is_review(read_entries(self.review)) and not (action == "again" and name in _TRAINED)
+        if not (name == "evaluate" or history.taken_from or learns or self.config.runtime.overwrite):
             raise ValueError(
                 f"{folder} was made with other {'settings' if change.settings else 'photos'} ({change}). "
                 f"Begin a new run with what still fits (`--from {self.folder} --out NEW`), or make again in this one "
@@ -397,27 +402,3 @@ class Stage:
         )  # fmt: skip
         shutil.rmtree(self.folder / START, ignore_errors=True)
         return result
-
-
-def split_by_file(photos: Sequence[Photo], paths: Sequence[Path]) -> tuple[list[Photo], list[Photo]]:
-    """The photos whose file is there, and the others.
-
-    Args:
-        photos: Photos.
-        paths: For each of them the file that is looked for.
-    """
-    there = [photo for photo, path in zip(photos, paths, strict=True) if path.is_file()]
-    return there, [photo for photo, path in zip(photos, paths, strict=True) if not path.is_file()]
-
-
-def check_classes_agree(theirs: Sequence[str], ours: Sequence[str], what: str) -> None:
-    """Check that something was made for the class list at hand.
-
-    Raises:
-        ValueError: if it was not; both lists are shown.
-    """
-    if tuple(theirs) != tuple(ours):
-        raise ValueError(
-            f"{what} knows the classes [{', '.join(theirs)}], but the data have [{', '.join(ours)}]; "
-            "use the same data.classes in the same order."
-        )

@@ -30,10 +30,14 @@ SETTINGS = "stage.json"
 PHOTOS = "photos.json"
 HISTORY = "history.json"
 LISTS = "lists"
+PREDICTIONS = "predictions"
 START = "start"
 """The network that a training goes on from."""
+BEFORE = "before"
+"""Predictions of the segmenter from which the last one went on."""
 NETWORK = ("config.json", "model.safetensors")
 LOCK = ".lock"
+_UNSEALED = (MANIFEST, HISTORY, START, BEFORE)
 _BEGUN = {CONFIG_FILE, SETTINGS, PHOTOS, HISTORY, LISTS}
 """What lies in the folder of a stage in which nothing was made yet."""
 
@@ -108,9 +112,12 @@ def make_way(folder: Path, action: Action, change: Change) -> None:
         gone = {*change.photos.remade, *change.photos.removed}
         _remove(path for path in folder.rglob("*") if path.stem in gone and path.suffix in (".npz", ".png"))
     elif action == "more epochs":
-        shutil.rmtree(folder / "predictions", ignore_errors=True)
+        shutil.rmtree(folder / PREDICTIONS, ignore_errors=True)
     elif action == "from weights":
-        _remove(path for path in folder.iterdir() if path.name not in (LISTS, START, SETTINGS, PHOTOS))
+        if finished and (folder / PREDICTIONS).is_dir():
+            shutil.rmtree(folder / BEFORE, ignore_errors=True)
+            (folder / PREDICTIONS).rename(folder / BEFORE)
+        _remove(path for path in folder.iterdir() if path.name not in (LISTS, START, BEFORE, SETTINGS, PHOTOS))
     else:
         _remove(path for path in folder.iterdir() if path.name not in (LISTS, SETTINGS))
         (folder / SETTINGS).unlink(missing_ok=True)  # last: as long as it is there, the rest is known to be of before
@@ -142,7 +149,7 @@ def seal(folder: Path) -> None:
 
 
 def digests(folder: Path, known: Mapping[str, str] | None = None, since: int = 0) -> dict[str, str]:
-    """Start of the SHA-256 (hex) of every file in a stage's folder but its manifest and history, by relative path.
+    """Start of the SHA-256 (hex) of every file in a stage's folder that its result consists of, by relative path.
 
     Args:
         folder: The folder.
@@ -152,7 +159,7 @@ def digests(folder: Path, known: Mapping[str, str] | None = None, since: int = 0
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not path.name.startswith(".") and name.split("/")[0] not in (MANIFEST, HISTORY, START):
+        if path.is_file() and not path.name.startswith(".") and name.split("/")[0] not in _UNSEALED:
             old = (known or {}).get(name) if path.stat().st_mtime_ns < since else None
             found[name] = old or file_digest(path)[:16]
     return found

@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as transforms
 from cti.classes import IGNORE_INDEX
 from cti.config import SegmentConfig
 from cti.data.photos import Photo
-from cti.segment.masks import MaskOf, count_pixels
+from cti.segment.masks import MaskOf, ReviewedOf, count_pixels
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class SegmentationDataset(Dataset[dict[str, Tensor]]):
     """Training crops, indexed by the pair (epoch, index).
 
     An item is {"images": (3, S, S) float32 normalised, "masks": (S, S) int64 in 0..C or 255}, S = `config.crop_size`.
-    Padding is the mean colour (0) and 255.
+    Padding is the mean colour (0) and 255. With `reviewed` there is "weights" (S, S) float32 too: `reviewed_weight`
+    where a person gave the label, else 1.
 
     Args:
         photos: The photos.
@@ -97,6 +98,7 @@ class SegmentationDataset(Dataset[dict[str, Tensor]]):
         mean: The network's `mean`.
         std: The network's `std`.
         seed: Seed of all draws.
+        reviewed: Says of which pixels (H, W) of a photo a person gave the label; None = of none.
 
     Attributes:
         pixels: Labelled pixels of the background and each class over all masks, (1 + C,).
@@ -114,6 +116,7 @@ class SegmentationDataset(Dataset[dict[str, Tensor]]):
         mean: tuple[float, ...],
         std: tuple[float, ...],
         seed: int = 0,
+        reviewed: ReviewedOf | None = None,
     ) -> None:
         self.pixels: NDArray[np.int64] = count_pixels(photos, mask_of, num_classes)
         self._photos = photos
@@ -122,6 +125,7 @@ class SegmentationDataset(Dataset[dict[str, Tensor]]):
         self._mean = mean
         self._std = std
         self._seed = seed
+        self._reviewed = reviewed
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -137,14 +141,20 @@ class SegmentationDataset(Dataset[dict[str, Tensor]]):
         image = photo.load(enough=crop.scaled[::-1])
         seen = crop.seen[::-1]  # Pillow's order
         colours = to_tensor(image.resize(seen, Image.Resampling.BILINEAR, crop.box(image.size[::-1])))
-        values = Image.fromarray(mask).resize(seen, Image.Resampling.NEAREST, crop.box((height, width)))
+
+        def seen_of(values: NDArray[np.uint8]) -> Tensor:
+            part = Image.fromarray(values).resize(seen, Image.Resampling.NEAREST, crop.box((height, width)))
+            return torch.from_numpy(np.array(part))
 
         side = self._config.crop_size
         place = tuple(slice(o, o + part) for o, part in zip(crop.offset, crop.seen, strict=True))
         images = torch.zeros(3, side, side)
         images[:, *place] = normalise(change_colours(colours, self._config.jitter, rng), self._mean, self._std)
         masks = torch.full((side, side), IGNORE_INDEX)
-        masks[place] = torch.from_numpy(np.array(values)).long()
-        if crop.flip:
-            images, masks = images.flip(-1), masks.flip(-1)
-        return {"images": images, "masks": masks}
+        masks[place] = seen_of(mask).long()
+        item = {"images": images, "masks": masks}
+        if self._reviewed is not None:
+            item["weights"] = torch.ones(side, side)
+            if (known := self._reviewed(photo)) is not None:
+                item["weights"][place] += (self._config.reviewed_weight - 1) * seen_of(known.astype(np.uint8))
+        return {name: values.flip(-1) for name, values in item.items()} if crop.flip else item

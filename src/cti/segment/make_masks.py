@@ -28,7 +28,7 @@ from cti.run import Run
 from cti.segment.checkpoint import WEIGHTS
 from cti.segment.inference import Inference, inference
 from cti.segment.networks import Segmenter
-from cti.segment.predict import decided_mask, pixel_probabilities, predict_probabilities
+from cti.segment.predict import certainties, decided_mask, pixel_probabilities, predict_probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +51,16 @@ def join(
     Returns:
         (H, W) mask values.
     """
-    evidence = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
-    if pseudo is not None:
-        evidence += np.float32(weight) * (pseudo == values[:, None, None])
-    return values[evidence.argmax(axis=0)].astype(np.uint8)
+    return values[_evidence(probabilities, values, pseudo, weight).argmax(axis=0)].astype(np.uint8)
+
+
+def joint_probabilities(
+    probabilities: NDArray[np.float32], values: NDArray[np.int64], pseudo: NDArray[np.uint8] | None, weight: float
+) -> NDArray[np.float32]:
+    """How probable each label is by that product, (1 + n, H, W) summing to 1; arguments as for `join`."""
+    evidence = _evidence(probabilities, values, pseudo, weight)
+    odds = np.exp(evidence - evidence.max(axis=0))
+    return np.asarray(odds / odds.sum(axis=0))
 
 
 def kept_records(run: Run) -> dict[str, PhotoRecord]:
@@ -119,6 +125,15 @@ def make_masks(
             logger.warning("%s", sentence)
 
 
+def _evidence(
+    probabilities: NDArray[np.float32], values: NDArray[np.int64], pseudo: NDArray[np.uint8] | None, weight: float
+) -> NDArray[np.float32]:
+    evidence = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    if pseudo is not None:
+        evidence += np.float32(weight) * (pseudo == values[:, None, None])
+    return evidence
+
+
 def _mask(
     run: Run, photo: Photo, image: Image.Image, probabilities: Tensor, settings: Inference
 ) -> tuple[NDArray[np.uint8], PhotoRecord]:
@@ -142,6 +157,7 @@ def _mask(
         shares={(BACKGROUND, *classes)[value]: int(counts[value]) / mask.size for value in np.flatnonzero(counts)},
         empty=not mask.any(),
         confidence=float(label.mean()),
+        certainty=dict(zip(classes, certainties(probabilities).tolist(), strict=True)),
     )
 
 

@@ -16,6 +16,8 @@ from cti.tables import some
 logger = logging.getLogger(__name__)
 
 MaskOf = Callable[[Photo], NDArray[np.uint8]]
+ReviewedOf = Callable[[Photo], NDArray[np.bool_] | None]
+"""Says of which pixels (H, W) of a photo a person gave the label; None = of none."""
 
 
 @dataclass(frozen=True)

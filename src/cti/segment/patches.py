@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from cti.classes import IGNORE_INDEX
 from cti.config import RuntimeConfig, SegmentConfig
 from cti.data.batches import load_batches, size_batches
 from cti.data.photos import Photo
 from cti.device import quick_bfloat16
-from cti.segment.masks import MaskOf, count_pixels
+from cti.segment.masks import MaskOf, ReviewedOf, count_pixels
 from cti.segment.networks import MLPDecoder, ViTSegmenter
 from cti.segment.predict import windows
 from cti.train.optimiser import parameter_groups
@@ -40,7 +41,8 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
 
     Args:
         patches: (P, D) float16 features.
-        shares: (P, 1 + C) of each patch's pixels, by their label; they sum to 1 less the share of unlabelled ones.
+        shares: (P, 1 + C) of each patch's pixels, by their label; they sum to 1 less the share of unlabelled
+            ones, or to more where a person gave the labels.
         seed: Seed of all draws.
     """
 
@@ -68,6 +70,7 @@ def patch_dataset(
     config: SegmentConfig,
     window: int,
     runtime: RuntimeConfig,
+    reviewed: ReviewedOf | None = None,
 ) -> PatchDataset:
     """Run the frozen ViT over all photos, as large as they will be predicted, and choose patches.
 
@@ -81,6 +84,7 @@ def patch_dataset(
         config: `long_side`, seed.
         window: Larger photos are seen in windows of this side in pixels, as in prediction; 0 = whole.
         runtime: Photos per forward pass, and processes that load them.
+        reviewed: Says which pixels of a photo count `config.reviewed_weight` times; None = none does.
 
     Raises:
         ValueError: if the masks cannot be learned from (see `count_pixels`).
@@ -97,7 +101,11 @@ def patch_dataset(
             features = windowed_features(network, images.to(device), window)  # (B, D, h, w)
         grid = (features.shape[-2], features.shape[-1])
         for photo, found in zip(batch.photos, features.float().clamp(-65504, 65504).half().cpu(), strict=True):
-            shares = patch_shares(mask_of(photo), grid, num_classes).flatten(0, 1)  # (h * w, 1 + C)
+            shares = patch_shares(mask_of(photo), grid, num_classes)
+            if reviewed is not None and (known := reviewed(photo)) is not None:
+                more = patch_shares(np.where(known, mask_of(photo), IGNORE_INDEX).astype(np.uint8), grid, num_classes)
+                shares = shares + (config.reviewed_weight - 1) * more
+            shares = shares.flatten(0, 1)  # (h * w, 1 + C)
             chosen = choose(shares, quota, rng)
             kept.append((found.flatten(1).T[chosen], shares[chosen]))
     patches, shares = (torch.cat(parts) for parts in zip(*kept, strict=True))
@@ -157,7 +165,7 @@ def patch_loss(logits: Tensor, shares: Tensor, weights: Tensor) -> Tensor:
 
     Args:
         logits: (P, 1 + C).
-        shares: (P, 1 + C), summing to at most 1.
+        shares: (P, 1 + C), the weights of their labels.
         weights: (1 + C,) of the classes.
     """
     weighed = weights * shares

@@ -125,6 +125,23 @@ def decided_mask(image: Image.Image, probabilities: Tensor, config: Inference) -
     return present[pixel_probabilities(image, probabilities, present, config).argmax(axis=0)].astype(np.uint8)
 
 
+def certainties(probabilities: Tensor) -> NDArray[np.float32]:
+    """How sure a network is of each class being in the photo, or not being there, (C,); no tag is needed.
+
+    Where a class leads somewhere: its mean probability there, so that a small thing counts as a large one does. Where
+    it leads nowhere: 1 - its largest probability.
+
+    Args:
+        probabilities: (1 + C, h, w), background first.
+    """
+    leading = probabilities.argmax(dim=0)
+    sure = [
+        float(plane[leading == value].mean()) if (leading == value).any() else 1 - float(plane.max())
+        for value, plane in enumerate(probabilities[1:], 1)
+    ]
+    return np.array(sure, np.float32)
+
+
 def leading_values(probabilities: Tensor) -> NDArray[np.int64]:
     """Sorted mask values that lead at some place of probabilities (1 + C, h, w), and 0, the background."""
     return np.union1d(0, probabilities.argmax(dim=0).numpy()).astype(np.int64)

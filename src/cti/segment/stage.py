@@ -2,23 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from cti.config import Config, SegmentConfig
 from cti.data import Photo
-from cti.data.review import rejected
+from cti.data.mask_records import RECORDS
+from cti.data.review import rejected, reviewed_pixels
 from cti.device import default_device
-from cti.files import read_manifest
+from cti.files import read_manifest, to_json, write_text
 from cti.method.checkpoint import load_model
 from cti.run import Run, check_classes_agree, split_by_file
 from cti.run.stage_folder import START, seal
-from cti.segment.checkpoint import TrainedSegmenter, load_segmenter, save_segmenter
+from cti.segment.checkpoint import WEIGHTS, TrainedSegmenter, load_segmenter, save_segmenter
 from cti.segment.dataset import SegmentationDataset
 from cti.segment.inference import inference
 from cti.segment.make_masks import kept_records, make_masks
-from cti.segment.masks import MaskFolder, MaskOf, real_mask
+from cti.segment.masks import MaskFolder, MaskOf, ReviewedOf, real_mask
 from cti.segment.networks import (
     NetworkDescription,
     Segmenter,
@@ -29,8 +32,9 @@ from cti.segment.networks import (
 )
 from cti.segment.patches import PatchStep, patch_dataset
 from cti.segment.predict import predict_folder
+from cti.segment.rounds import ROUNDS, own_masks
 from cti.segment.step import SegmentationStep
-from cti.train.fit import FitResult, fit
+from cti.train.fit import STATE, FitResult, fit
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def segment(run: Run) -> SegmentResult:
     Writes segment/, segment/predictions/<variant>/<photo>.png and the masks of all photos, masks/<photo>.png. Lists and
     variants may be added to a finished stage: only what is missing is predicted.
     """
-    with run.stage("segment", _sections(run.config.segment)) as stage:
+    with run.stage("segment", _sections(run.config.segment), **_joined_by(run.config)) as stage:
         result = stage.result(SegmentResult) if stage.finished else train_segmenter(run, stage.folder)
         predict_missing(run)
         return result if stage.finished else stage.finish(result)
@@ -67,48 +71,91 @@ def train_segmenter(run: Run, folder: Path) -> SegmentResult:
     config = segment_config(run.config)
     torch.manual_seed(config.train.seed)
     goes_on = (folder / START).is_dir()  # the photos have changed, and an earlier network is known
+    if goes_on:
+        keep_records(run)
     network = load_segmenter(folder / START).network if goes_on else build(run.config, len(run.photos.classes))
     if config.weights == "run" and not goes_on:
         model, _ = load_model(run.stage_folder("train"))
         start_from(network, model.backbone, model.class_tokens().mean(dim=1, keepdim=True))
     mask_of, photos = training_masks(run)
-    learn = _learn_patches if config.network == "vit-mlp" else _learn_crops
-    fitted = learn(network, photos, mask_of, run, folder, goes_on)
-    save_segmenter(folder, TrainedSegmenter(network.cpu(), config, run.config.predict, run.photos.classes))
+    for number in range(1, config.rounds):
+        place = folder / ROUNDS / str(number)
+        if (place / WEIGHTS).is_file():
+            network = load_segmenter(place).network
+        else:
+            fit_round(run, network, photos, mask_of, place, warm=goes_on or number > 1)
+            (place / STATE).unlink()  # nobody trains it for more epochs
+        mask_of = own_masks(run, network, photos, mask_of, folder / ROUNDS / str(number + 1))
+    fitted = fit_round(run, network, photos, mask_of, folder, warm=goes_on or config.rounds > 1)
     return SegmentResult(run.photos.classes, len(photos), describe(network, config), fitted)
 
 
+def fit_round(
+    run: Run, network: Segmenter, photos: Sequence[Photo], mask_of: MaskOf, folder: Path, warm: bool
+) -> FitResult:
+    """Train the network once on masks, and write it into a folder.
+
+    Args:
+        run: The run.
+        network: The network, trained in place.
+        photos: Photos to learn from.
+        mask_of: Their masks.
+        folder: Gets the network, and what `fit` writes.
+        warm: Whether it knows something already.
+    """
+    config = segment_config(run.config)
+    reviewed = None if config.masks else partial(reviewed_pixels, run.review)  # other masks hold no review
+    if reviewed and not any(reviewed(photo) is not None for photo in photos):
+        reviewed = None
+    learn = _learn_patches if config.network == "vit-mlp" else _learn_crops
+    fitted = learn(run, network, photos, mask_of, reviewed, folder, warm)
+    save_segmenter(folder, TrainedSegmenter(network.cpu(), config, run.config.predict, run.photos.classes))
+    return fitted
+
+
 def _learn_crops(
-    network: Segmenter, photos: Sequence[Photo], mask_of: MaskOf, run: Run, folder: Path, goes_on: bool
+    run: Run,
+    network: Segmenter,
+    photos: Sequence[Photo],
+    mask_of: MaskOf,
+    reviewed: ReviewedOf | None,
+    folder: Path,
+    warm: bool,
 ) -> FitResult:
     """Train a network on random crops of photos."""
     config = segment_config(run.config)
     dataset = SegmentationDataset(
-        photos, mask_of, len(run.photos.classes), config, network.mean, network.std, config.train.seed
+        photos, mask_of, len(run.photos.classes), config, network.mean, network.std, config.train.seed, reviewed
     )
     step = SegmentationStep(network)
     groups = step.parameter_groups(config.train)
-    return fit(step, dataset, config.train, folder, groups, run.config.runtime, title="segment", warm=goes_on)
+    return fit(step, dataset, config.train, folder, groups, run.config.runtime, title="segment", warm=warm)
 
 
 def _learn_patches(
-    network: Segmenter, photos: Sequence[Photo], mask_of: MaskOf, run: Run, folder: Path, goes_on: bool
+    run: Run,
+    network: Segmenter,
+    photos: Sequence[Photo],
+    mask_of: MaskOf,
+    reviewed: ReviewedOf | None,
+    folder: Path,
+    warm: bool,
 ) -> FitResult:
     """Train the decoder of a `vit-mlp` on features that are computed once."""
     assert isinstance(network, ViTSegmenter)
-    config, runtime = segment_config(run.config), run.config.runtime
-    dataset = patch_dataset(
-        network.to(default_device()),
-        photos,
-        mask_of,
-        len(run.photos.classes),
-        config,
-        run.config.predict.window,
-        runtime,
-    )
-    step = PatchStep(network.cpu(), dataset, config.balance, fresh=not goes_on)
+    config, runtime, window = segment_config(run.config), run.config.runtime, run.config.predict.window
+    network.to(default_device())
+    dataset = patch_dataset(network, photos, mask_of, len(run.photos.classes), config, window, runtime, reviewed)
+    step = PatchStep(network.cpu(), dataset, config.balance, fresh=not warm)
     settings = replace(config.train, epochs=config.train.epochs or dataset.epochs(config.train.batch_size))
     return fit(step, dataset, settings, folder, step.parameter_groups(config), runtime, title="segment")
+
+
+def keep_records(run: Run) -> None:
+    """Keep what is known of the masks of before, for a comparison with those to come."""
+    records, kept = run.stage_folder("masks") / RECORDS, run.predictions(before=True) / RECORDS
+    if records.is_file() and not kept.is_file():
+        write_text(kept, records.read_text(encoding="utf-8"))
 
 
 def predict_missing(run: Run) -> None:
@@ -170,6 +217,16 @@ def training_masks(run: Run) -> tuple[MaskOf, Sequence[Photo]]:
         check_classes_agree(manifest["result"]["classes"], classes, f"The masks in {folder}")
     source = MaskFolder(folder, len(classes))
     return source, source.covered(photos, run.config.runtime.allow_missing)
+
+
+def _joined_by(config: Config) -> dict[str, Any]:
+    """What a further round depends on besides: how the network predicts, and how that is joined with masks."""
+    if config.segment.rounds == 1:
+        return {}
+    return {
+        "inference": to_json(inference(config.segment, config.predict)),
+        "pseudo_weight": config.predict.pseudo_weight,
+    }
 
 
 def _sections(config: SegmentConfig) -> tuple[str, ...]:

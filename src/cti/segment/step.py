@@ -12,13 +12,18 @@ from cti.segment.networks import Segmenter
 from cti.train.optimiser import parameter_groups
 
 
-def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Cross-entropy, averaged over labelled pixels; 0, with zero gradients, where none is labelled.
+def segmentation_loss(logits: Tensor, masks: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy, the weighted mean over labelled pixels; 0, with zero gradients, where none is labelled.
 
     Args:
         logits: (B, 1 + C, H, W).
         masks: (B, H, W) int64 in 0..C, or 255 for pixels that do not count.
+        weights: (B, H, W) above 0, how much each pixel counts; None = all the same.
     """
+    if weights is not None:
+        counted = weights * (masks != IGNORE_INDEX)
+        each = F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX, reduction="none")
+        return (each * counted).sum() / counted.sum().clamp(min=torch.finfo(counted.dtype).tiny)
     total = F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX, reduction="sum")
     labelled = int((masks != IGNORE_INDEX).sum())
     return total / labelled if labelled else total
@@ -39,7 +44,8 @@ class SegmentationStep(nn.Module):
         """Loss and pixel accuracy.
 
         Args:
-            batch: "images" (B, 3, H, W) normalised, "masks" (B, H, W) int64 in 0..C or 255.
+            batch: "images" (B, 3, H, W) normalised, "masks" (B, H, W) int64 in 0..C or 255, and, where a person gave
+                labels, "weights" (B, H, W).
             epoch: Not used; the step is the same in every epoch.
 
         Returns:
@@ -50,7 +56,7 @@ class SegmentationStep(nn.Module):
         """
         masks = batch["masks"]
         logits = self.network(batch["images"]).float()  # softmax over many classes loses digits in half precision
-        loss = segmentation_loss(logits, masks)
+        loss = segmentation_loss(logits, masks, batch.get("weights"))
         if not loss.isfinite():
             raise ValueError(self._why_not_finite(batch))
         with torch.no_grad():

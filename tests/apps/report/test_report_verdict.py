@@ -17,8 +17,8 @@ def test_the_verdict_comes_first_with_the_doubtful_photos_in_their_order(tmp_pat
     assert verdict is not None
     assert verdict.doubtful, "untrained networks disagree"
     html = write_report(folder).read_text(encoding="utf-8")
-    assert re.findall(r'<section id="([^"]+)"', html)[:2] == ["verdict", "panels"]
-    section = html[html.index('id="verdict"') : html.index('id="panels"')]
+    assert re.findall(r'<section id="([^"]+)"', html)[:2] == ["verdict", "scores-val"]
+    section = html[html.index('id="verdict"') : html.index('id="scores-val"')]
     shown = [doubt.photo for doubt in verdict.doubtful]
     assert re.findall(r'data-name="([^"]+)"', section) == shown
     assert re.findall(r"<code>(.*?)</code>", section) == [f"cti serve {folder} --photo {name}" for name in shown]

@@ -54,7 +54,7 @@ class CocoMask:
 
 
 def draw_mask(
-    annotations: list[JsonObject], size: tuple[int, int], values: dict[int, int], source: str = "COCO"
+    annotations: list[JsonObject], size: tuple[int, int], values: dict[int, int], source: str = "COCO", unsaid: int = 0
 ) -> NDArray[np.uint8]:
     """Paint annotations into a mask (docs/method.md): crowd regions 255 first, then instances, smaller ones later.
 
@@ -63,6 +63,7 @@ def draw_mask(
         size: (H, W) in pixels.
         values: Category id -> mask value.
         source: File to name in errors.
+        unsaid: Value of a pixel that no annotation covers.
 
     Returns:
         (H, W) uint8.
@@ -84,7 +85,7 @@ def draw_mask(
         known = isinstance(area, int | float) and not isinstance(area, bool) and math.isfinite(area)
         value = IGNORE_INDEX if crowd else values[item["category_id"]]
         drawn.append((crowd, float(area) if known and area is not None else float(inside.sum()), value, inside))
-    mask = np.zeros(size, dtype=np.uint8)
+    mask = np.full(size, unsaid, dtype=np.uint8)
     for _, _, value, inside in sorted(drawn, key=lambda region: (not region[0], -region[1])):
         mask[inside] = value
     return mask

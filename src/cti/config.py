@@ -331,6 +331,9 @@ class SeedsConfig(Section):
     Args:
         scales: Sizes relative to the photo's own; several are summed.
         long_side: Photos are resized to this longest side first; 0 = own size.
+        window: After that, larger photos are seen window by window of this side in pixels, so that small things stay
+            as large as they are and memory is bounded; 0 = always whole, and reduced to 6,000 patches; -1 = windows of
+            512 pixels for photos of more than 6,000 patches.
         flip: Add the mirrored photo's maps.
         blocks: The last so many blocks of attention to use; 0 = all of them (the method).
         kinds: Kinds of maps to keep, so that they can be scored side by side; the first one is the seed that later
@@ -347,6 +350,7 @@ class SeedsConfig(Section):
 
     scales: tuple[Positive, ...] = (1.0,)
     long_side: CountOrNone = 0
+    window: CountOrAuto = -1
     flip: bool = True
     blocks: CountOrNone = 0
     kinds: tuple[Literal["refined", "fused", "patch", "spread", "located", "attention"], ...] = (

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cti.config import SegmentConfig
 from cti.data.images import load_mask
 from cti.data.photos import Photo
+from cti.data.windows import windows
 from cti.segment.inference import Inference
 from cti.segment.networks import Segmenter, build_segmenter
 from cti.segment.predict import (
@@ -22,7 +23,6 @@ from cti.segment.predict import (
     predict_mask,
     predict_probabilities,
     window_probabilities,
-    windows,
 )
 
 PLAIN = Inference(flip=False, window=0)
@@ -172,6 +172,7 @@ from pathlib import Path
 from PIL import Image
 from cti.config import SegmentConfig
 from cti.data.photos import Photo
+from cti.data.windows import windows
 from cti.segment.networks import build_segmenter
 from cti.segment.inference import Inference
 from cti.segment.predict import predict_folder

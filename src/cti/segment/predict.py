@@ -17,6 +17,7 @@ from torch import Tensor
 from cti.config import CrfConfig
 from cti.data.images import MAX_PIXELS, load_image, save_mask
 from cti.data.photos import Photo
+from cti.data.windows import windows
 from cti.masks.crf import crf_step
 from cti.segment.dataset import normalise, to_tensor, working_size
 from cti.segment.inference import Inference
@@ -85,21 +86,6 @@ def window_probabilities(network: Segmenter, inputs: Tensor, config: Inference) 
             visits[rows, columns] += 1
     assert total is not None
     return total.div_(visits)
-
-
-def windows(length: int, window: int, stride: int) -> list[slice]:
-    """Windows that cover `length` pixels, evenly spread, at most `stride` apart.
-
-    Args:
-        length: Pixels to cover.
-        window: Side of a window; 0 = one window over everything.
-        stride: Largest distance between neighbours; 0 = two thirds of the window.
-    """
-    if window == 0 or window >= length:
-        return [slice(0, length)]
-    room = length - window
-    steps = -(-room // (stride or max(1, window * 2 // 3)))
-    return [slice(start, start + window) for start in (room * step // steps for step in range(steps + 1))]
 
 
 def predict_mask(network: Segmenter, image: Image.Image, config: Inference) -> NDArray[np.uint8]:

@@ -88,7 +88,7 @@ def train(run: Run) -> TrainResult:
 
         # After each epoch: the tags of photos not trained on, which must not fall below the linear head's.
         def validate(epoch: int) -> Validation:
-            tags = score_held_out(model, held_out, config.seeds.long_side, config.runtime)
+            tags = score_held_out(model, held_out, config.seeds, config.runtime)
             if tags is None or tags.mean_average_precision is None:  # no photo held out has a tag
                 return Validation({})
             tag_map = tags.mean_average_precision
@@ -133,7 +133,7 @@ def _score_tags(model: CTI, run: Run, folder: Path) -> TagScores | None:
     held_out = run.photos.lists["val"]
     if not held_out:
         return None
-    logits = tag_logits(model, held_out, run.config.seeds.long_side, run.config.runtime)
+    logits = tag_logits(model, held_out, run.config.seeds, run.config.runtime)
     write_tag_logits(folder, held_out, logits)
     return score_tags(logits, labels_of(held_out, len(model.classes)), model.classes)
 

@@ -14,6 +14,7 @@ from cti.data import Photo
 from cti.data.batches import AUTO_WINDOW, MAX_TOKENS, Sight, normalised, seen_size, sight, split_large
 from cti.data.seed_file import read_seed
 from cti.data.windows import Joined, Window, photo_windows
+from cti.first_look.features import extract_features
 from cti.method import CTI
 from cti.predict.cti import CTIAnalyser
 from cti.seeds.extract import extract_seeds
@@ -191,3 +192,21 @@ def test_memory_is_bounded_by_the_window(model: CTI, monkeypatch: pytest.MonkeyP
     analyser.analyse([noise_photo(100, 140)], [""])
     assert max(seen) <= 2 * 16  # a window and its mirror image
     assert len(window_tag_logits(model, noise_photo(100, 140), Sight((104, 144), 32))) == 6 * 8
+
+
+def test_features_of_large_photos_are_joined(model: CTI, tmp_path: Path) -> None:
+    """In their own patch grid, small photos as ever; a large one may be reduced to what can be kept of it."""
+    photos = []
+    for name, size in (("small", (32, 40)), ("large", (72, 104))):
+        noise_photo(*size).save(tmp_path / f"{name}.png")
+        photos.append(Photo(name, tmp_path / f"{name}.png", (0,)))
+    runtime = RuntimeConfig(workers=0)
+    plain = extract_features(model, photos[:1], SeedsConfig(window=0), runtime).maps[0]
+    small, large = extract_features(model, photos, SeedsConfig(window=48), runtime).maps
+    torch.testing.assert_close(small, plain, rtol=0, atol=0)
+    assert large.shape == (9, 13, 64)
+    with torch.inference_mode():
+        corner = model.features(normalised(photos[1].load().crop((0, 0, 48, 48)), model.mean, model.std)[None])[0]
+    torch.testing.assert_close(large[:2, :2].float(), corner.permute(1, 2, 0)[:2, :2], rtol=0.05, atol=0.05)
+    assert Sight((72, 104), 48).at_most(100, 8) == Sight((64, 96), 48)
+    assert Sight((72, 104), 48).at_most(117, 8) == Sight((72, 104), 48)

@@ -92,6 +92,14 @@ class Sight:
     size: tuple[int, int]
     window: int = 0
 
+    def at_most(self, patches: int, patch_size: int) -> "Sight":
+        """The same windows on a photo that is reduced until it has at most so many patches."""
+        rows, columns = (side // patch_size for side in self.size)
+        if rows * columns <= patches:
+            return self
+        factor = math.sqrt(patches / (rows * columns))
+        return Sight((max(int(rows * factor), 1) * patch_size, max(int(columns * factor), 1) * patch_size), self.window)
+
 
 def sight(size: tuple[int, int], long_side: int, window: int, patch_size: int) -> Sight:
     """How a photo of `size` (H, W) is seen.

@@ -50,7 +50,7 @@ def extract_seeds(
         size = (image.height, image.width)
         write_seed(
             folder / f"{photo.id}.npz",
-            {kind: _seed(photo, size, stack, model.has_background) for kind, stack in maps.items()},
+            {kind: seed_of(photo, size, stack, model.has_background) for kind, stack in maps.items()},
         )
 
 
@@ -64,10 +64,11 @@ def _batch_seeds(
     totals = scaled_maps(model, images, [photo.tags for photo in batch.photos], config)
     for position, photo in enumerate(batch.photos):
         size = batch.sizes[position]
-        yield photo, {kind: _seed(photo, size, rows[position], model.has_background) for kind, rows in totals.items()}
+        yield photo, {kind: seed_of(photo, size, rows[position], model.has_background) for kind, rows in totals.items()}
 
 
-def _seed(photo: Photo, size: tuple[int, int], maps: Tensor, background: bool) -> Seed:
+def seed_of(photo: Photo, size: tuple[int, int], maps: Tensor, background: bool) -> Seed:
+    """The seed of a photo of `size` (H, W) from maps (n [+ 1], h, w) of its classes, the background last, if any."""
     stack = maps.float().cpu().numpy()
     return Seed(photo.tags, size, stack[:-1] if background else stack, stack[-1] if background else None)
 

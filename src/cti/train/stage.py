@@ -113,7 +113,7 @@ def train(run: Run) -> TrainResult:
         # Features have moved: where the classes are is fitted once more.
         if model.tag_head is not None and look is not None and not bool(model.tag_head.weight.any()):
             some = evenly(photos, ENOUGH_PHOTOS)
-            locate(model.eval(), extract_features(model, some, config.seeds.long_side, config.runtime), some)
+            locate(model.eval(), extract_features(model, some, config.seeds, config.runtime), some)
         tags = _score_tags(model, run, stage.folder)
         if look is not None and tags is not None and _clearly_below(tags.mean_average_precision, look.tag_map):
             start, _ = load_model(run.stage_folder("first_look"))

@@ -176,6 +176,7 @@ def label(
     use: Use | None = None,
     threshold: float | Literal["free"] | None = None,
     shard: str = "",
+    max_pixels: int = 100_000_000,
 ) -> "LabelResult":
     """Write a mask, and a picture of it, for every photo. Call it again after an interruption.
 
@@ -188,12 +189,13 @@ def label(
         use: Which network; default: the segmenter if there is one.
         threshold: Background score from 0 to 1, or free = the background's own map; default: the run's.
         shard: Part i of n as i/n, counted from 0: only these photos, in OUT/i-of-n.
+        max_pixels: Largest photo; others are skipped.
     """
     from cti.predict.label import label as label_photos
     from cti.predict.shard import Shard
 
     part = Shard.parse(shard) if shard else None
-    return label_photos(photos, model, out, tags, labels or None, use, threshold, shard=part)
+    return label_photos(photos, model, out, tags, labels or None, use, threshold, max_pixels=max_pixels, shard=part)
 
 
 def serve(

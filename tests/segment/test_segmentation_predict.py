@@ -82,7 +82,8 @@ def test_overlapping_windows_are_averaged() -> None:
 
     network = WindowMean()
     image = torch.randn(3, 1, 6)
-    averaged = window_probabilities(network, image[None], Inference(flip=False, window=4, stride=2))[0]
+    config = Inference(flip=False, window=4, stride=2)
+    averaged = window_probabilities(network, lambda rows, columns: image[None, :, rows, columns], (1, 6), config)[0]
     left, right = (network(part[None]).softmax(dim=1)[0] for part in (image[..., :4], image[..., 2:]))
     torch.testing.assert_close(averaged[..., :2], left[..., :2].detach())
     torch.testing.assert_close(averaged[..., 2:4], ((left[..., 2:] + right[..., :2]) / 2).detach())

@@ -28,6 +28,7 @@ from PIL import (
 
 from cti.classes import IGNORE_INDEX, voc_palette
 from cti.data.depth import to_8_bit
+from cti.data.stretched import count_values
 from cti.files import atomic_path
 
 MAX_PIXELS = 100_000_000
@@ -194,7 +195,7 @@ def load_mask(path: Path | str, num_classes: int = 254, max_pixels: int = MAX_PI
             f"values 0 = background, 1..{num_classes} = classes, {IGNORE_INDEX} = unlabelled."
         )
     mask = mask.astype(np.uint8, copy=False)
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    present = np.flatnonzero(count_values(mask))
     unknown = [int(value) for value in present if num_classes < value != IGNORE_INDEX]
     if unknown:
         named = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")

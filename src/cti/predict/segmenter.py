@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cti.data.stretched import count_values
 from cti.files import JsonObject, read_json, write_json
 from cti.method.checkpoint import CONFIG
 from cti.predict.prediction import Analysis
@@ -60,7 +61,11 @@ class SegmenterAnalyser:
 
     def _analysis(self, image: Image.Image, source: str, probabilities: Tensor) -> Analysis:
         crf = self.config.crf != "none"
-        present = leading_values(probabilities) if crf else np.unique(argmax_at(probabilities, image.size[::-1]))
+        present = (
+            leading_values(probabilities)
+            if crf
+            else np.flatnonzero(count_values(argmax_at(probabilities, image.size[::-1])))
+        )
 
         @lru_cache(maxsize=1)  # another threshold for the same tags need not wait for it
         def refine(indices: tuple[int, ...]) -> NDArray[np.float32]:

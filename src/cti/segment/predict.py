@@ -189,7 +189,7 @@ def argmax_at(probabilities: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]
         best = torch.full(mask[rows].shape, -1.0)
         for value, plane in enumerate(probabilities):
             stretched = Stretched(plane[None], size).rows(rows)[0]
-            mask[rows][stretched > best] = value
+            mask[rows].masked_fill_(stretched > best, value)
             best = torch.maximum(best, stretched)
     return mask.numpy()
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cti.method.attention import max_norm
 
-BAND = 2**24
-"""Most values of a band, 64 MB; smaller photos are one band."""
+BAND = 2**23
+"""Most values of a band, 32 MB; smaller photos are one band."""
 
 
 def bands(size: tuple[int, int], planes: int) -> Iterator[slice]:

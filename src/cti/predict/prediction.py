@@ -93,7 +93,8 @@ class Analysis:
     def _decided(self, indices: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Maps (n, h, w) of some classes, and the background's, decided among them where that matters."""
         if self.refine is None:
-            return self.maps[list(indices)], self.background
+            every = len(indices) == len(self.classes)  # the maps of a large photo are not copied without need
+            return self.maps if every else self.maps[list(indices)], self.background
         refined = self.refine(indices)
         return refined[1:], refined[0]
 

@@ -7,6 +7,7 @@ predictor("photo.jpg", tags=["cat"]).save("out")
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast, overload
 
@@ -33,6 +34,7 @@ Batch = list[Any] | tuple[ImageLike, ...]
 Tags = Sequence[str] | Sequence[Sequence[str] | None]  # of one photo or all; one per photo
 Use = Literal["cti", "segmenter"]
 CARD = "README.md"
+_LEVELS = "levels"  # in config.json
 _STAGE: dict[Use, str] = {"segmenter": "segment", "cti": "train"}  # the one to prefer first
 
 
@@ -42,14 +44,16 @@ class Predictor:
     Args:
         analyser: The network and how it is used.
         about: What a model card says about it (`cti.predict.hub.about_network`).
+        levels: `data.levels` of the photos it learned from, by which new ones of more than 8 bits are read too.
 
     Example:
         >>> predictor = Predictor.from_pretrained("runs/animals")  # doctest: +SKIP
         >>> predictor("cat.jpg", tags=["cat"]).overlay()  # doctest: +SKIP
     """
 
-    def __init__(self, analyser: Analyser, about: About | None = None) -> None:
+    def __init__(self, analyser: Analyser, about: About | None = None, levels: Sequence[float] = ()) -> None:
         self.analyser = analyser
+        self.levels = tuple(levels)
         self.about = about or About()
         analyser.network.eval()
 
@@ -88,7 +92,8 @@ class Predictor:
                 from_json(float, facts.get("threshold", config.evaluate.threshold), folder / CONFIG),
             )
         analyser.network.to(device or default_device())
-        return cls(analyser, about)
+        levels = from_json(tuple[float, ...], facts.get(_LEVELS, config.data.levels), folder / CONFIG)
+        return cls(analyser, about, levels)
 
     @property
     def use(self) -> Use:
@@ -130,7 +135,7 @@ class Predictor:
         """
         if isinstance(image, list | tuple):
             given = _tags_per_photo(tags, len(image))
-            photos = [(*read_image(photo), number) for number, photo in enumerate(image)]
+            photos = [(*read_image(photo, levels=self.levels), number) for number, photo in enumerate(image)]
             batches = in_batches(photos, lambda photo: photo[0].size[::-1], self.analyser.seen_as)
             found = {
                 number: analysis.predict(given[number], threshold)
@@ -153,7 +158,7 @@ class Predictor:
             FileNotFoundError: if there is no such file.
             ValueError: if it is no photo.
         """
-        return self._analyse([read_image(image, max_pixels)])[0]
+        return self._analyse([read_image(image, max_pixels, self.levels)])[0]
 
     def _analyse(self, photos: Sequence[tuple[Any, ...]]) -> list[Analysis]:
         """Analyse photos that are seen alike, each an image, its source, and whatever else."""
@@ -179,7 +184,7 @@ class Predictor:
         items: Iterable[ImageLike] = (
             find_photos([Path(photos)]).values() if isinstance(photos, str | os.PathLike) else photos
         )
-        for _, image in ahead(read_image, items):
+        for _, image in ahead(partial(read_image, levels=self.levels), items):
             yield self._analyse([image.result()])[0].predict(tags, threshold)
 
     def to(self, device: str | torch.device) -> "Predictor":
@@ -214,7 +219,7 @@ class Predictor:
             return push_folder(Path(folder), repo_id, private=private, token=token)
 
     def _save(self, folder: Path, name: str) -> None:
-        self.analyser.save(folder, {"about": to_json(self.about)})
+        self.analyser.save(folder, {"about": to_json(self.about), _LEVELS: self.levels})
         write_text(folder / CARD, model_card(read_object(folder / CONFIG), self.about, name))
 
 

@@ -190,7 +190,7 @@ def argmax_at(probabilities: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]
         for value, plane in enumerate(probabilities):
             stretched = Stretched(plane[None], size).rows(rows)[0]
             mask[rows].masked_fill_(stretched > best, value)
-            best = torch.maximum(best, stretched)
+            torch.maximum(best, stretched, out=best)
     return mask.numpy()
 
 
@@ -224,7 +224,7 @@ def predict_folder(
     if kept:
         logger.info("%d of %d masks are in %s already and are kept.", kept, len(photos), target)
     for photo in track(missing, description="predictions", console=Console(stderr=True), disable=not missing):
-        image = load_image(photo.image, max_pixels)
+        image = load_image(photo.image, max_pixels, levels=photo.levels)
         save_mask(target / f"{photo.id}.png", predict_mask(network, image, config))
     return {"predicted": len(missing), "kept": kept}
 

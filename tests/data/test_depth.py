@@ -155,3 +155,35 @@ def test_the_check_says_which_levels_fit_and_every_reader_uses_them(tmp_path: Pa
 def test_levels_that_are_none_are_refused(levels: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"data\.levels is .*; give the lowest and the highest value"):
         DataConfig(levels=levels)
+
+
+def _tiff(path: Path, bands: int) -> None:
+    """An uncompressed TIFF of 4 x 3 pixels with any number of bands, which Pillow cannot write."""
+    pixels = bytes(4 * 3 * bands)
+    bits, rest = struct.pack(f"<{bands}H", *[8] * bands), struct.pack(f"<{bands - 1}H", *[0] * (bands - 1))
+    start = 8 + 2 + 12 * 10 + 4
+    entries = [
+        (256, 4, 1, 4), (257, 4, 1, 3), (258, 3, bands, start), (259, 3, 1, 1), (262, 3, 1, 1),
+        (273, 4, 1, start + len(bits + rest)), (277, 3, 1, bands), (278, 4, 1, 3), (279, 4, 1, len(pixels)),
+        (338, 3, bands - 1, start + len(bits)),
+    ]  # fmt: skip
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + directory + bytes(4) + bits + rest + pixels)
+
+
+@pytest.mark.parametrize("bands", [5, 13])
+def test_more_bands_than_a_photo_has_are_refused_by_their_number(bands: int, tmp_path: Path) -> None:
+    _tiff(tmp_path / "satellite.tif", bands)
+    said = rf"satellite\.tif is not a readable image \(it has {bands} bands; save one or three of them, grey or RGB\)"
+    with pytest.raises(ValueError, match=said):
+        load_image(tmp_path / "satellite.tif")
+    with pytest.raises(ValueError, match=f"it has {bands} bands"):
+        load_image("bytes", content=(tmp_path / "satellite.tif").read_bytes())
+
+
+def test_a_numpy_array_is_refused_as_one(tmp_path: Path) -> None:
+    np.save(tmp_path / "cube.npy", np.zeros((3, 4, 7)))
+    with pytest.raises(
+        ValueError, match=r"cube\.npy is not a readable image \(.*it is a numpy array; save one or three"
+    ):
+        load_image(tmp_path / "cube.npy")

@@ -53,7 +53,7 @@ _OTHER_BYTE = {
     for order, other in (("B", "L"), ("L", "B"), ("N", "B" if sys.byteorder == "little" else "L"))
 }
 _EXIF_ORIENTATION = 0x0112
-_MAX_SAMPLE_VALUE = 281  # TIFF
+_MAX_SAMPLE_VALUE, _SAMPLES_PER_PIXEL = 281, 277  # TIFF
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 # What Pillow raises on damaged files besides its own OSError.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, OverflowError)
@@ -315,8 +315,23 @@ def _open(path: Path, content: bytes | None = None) -> ImageFile.ImageFile:
                     ImageFile.ImageFile, cast(Any, factory)(str(path) if content is None else io.BytesIO(content), "")
                 )
             except (SyntaxError, IndexError, TypeError, struct.error) as error:
-                reasons.append(str(error))
+                reasons.append((name == "TIFF" and _too_many_bands(path, content)) or str(error))
+    if prefix.startswith(b"\x93NUMPY"):
+        reasons.append("it is a numpy array; save one or three of its bands as a TIFF or PNG")
     raise ValueError("; ".join(reasons) or ("the file is empty" if not prefix else "no known image format"))
+
+
+def _too_many_bands(path: Path, content: bytes | None) -> str:
+    """A remark on a TIFF of more bands than a photo has; empty for others."""
+    try:
+        with path.open("rb") if content is None else io.BytesIO(content) as handle:
+            directory = TiffImagePlugin.ImageFileDirectory_v2(handle.read(8))
+            handle.seek(directory.next)
+            directory.load(handle)
+        count = int(directory.get(_SAMPLES_PER_PIXEL, 1))
+    except (*_DECODING_ERRORS, TypeError):
+        return ""
+    return f"it has {count} bands; save one or three of them, grey or RGB" if count > 4 or count == 2 else ""
 
 
 def _unreadable(path: Path | str, what: str, error: BaseException) -> str:

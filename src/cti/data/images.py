@@ -69,7 +69,9 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS, content: bytes | 
         FileNotFoundError: if there is no such file.
         ValueError: if the file is no image, is damaged, or has more than `max_pixels` pixels.
     """
-    too_large = f"more than the {max_pixels} pixels allowed; shrink it or raise data.max_pixels"
+    too_large = (
+        f"more than the {max_pixels} pixels allowed; shrink it or raise data.max_pixels (cti label: --max-pixels)"
+    )
     try:
         image = _open(Path(path), content)
     except FileNotFoundError as error:

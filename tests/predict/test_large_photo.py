@@ -27,7 +27,7 @@ torch.set_num_threads(1)
 torch.manual_seed(0)
 kind, folder, size = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 classes = ("scratch", "dent", "stain", "hole", "rust")
-vit = {"backbone": "vit", "weights": "none", "embed_dim": 32, "depth": 3, "num_heads": 2, "patch_size": 16}
+vit = {"backbone": "vit", "weights": "none", "embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 32}
 if kind == "cti":
     network = CTI.from_config(classes, ModelConfig(**vit, image_size=224, infusion_index=0)).eval()
     Predictor(CTIAnalyser(network, dict.fromkeys(classes, -9.0), SeedsConfig())).save_pretrained(folder / kind)

@@ -210,3 +210,13 @@ def test_features_of_large_photos_are_joined(model: CTI, tmp_path: Path) -> None
     torch.testing.assert_close(large[:2, :2].float(), corner.permute(1, 2, 0)[:2, :2], rtol=0.05, atol=0.05)
     assert Sight((72, 104), 48).at_most(100, 8) == Sight((64, 96), 48)
     assert Sight((72, 104), 48).at_most(117, 8) == Sight((72, 104), 48)
+
+
+@pytest.mark.parametrize("size", [(48, 80), (56, 72), (16, 24)])
+def test_windows_of_a_resized_photo_are_parts_of_it(size: tuple[int, int]) -> None:
+    """Without a resized copy of the whole; a part looks beyond its edges, as the whole does."""
+    image = noise_photo(50, 75)
+    whole = np.asarray(image.resize(size[::-1], Image.Resampling.BICUBIC)).astype(int)
+    for window in photo_windows(image, size, 16, 8):
+        rows, columns = (slice(each.start * 8, each.stop * 8) for each in (window.rows, window.columns))
+        assert np.abs(np.asarray(window.image) - whole[rows, columns]).max() <= 1

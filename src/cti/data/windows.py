@@ -45,18 +45,34 @@ def photo_windows(image: Image.Image, size: tuple[int, int], side: int, patch_si
     """Windows of a photo that is seen at `size`, two thirds of their side apart.
 
     Args:
-        image: RGB, any size; only windows of it are ever held beside it, and a resized copy if it has another size.
+        image: RGB, any size; only a window of it is held beside it.
         size: (H, W) at which the photo is seen, multiples of the patch.
         side: Of a window in pixels, a multiple of the patch.
         patch_size: Side of a patch in pixels.
     """
-    scaled = image if image.size == size[::-1] else image.resize(size[::-1], Image.Resampling.BICUBIC)
     for rows in windows(size[0] // patch_size, side // patch_size):
         for columns in windows(size[1] // patch_size, side // patch_size):
-            left, top, right, bottom = (
-                patch_size * edge for edge in (columns.start, rows.start, columns.stop, rows.stop)
-            )
-            yield Window(rows, columns, scaled.crop((left, top, right, bottom)))
+            box = tuple(patch_size * edge for edge in (columns.start, rows.start, columns.stop, rows.stop))
+            yield Window(rows, columns, part_of(image, size, box, Image.Resampling.BICUBIC))
+
+
+def part_of(
+    image: Image.Image, size: tuple[int, int], box: tuple[int, ...], resampling: Image.Resampling
+) -> Image.Image:
+    """A part of an image as it would be at another size, without making the whole at that size.
+
+    Args:
+        image: RGB.
+        size: (H, W) of the whole.
+        box: left, top, right, bottom of the part, in pixels of that size.
+        resampling: How it is resized.
+    """
+    left, top, right, bottom = box
+    if image.size == size[::-1]:
+        return image.crop((left, top, right, bottom))
+    y, x = image.height / size[0], image.width / size[1]
+    place = (left * x, top * y, min(right * x, image.width), min(bottom * y, image.height))
+    return image.resize((right - left, bottom - top), resampling, place)
 
 
 class Joined:

@@ -21,7 +21,7 @@ from cti.config import CrfConfig
 from cti.data.images import MAX_PIXELS, load_image, save_mask
 from cti.data.photos import Photo
 from cti.data.stretched import Stretched, bands
-from cti.data.windows import windows
+from cti.data.windows import part_of, windows
 from cti.masks.crf import crf_step
 from cti.segment.dataset import normalise, to_tensor, working_size
 from cti.segment.inference import Inference
@@ -61,8 +61,10 @@ def batch_probabilities(network: Segmenter, images: Sequence[Image.Image], confi
     with _evaluating(network):
         for scaled in scaled_sizes:
             grid = _cells(scaled, cell)
-            seen = [_resized(image, (grid[0] * cell, grid[1] * cell)) for image in images]
-            found = window_probabilities(network, partial(_part, network, seen), grid, config, cell)
+            at = (grid[0] * cell, grid[1] * cell)
+            # Of a very large photo no resized copy is made; others are resized as a whole, which is quicker.
+            seen = [_resized(image, at) for image in images] if cell == 1 else images
+            found = window_probabilities(network, partial(_part, network, seen, at), grid, config, cell)
             probabilities = _resize(found, _cells(size, cell))
             total = probabilities if total is None else total.add_(probabilities)
     assert total is not None
@@ -77,10 +79,13 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image if image.size == size[::-1] else image.resize(size[::-1], Image.Resampling.BILINEAR)
 
 
-def _part(network: Segmenter, images: Sequence[Image.Image], rows: slice, columns: slice) -> Tensor:
-    """Pixels of images, normalised: only of what the network sees at a time."""
+def _part(
+    network: Segmenter, images: Sequence[Image.Image], size: tuple[int, int], rows: slice, columns: slice
+) -> Tensor:
+    """Pixels of images at a size (H, W), normalised: only of what the network sees at a time."""
     box = (columns.start, rows.start, columns.stop, rows.stop)
-    return torch.stack([normalise(to_tensor(image.crop(box)), network.mean, network.std) for image in images])
+    parts = [part_of(image, size, box, Image.Resampling.BILINEAR) for image in images]
+    return torch.stack([normalise(to_tensor(part), network.mean, network.std) for part in parts])
 
 
 @torch.no_grad()

@@ -60,11 +60,11 @@ def window_tag_logits(model: CTI, image: Image.Image, seen: Sight) -> Tensor:
         image: RGB.
         seen: Its size and windows.
     """
-    rows = []
+    rows: list[list[float]] = []  # no tensors: small ones kept between large ones would keep the memory of these
     for window in photo_windows(image, seen.size, seen.window, model.patch_size):
         pixels = normalised(window.image, model.mean, model.std)
-        rows.append(model(pixels[None].to(model.device)).tag_logits[0].float().cpu())
-    return torch.stack(rows)
+        rows.append(model(pixels[None].to(model.device)).tag_logits[0].float().tolist())
+    return torch.tensor(rows)
 
 
 def labels_of(photos: Sequence[Photo], num_classes: int) -> Tensor:

@@ -174,6 +174,7 @@ def label(
     threshold: float | Literal["free"] | None = None,
     shard: str = "",
     false_alarms: float | None = None,
+    max_pixels: int = 100_000_000,
 ) -> "LabelResult":
     """Write a mask, and a picture of it, for every photo. Call it again after an interruption.
 
@@ -188,12 +189,16 @@ def label(
         shard: Part i of n as i/n, counted from 0: only these photos, in OUT/i-of-n.
         false_alarms: Share of the photos held out without a class that may be said to show it; default: the run's
             predict.false_alarms.
+        max_pixels: Largest photo; others are skipped.
     """
     from cti.predict.label import label as label_photos
     from cti.predict.shard import Shard
 
     part = Shard.parse(shard) if shard else None
-    return label_photos(photos, model, out, tags, labels or None, use, threshold, shard=part, false_alarms=false_alarms)
+    return label_photos(
+        photos, model, out, tags, labels or None, use, threshold,
+        max_pixels=max_pixels, shard=part, false_alarms=false_alarms,
+    )  # fmt: skip
 
 
 def serve(

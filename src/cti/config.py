@@ -4,6 +4,7 @@ No field is read from anywhere else; the resolved whole is written beside each r
 depends on its sections and never on `runtime`, nor on fields that say where things lie (`LOCATION`).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -132,6 +133,9 @@ class DataConfig(Section):
             them as photos of none of the classes; `auto` does so where a tags file lists a photo without any tag.
         max_broken: Share of unreadable photos above which training stops.
         max_pixels: Photos with more pixels than this are refused by name (decompression bombs).
+        levels: Lowest and highest value in photos of more than 8 bits (16-bit or float, grey or colour), which become
+            black and white in all of them and, later, in new photos; `cti data check` says which fit. Empty: every
+            photo has its own.
     """
 
     section: ClassVar[str] = "data"
@@ -156,6 +160,12 @@ class DataConfig(Section):
     empty_tags: Literal["auto", "skip", "negative"] = "auto"
     max_broken: Share = 0.01
     max_pixels: Count = 100_000_000
+    levels: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fit = not self.levels or (len(self.levels) == 2 and -math.inf < self.levels[0] < self.levels[1] < math.inf)
+        self.check(fit, f"levels is {list(self.levels)}; give the lowest and the highest value, or nothing.")
 
 
 @dataclass(frozen=True)
@@ -332,6 +342,9 @@ class SeedsConfig(Section):
     Args:
         scales: Sizes relative to the photo's own; several are summed.
         long_side: Photos are resized to this longest side first; 0 = own size.
+        window: After that, larger photos are seen window by window of this side in pixels, so that small things stay
+            as large as they are and memory is bounded; 0 = always whole, and reduced to 6,000 patches; -1 = windows of
+            512 pixels for photos of more than 6,000 patches.
         flip: Add the mirrored photo's maps.
         blocks: The last so many blocks of attention to use; 0 = all of them (the method).
         kinds: Kinds of maps to keep, so that they can be scored side by side; the first one is the seed that later
@@ -348,6 +361,7 @@ class SeedsConfig(Section):
 
     scales: tuple[Positive, ...] = (1.0,)
     long_side: CountOrNone = 0
+    window: CountOrAuto = -1
     flip: bool = True
     blocks: CountOrNone = 0
     kinds: tuple[Literal["refined", "fused", "patch", "spread", "located", "attention"], ...] = (

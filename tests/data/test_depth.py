@@ -1,7 +1,9 @@
 """Photos of more than 8 bits: each comes out as bright as it is, however much its file could hold."""
 
+import re
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from cti import Predictor
+from cti.config import DataConfig
 from cti.data import Photo, load_image
+from cti.data.check import check_data
 from cti.data.depth import to_8_bit
 from cti.data.images import image_size
+from cti.data.read import read_photos
+from cti.data.transforms import WholeView
+from cti.predict.cti import CTIAnalyser
+from tiny import tiny_model
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
@@ -82,3 +91,99 @@ def test_the_photos_limit_is_the_only_one(tmp_path: Path) -> None:
     Image.new("L", (30, 20), 1).save(tmp_path / "small.png")
     with pytest.raises(ValueError, match="more than the 599 pixels allowed"):
         Photo("small", tmp_path / "small.png", (), max_pixels=599).load()
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour", "float"])
+def test_with_levels_all_photos_are_scaled_alike(tmp_path: Path, kind: str) -> None:
+    """Photos of 12 bits of which one is dark: by itself it comes out brighter than it is beside the others."""
+    bright, dark = np.random.default_rng(0).integers(0, 4000, (20, 30, 3)), np.full((20, 30, 3), 200)
+    dark[0, :] = 210
+    for name, pixels in (("bright", bright), ("dark", dark)):
+        if kind == "colour":
+            _png_of_16_bits(tmp_path / f"{name}.png", pixels)
+        elif kind == "grey":
+            Image.fromarray(pixels[..., 0].astype(np.uint16)).save(tmp_path / f"{name}.png")
+        else:
+            Image.fromarray(pixels[..., 0].astype(np.float32)).save(tmp_path / f"{name}.tif")
+    suffix = "tif" if kind == "float" else "png"
+    levels = (100.0, 4100.0)
+    for name, pixels in (("bright", bright), ("dark", dark)):
+        expected = np.clip((pixels - 100) * 255 / 4000, 0, 255)
+        photo = Photo(name, tmp_path / f"{name}.{suffix}", (), levels=levels)
+        shown = np.asarray(photo.load()).astype(float)
+        assert np.abs(shown - (expected if kind == "colour" else expected[..., :1])).max() <= 0.5
+        alone = np.asarray(load_image(photo.image)).astype(float)
+        assert np.abs(alone - shown).max() > 1
+    wild = np.array([[np.nan, np.inf, -np.inf, 5.0]], np.float32)
+    assert to_8_bit(wild, levels=(0, 10)).tolist() == [[0, 255, 0, 128]]
+    plain = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    plain.save(tmp_path / "plain.png")  # 8 bits need no levels
+    assert (np.asarray(load_image(tmp_path / "plain.png", levels=levels))[..., 0] == np.asarray(plain)).all()
+
+
+def test_the_check_says_which_levels_fit_and_every_reader_uses_them(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, top in enumerate((900, 3000, 2000)):
+        pixels = np.linspace(50 + number, top, 40 * 40).astype(np.uint16).reshape(40, 40)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    (folder / "labels.csv").write_text("image,tags\n0.png,disc\n1.png,ring\n2.png,star\n")
+    config = DataConfig(root=str(folder))
+    said = " ".join(check_data(config, cache=tmp_path / "a.json", progress=False).doubts)
+    assert "3 photos have more than 8 bits" in said
+    found = re.search(r"data\.levels=\[([\d.]+),([\d.]+)\]", said)
+    assert found
+    levels = (float(found[1]), float(found[2]))
+    assert levels == pytest.approx((50, 3000), abs=5)
+    config = replace(config, levels=levels)
+    assert "8 bits" not in " ".join(check_data(config, cache=tmp_path / "b.json", progress=False).doubts)
+    photos = sorted(read_photos(config).photos(), key=lambda photo: photo.id)
+    assert [int(np.asarray(photo.load()).max()) for photo in photos] == pytest.approx([73, 255, 169], abs=2)
+
+    # The network carries them along; new photos are read alike.
+    network = tiny_model().eval()
+    Predictor(CTIAnalyser(network), levels=levels).save_pretrained(tmp_path / "network")
+    predictor = Predictor.from_pretrained(tmp_path / "network")
+    assert predictor.levels == levels
+    assert int(np.asarray(predictor(photos[0].image, ["disc"]).image).max()) == pytest.approx(73, abs=2)
+    assert np.asarray(Predictor(CTIAnalyser(network))(photos[0].image, ["disc"]).image).max() > 200
+    views = WholeView(32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert float(views(photos[0].image, levels=levels).max()) == pytest.approx(73 / 255, abs=0.02)
+
+
+@pytest.mark.parametrize("levels", [(1.0,), (3.0, 3.0), (0.0, float("inf")), (float("nan"), 1.0)])
+def test_levels_that_are_none_are_refused(levels: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"data\.levels is .*; give the lowest and the highest value"):
+        DataConfig(levels=levels)
+
+
+def _tiff(path: Path, bands: int) -> None:
+    """An uncompressed TIFF of 4 x 3 pixels with any number of bands, which Pillow cannot write."""
+    pixels = bytes(4 * 3 * bands)
+    bits, rest = struct.pack(f"<{bands}H", *[8] * bands), struct.pack(f"<{bands - 1}H", *[0] * (bands - 1))
+    start = 8 + 2 + 12 * 10 + 4
+    entries = [
+        (256, 4, 1, 4), (257, 4, 1, 3), (258, 3, bands, start), (259, 3, 1, 1), (262, 3, 1, 1),
+        (273, 4, 1, start + len(bits + rest)), (277, 3, 1, bands), (278, 4, 1, 3), (279, 4, 1, len(pixels)),
+        (338, 3, bands - 1, start + len(bits)),
+    ]  # fmt: skip
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + directory + bytes(4) + bits + rest + pixels)
+
+
+@pytest.mark.parametrize("bands", [5, 13])
+def test_more_bands_than_a_photo_has_are_refused_by_their_number(bands: int, tmp_path: Path) -> None:
+    _tiff(tmp_path / "satellite.tif", bands)
+    said = rf"satellite\.tif is not a readable image \(it has {bands} bands; save one or three of them, grey or RGB\)"
+    with pytest.raises(ValueError, match=said):
+        load_image(tmp_path / "satellite.tif")
+    with pytest.raises(ValueError, match=f"it has {bands} bands"):
+        load_image("bytes", content=(tmp_path / "satellite.tif").read_bytes())
+
+
+def test_a_numpy_array_is_refused_as_one(tmp_path: Path) -> None:
+    np.save(tmp_path / "cube.npy", np.zeros((3, 4, 7)))
+    with pytest.raises(
+        ValueError, match=r"cube\.npy is not a readable image \(.*it is a numpy array; save one or three"
+    ):
+        load_image(tmp_path / "cube.npy")

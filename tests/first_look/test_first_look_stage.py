@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from cti import pipeline
+from cti.data.seed_file import read_seed
 from cti.first_look.stage import FirstLook, first_look
 from cti.method.checkpoint import load_model
 from cti.run import Run
@@ -112,3 +114,16 @@ def test_nothing_is_trained_where_the_first_look_is_enough(photos: Path, tmp_pat
     assert all(torch.equal(start[name], trained[name]) for name in start)
     assert result.tags is not None
     assert result.tags.mean_average_precision is not None
+
+
+def test_large_photos_are_looked_at_by_windows(photos: Path, tmp_path: Path) -> None:
+    run = Run(tiny_config(photos, tmp_path / "run", **WARM, seeds__window="16", model__patch_features="two"))
+    look = first_look(run)
+    assert look is not None
+    seeds = sorted((run.stage_folder("first_look") / "seeds").glob("*.npz"))
+    assert len(seeds) == 3
+    for path in seeds:
+        seed = read_seed(path)
+        assert seed.maps.shape[1:] == (4, 4)  # of 32 pixels, in windows of 2 x 2 patches
+        assert np.isfinite(seed.maps).all()
+    assert Path(look.picture).is_file()

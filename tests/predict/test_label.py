@@ -263,3 +263,49 @@ def test_the_command(run: Path, photos: Path, tmp_path: Path, capsys: pytest.Cap
     out, err = capsys.readouterr()
     assert out == ""
     assert "threshold 0.5, now 'free'" in err
+
+
+def test_larger_photos_are_labelled_where_they_are_allowed(run: Path, photos: Path, tmp_path: Path) -> None:
+    command = ["label", str(photos / "a.jpg"), "--model", str(run), "--out"]
+    assert main([*command, str(tmp_path / "few"), "--max-pixels", "2000"]) == 1
+    assert "--max-pixels" in (tmp_path / "few" / "errors.csv").read_text()
+    assert main([*command, str(tmp_path / "many"), "--max-pixels", "3000"]) == 0
+    assert load_mask(tmp_path / "many" / "a.png", 3).shape == SIZES[0]
+
+
+def test_a_done_mask_is_known_whatever_its_size(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The usual limit of a photo's pixels does not make the mask of a larger one count as missing."""
+    label([photos], run, tmp_path / "out")
+    monkeypatch.setattr(load_mask, "__defaults__", (254, 10))
+    assert label([photos], run, tmp_path / "out").kept == 3
+
+
+def test_pictures_of_very_large_photos_are_reduced(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Predictor.from_pretrained(run)(photos / "a.jpg")
+    plain, shares, confidence = whole.overlay(), whole.shares(), whole.confidence
+    monkeypatch.setattr("cti.predict.prediction._MOST_SHOWN", 1000)
+    monkeypatch.setattr("cti.predict.prediction._SHOWN", 32)
+    monkeypatch.setattr("cti.data.stretched.BAND", 500)
+    assert plain.size == SIZES[0][::-1]
+    prediction = Predictor.from_pretrained(run)(photos / "a.jpg")
+    assert prediction.overlay().size == (SIZES[0][1] // 2, SIZES[0][0] // 2)
+    # What is said band by band is what is said of the whole.
+    np.testing.assert_array_equal(prediction.mask, whole.mask)
+    assert prediction.shares() == shares
+    assert prediction.confidence == pytest.approx(confidence, rel=1e-5)
+
+
+def test_cti_says_the_same_by_bands(run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = Predictor.from_pretrained(run, use="cti")
+    for threshold in (0.3, "free"):
+        whole = predictor(photos / "a.jpg", ["cat", "dog"], threshold)  # type: ignore[arg-type]
+        with monkeypatch.context() as patch:
+            patch.setattr("cti.data.stretched.BAND", 500)
+            parts = predictor(photos / "a.jpg", ["cat", "dog"], threshold)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(parts.mask, whole.mask)
+            assert parts.confidence == pytest.approx(whole.confidence, rel=1e-5)
+            assert len(np.unique(parts.mask)) > 1

@@ -99,7 +99,8 @@ def test_located_maps_are_shared_out_among_the_tags_asked_for() -> None:
 def test_scores_and_predicted_tags_are_those_the_thresholds_were_chosen_on(predictor: Predictor, photos: Path) -> None:
     names = ["p0", "p1", "p2", "p3"]
     listed = [Photo(name, photos / f"{name}.jpg", ()) for name in names]
-    logits = tag_logits(tiny_cti(), listed, 48, RuntimeConfig(workers=0))  # at the long side of the run's seeds
+    seeds = SeedsConfig(long_side=48)  # as the run's
+    logits = tag_logits(tiny_cti(), listed, seeds, RuntimeConfig(workers=0))
     for photo, row in zip(listed, logits, strict=True):
         prediction = predictor(photo.image)
         expected = torch.from_numpy(row).sigmoid().tolist()

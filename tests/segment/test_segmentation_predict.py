@@ -12,8 +12,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cti.config import SegmentConfig
+from cti.data import stretched
 from cti.data.images import load_mask
 from cti.data.photos import Photo
+from cti.data.windows import windows
+from cti.segment import predict
 from cti.segment.inference import Inference
 from cti.segment.networks import Segmenter, build_segmenter
 from cti.segment.predict import (
@@ -22,7 +25,6 @@ from cti.segment.predict import (
     predict_mask,
     predict_probabilities,
     window_probabilities,
-    windows,
 )
 
 PLAIN = Inference(flip=False, window=0)
@@ -82,7 +84,8 @@ def test_overlapping_windows_are_averaged() -> None:
 
     network = WindowMean()
     image = torch.randn(3, 1, 6)
-    averaged = window_probabilities(network, image[None], Inference(flip=False, window=4, stride=2))[0]
+    config = Inference(flip=False, window=4, stride=2)
+    averaged = window_probabilities(network, lambda rows, columns: image[None, :, rows, columns], (1, 6), config)[0]
     left, right = (network(part[None]).softmax(dim=1)[0] for part in (image[..., :4], image[..., 2:]))
     torch.testing.assert_close(averaged[..., :2], left[..., :2].detach())
     torch.testing.assert_close(averaged[..., 2:4], ((left[..., 2:] + right[..., :2]) / 2).detach())
@@ -172,7 +175,9 @@ from pathlib import Path
 from PIL import Image
 from cti.config import SegmentConfig
 from cti.data.photos import Photo
+from cti.data.windows import windows
 from cti.segment.networks import build_segmenter
+from cti.segment import predict
 from cti.segment.inference import Inference
 from cti.segment.predict import predict_folder
 
@@ -202,3 +207,27 @@ def test_a_killed_run_goes_on(drawn: tuple[list[Photo], Path], tiny: SegmentConf
     assert sorted(path.name for path in out.iterdir()) == [f"p{i}.png" for i in range(6)]
     for path in out.iterdir():
         load_mask(path, 3)
+
+
+def test_large_photos_keep_averages_of_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a photo of too many pixels: what the whole gives, averaged over squares; the mask has the photo's size."""
+    network, image = PixelNetwork(), photo(48, 60)
+    whole = predict_probabilities(network, image, PLAIN)
+    monkeypatch.setattr(predict, "MOST_CELLS", 48 * 60 // 8)
+    network.sizes.clear()
+    config = Inference(flip=True, window=20)
+    reduced = predict_probabilities(network, image, config)
+    assert reduced.shape == (4, 16, 20)
+    torch.testing.assert_close(reduced, nn.functional.avg_pool2d(whole, 3))
+    assert max(max(size[-2:]) for size in network.sizes) <= 20
+    odd = predict_probabilities(network, photo(47, 61), replace(config, scales=(1.0, 0.7)))
+    assert odd.shape == (4, 16, 21)
+    torch.testing.assert_close(odd.sum(dim=0), torch.ones(16, 21))
+    assert predict_mask(network, photo(47, 61), config).shape == (47, 61)
+
+
+def test_masks_by_bands_are_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    probabilities = torch.rand(5, 9, 11)
+    plain = argmax_at(probabilities, (83, 120))
+    monkeypatch.setattr(stretched, "BAND", 1000)
+    assert (argmax_at(probabilities, (83, 120)) == plain).all()

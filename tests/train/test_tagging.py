@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cti.config import RuntimeConfig
+from cti.config import RuntimeConfig, SeedsConfig
 from cti.data import Photo
 from cti.data.batches import network_input, seen_size
 from cti.train.tagging import positive_weights, predicted_tags, score_held_out, tag_logits, with_predicted_tags
@@ -28,12 +28,12 @@ def photos(tmp_path: Path) -> list[Photo]:
 
 def test_predicted_tags_are_the_classes_above_their_thresholds(photos: list[Photo]) -> None:
     model = tiny_model()
-    scores = tag_logits(model, photos, 0, RUNTIME)
+    scores = tag_logits(model, photos, SeedsConfig(), RUNTIME)
     low, high = scores.min(axis=0), scores.max(axis=0)
     # Every photo has the first class, none the second; the third's threshold lies between its photos.
     middle = float((low[2] + high[2]) / 2)
     thresholds = {CLASSES[0]: float(low[0]) - 1, CLASSES[1]: float(high[1]) + 1, CLASSES[2]: middle}
-    guessed = with_predicted_tags(model, photos, thresholds, 0, RUNTIME)
+    guessed = with_predicted_tags(model, photos, thresholds, SeedsConfig(), RUNTIME)
     assert [photo.tags for photo in guessed] == [(0, 2) if row[2] > middle else (0,) for row in scores]
     assert [photo.id for photo in guessed] == [photo.id for photo in photos]
 
@@ -42,21 +42,21 @@ def test_nothing_is_an_answer() -> None:
     logits = [[0.5, -1.0, 2.0], [-0.1, -0.2, 0.0]]
     assert predicted_tags(logits, CLASSES, {}) == [(0, 2), ()]
     assert predicted_tags(logits, CLASSES, {CLASSES[0]: 0.5, CLASSES[1]: -0.5}) == [(2,), (1,)]
-    assert with_predicted_tags(tiny_model(), [], {}, 0, RUNTIME) == []
+    assert with_predicted_tags(tiny_model(), [], {}, SeedsConfig(), RUNTIME) == []
 
 
 def test_tags_are_scored_on_whole_photos_in_their_order(photos: list[Photo]) -> None:
     """Sizes differ, so batches do not follow the list; each photo alone scores the same, at a size with its aspect."""
     Image.new("RGB", (64, 24), "yellow").save(photos[1].image)
     model = tiny_model()
-    together = tag_logits(model, photos, 32, RUNTIME)
+    together = tag_logits(model, photos, SeedsConfig(long_side=32), RUNTIME)
     for photo, row in zip(photos, together, strict=True):
         height, width = seen_size(photo.size(), 32, 8)
         assert abs(height / width - photo.size()[0] / photo.size()[1]) < 0.25
         with torch.inference_mode():
             out = model.eval()(network_input(photo.load(), (height, width), model.mean, model.std)[None])
         np.testing.assert_allclose((out.class_logits + out.patch_logits)[0].numpy() / 2, row, rtol=1e-4, atol=1e-5)
-    assert score_held_out(model, [], 32, RUNTIME) is None
+    assert score_held_out(model, [], SeedsConfig(long_side=32), RUNTIME) is None
 
 
 def test_rare_classes_weigh_more(photos: list[Photo]) -> None:

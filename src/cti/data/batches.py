@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 MAX_TOKENS = 6000
 """Most patches of a photo at once: attention of 6,000 tokens is 144 MB a head in float32."""
+AUTO_WINDOW = 512
+"""Side in pixels of the windows of photos of more patches, where nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def fit_to_patches(size: tuple[int, int], patch_size: int, scale: float = 1.0) -
 
     More than `MAX_TOKENS` patches are not fitted: the size is then reduced, which is said once.
     """
-    rows, columns = (max(round(side * scale / patch_size), 1) for side in size)
+    rows, columns = _grid(size, patch_size, scale)
     if rows * columns > MAX_TOKENS:
         _say_reduced()
         factor = math.sqrt(MAX_TOKENS / (rows * columns))
@@ -58,11 +60,17 @@ def fit_to_patches(size: tuple[int, int], patch_size: int, scale: float = 1.0) -
     return rows * patch_size, columns * patch_size
 
 
+def _grid(size: tuple[int, int], patch_size: int, scale: float) -> tuple[int, int]:
+    """Patches (rows, columns) that come nearest to the size (H, W) times `scale`, at least one."""
+    return max(round(size[0] * scale / patch_size), 1), max(round(size[1] * scale / patch_size), 1)
+
+
 @cache
 def _say_reduced() -> None:
     logger.warning(
         "Photos of more than %d patches are reduced before the network sees them, because the memory of attention "
-        "grows with the square of their number; set seeds.long_side to choose the size yourself.",
+        "grows with the square of their number; set seeds.long_side to choose the size yourself, or seeds.window to "
+        "see them window by window.",
         MAX_TOKENS,
     )
 
@@ -70,6 +78,64 @@ def _say_reduced() -> None:
 def seen_size(size: tuple[int, int], long_side: int, patch_size: int) -> tuple[int, int]:
     """The size (H, W) at which a photo of `size` is seen: its longest side brought to `long_side` (0 = own size)."""
     return fit_to_patches(size, patch_size, long_side / max(size) if long_side else 1.0)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How a photo is seen.
+
+    Args:
+        size: (H, W) to which it is resized, multiples of the patch.
+        window: Side in pixels, a multiple of the patch, of the windows in which it is then seen; 0 = whole.
+    """
+
+    size: tuple[int, int]
+    window: int = 0
+
+    def at_most(self, patches: int, patch_size: int) -> "Sight":
+        """The same windows on a photo that is reduced until it has at most so many patches."""
+        rows, columns = (side // patch_size for side in self.size)
+        if rows * columns <= patches:
+            return self
+        factor = math.sqrt(patches / (rows * columns))
+        return Sight((max(int(rows * factor), 1) * patch_size, max(int(columns * factor), 1) * patch_size), self.window)
+
+
+def sight(size: tuple[int, int], long_side: int, window: int, patch_size: int) -> Sight:
+    """How a photo of `size` (H, W) is seen.
+
+    Args:
+        size: In pixels.
+        long_side: Its longest side is brought to so many pixels; 0 = own size.
+        window: Larger photos are seen window by window of about this side, of at most `MAX_TOKENS` patches. 0 = always
+            whole, and reduced to `MAX_TOKENS` patches; -1 = whole up to so many patches, beyond in windows of
+            `AUTO_WINDOW` pixels.
+        patch_size: Side of a patch in pixels.
+    """
+    scale = long_side / max(size) if long_side else 1.0
+    rows, columns = _grid(size, patch_size, scale)
+    side = min(max((AUTO_WINDOW if window == -1 else window) // patch_size, 1), math.isqrt(MAX_TOKENS))
+    whole = rows * columns <= MAX_TOKENS if window == -1 else max(rows, columns) <= side
+    if window == 0 or whole:
+        return Sight(fit_to_patches(size, patch_size, scale))
+    return Sight((rows * patch_size, columns * patch_size), side * patch_size)
+
+
+def split_large(
+    photos: Sequence[Photo], long_side: int, window: int, patch_size: int
+) -> tuple[list[Photo], list[tuple[Photo, Sight]]]:
+    """Photos that are seen whole, and those that are seen window by window; only the headers of files are read."""
+    if window == 0:
+        return list(photos), []
+    whole: list[Photo] = []
+    large: list[tuple[Photo, Sight]] = []
+    for photo in photos:
+        seen = sight(photo.size(), long_side, window, patch_size)
+        if seen.window:
+            large.append((photo, seen))
+        else:
+            whole.append(photo)
+    return whole, large
 
 
 def size_batches(photos: Sequence[Photo], long_side: int, patch_size: int, batch_size: int) -> list[SizeBatch]:
@@ -116,8 +182,12 @@ def network_input(image: Image.Image, size: tuple[int, int], mean: Sequence[floa
     Returns:
         (3, H, W) float32.
     """
-    pixels = np.array(image.resize(size[::-1], Image.Resampling.BICUBIC))
-    scaled = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+    return normalised(image.resize(size[::-1], Image.Resampling.BICUBIC), mean, std)
+
+
+def normalised(image: Image.Image, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """An RGB image as (3, H, W) float32, scaled to [0, 1] and normalised."""
+    scaled = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     return transforms.normalize(scaled, list(mean), list(std))
 
 

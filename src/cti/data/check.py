@@ -20,7 +20,7 @@ from rich.progress import track
 from cti.classes import IGNORE_INDEX
 from cti.config import DataConfig
 from cti.data.check_report import CheckReport
-from cti.data.images import MAX_PIXELS, MaskFile, is_passing, load_mask, open_image, oriented_size, to_rgb
+from cti.data.images import MAX_PIXELS, MaskFile, deep_ends, is_passing, load_mask, open_image, oriented_size, to_rgb
 from cti.data.mask_tags import MaskView, compare_masks
 from cti.data.names import likely_slips
 from cti.data.photos import MaskSource, Photo, PhotoSet
@@ -30,7 +30,7 @@ from cti.files import file_digest, read_json, write_json
 
 _log = logging.getLogger(__name__)
 _JUST_NOW = 2_000_000_000  # ns; a file changed so lately may change again without another time or size
-_VERSION = 2  # raise it when the facts kept in the cache change
+_VERSION = 3  # raise it when the facts kept in the cache change
 
 
 def check_data(
@@ -168,8 +168,9 @@ def _lasts(fact: dict[str, Any], started: int) -> bool:
 def _photo_facts(max_pixels: int, path: Path) -> dict[str, Any]:
     with open_image(path, max_pixels) as image:
         size = oriented_size(image)
+        ends = deep_ends(image)
         to_rgb(image)
-    return {"size": list(size), "hash": file_digest(path)}
+    return {"size": list(size), "hash": file_digest(path), "ends": ends}
 
 
 def _mask_facts(mask: MaskFile) -> dict[str, Any]:
@@ -194,12 +195,15 @@ def _report(photo_set: PhotoSet, facts: dict[str, Any], max_broken: float, max_p
     same: dict[str, list[str]] = defaultdict(list)
     views: list[MaskView] = []
     mask_digests: dict[str, str] = {}
+    deep: list[list[float]] = []
     for photo in photos:
         image = facts[_photo_key(photo, max_pixels)]
         if "error" in image:
             broken[photo.id] = image["error"]
             continue
         same[image["hash"]].append(photo.id)
+        if image["ends"] and not photo.levels:
+            deep.append(image["ends"])
         mask = facts[_mask_key(photo.mask)] if photo.mask and _mask_key(photo.mask) else None
         if mask is None:
             continue
@@ -230,11 +234,24 @@ def _report(photo_set: PhotoSet, facts: dict[str, Any], max_broken: float, max_p
         max_broken=max_broken,
         num_positive=sum(bool(photo.tags) and photo.id not in broken for photo in photo_set.lists.get("train", ())),
         contradictions=contradictions,
-        doubts=(*photo_set.problems, *doubts),
+        doubts=(*photo_set.problems, *_depths(deep), *doubts),
         suggestions=likely_slips({name: counts[name] for name in photo_set.classes}),
         digests={photo: digest for digest, ids in same.items() for photo in ids},
         mask_digests=mask_digests,
     )
+
+
+def _depths(ends: list[list[float]]) -> list[str]:
+    """A sentence about photos of more than 8 bits, by the ends (low, high) of each; nothing if there are none."""
+    if not ends:
+        return []
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    if low >= high:
+        return []
+    return [
+        f"{len(ends)} photos have more than 8 bits, and each is brought to 8 by a range of its own; with "
+        f"data.levels=[{low:g},{high:g}], the range of them all, they and new photos are read alike."
+    ]
 
 
 def _view(photo: Photo, values: list[int]) -> MaskView:

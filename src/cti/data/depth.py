@@ -1,5 +1,6 @@
 """From grey pixels of any depth to 8 bits: no photo comes out nearly black because its file could hold more."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ _DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras, whatever the file could hold
 _LEVELS = 8  # a photo of fewer grey levels than this after scaling shows nothing; its own range is taken then
 
 
-def to_8_bit(pixels: NDArray[np.generic], bits: int = 0) -> NDArray[np.uint8]:
+def to_8_bit(pixels: NDArray[np.generic], bits: int = 0, levels: Sequence[float] = ()) -> NDArray[np.uint8]:
     """Scale grey pixels to 8 bits.
 
     Whole numbers are taken for those of the smallest usual depth (8, 10, 12, 14 or 16 bits) that holds all but one
@@ -20,6 +21,7 @@ def to_8_bit(pixels: NDArray[np.generic], bits: int = 0) -> NDArray[np.uint8]:
     Args:
         pixels: (H, W) or (H, W, channels), integers or floats.
         bits: Depth the file states; 0 = it does not.
+        levels: The values that become black and white, so that all photos are scaled alike; empty = found by the above.
 
     Returns:
         The same shape.
@@ -29,12 +31,25 @@ def to_8_bit(pixels: NDArray[np.generic], bits: int = 0) -> NDArray[np.uint8]:
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return np.zeros(values.shape, dtype=np.uint8)
-    low = float(np.percentile(finite, 0.1, method="lower"))
-    high = float(np.percentile(finite, 99.9, method="higher"))
+    if levels:
+        return _scaled(values - exact(levels[0]), levels[1] - levels[0])
+    low, high = ends_of(finite)
     full = 1.0 if pixels.dtype.kind == "f" and high <= 1 else _full(high, bits)
     too_narrow = 0 < low < high and (high - low) * 256 < _LEVELS * full
     if low < 0 or full < high or too_narrow:
         values, full = values - low, high - low or 1.0
+    return _scaled(values, full)
+
+
+def ends_of(pixels: NDArray[Any]) -> tuple[float, float]:
+    """The values that all but one pixel in a thousand reach, and do not exceed."""
+    return (
+        float(np.percentile(pixels, 0.1, method="lower")),
+        float(np.percentile(pixels, 99.9, method="higher")),
+    )
+
+
+def _scaled(values: NDArray[Any], full: float) -> NDArray[np.uint8]:
     values = np.nan_to_num(values, nan=0.0, posinf=full, neginf=0.0)
     return np.rint(np.clip(values, 0, full) * (255.0 / full)).astype(np.uint8)
 

@@ -4,7 +4,7 @@ import io
 import struct
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,8 @@ from PIL import (
 )
 
 from cti.classes import IGNORE_INDEX, voc_palette
-from cti.data.depth import to_8_bit
+from cti.data.depth import ends_of, to_8_bit
+from cti.data.stretched import count_values
 from cti.files import atomic_path
 
 MAX_PIXELS = 100_000_000
@@ -52,7 +53,7 @@ _OTHER_BYTE = {
     for order, other in (("B", "L"), ("L", "B"), ("N", "B" if sys.byteorder == "little" else "L"))
 }
 _EXIF_ORIENTATION = 0x0112
-_MAX_SAMPLE_VALUE = 281  # TIFF
+_MAX_SAMPLE_VALUE, _SAMPLES_PER_PIXEL = 281, 277  # TIFF
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 # What Pillow raises on damaged files besides its own OSError.
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, OverflowError)
@@ -68,7 +69,9 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS, content: bytes | 
         FileNotFoundError: if there is no such file.
         ValueError: if the file is no image, is damaged, or has more than `max_pixels` pixels.
     """
-    too_large = f"more than the {max_pixels} pixels allowed; shrink it or raise data.max_pixels"
+    too_large = (
+        f"more than the {max_pixels} pixels allowed; shrink it or raise data.max_pixels (cti label: --max-pixels)"
+    )
     try:
         image = _open(Path(path), content)
     except FileNotFoundError as error:
@@ -111,13 +114,18 @@ def oriented_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if sideways else (width, height)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Decode an opened image to 8-bit RGB: upright, transparency over white, 16-bit grey scaled to 8."""
+def to_rgb(image: Image.Image, levels: Sequence[float] = ()) -> Image.Image:
+    """Decode an opened image to 8-bit RGB: upright, transparency over white, more bits than 8 scaled to 8.
+
+    Args:
+        image: Opened.
+        levels: `data.levels`: what becomes black and white in images of more than 8 bits; empty = found for this one.
+    """
     bits, deep = _stated_bits(image), _raw_mode(image) in _OTHER_BYTE
     tiles = _tiles(image)
     image.load()
     if deep and image.mode in ("RGB", "RGBA"):
-        image = _spread(image, tiles)
+        image = _spread(image, tiles, levels)
     if orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
@@ -125,7 +133,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
     if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(to_8_bit(np.asarray(image), bits))
+        image = Image.fromarray(to_8_bit(np.asarray(image), bits, levels))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -134,6 +142,7 @@ def load_image(
     max_pixels: int = MAX_PIXELS,
     enough: tuple[int, int] | None = None,
     content: bytes | None = None,
+    levels: Sequence[float] = (),
 ) -> Image.Image:
     """Read a photo as an upright RGB image.
 
@@ -143,6 +152,7 @@ def load_image(
         enough: (width, height) that will do: a JPEG may then come at 1/2, 1/4 or 1/8 of its size (never below
             `enough`), which is several times as fast.
         content: The bytes of the file, where it is not on the disk; `path` is then only what it is called.
+        levels: See `to_rgb`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -152,7 +162,23 @@ def load_image(
         if enough is not None:
             turned = oriented_size(image) != image.size
             image.draft("RGB", enough[::-1] if turned else enough)
-        return to_rgb(image)
+        return to_rgb(image, levels)
+
+
+def deep_ends(image: Image.Image) -> tuple[float, float] | None:
+    """What `cti.data.depth.ends_of` says of an opened image of more than 8 bits; None for others, which stay undecoded.
+
+    Args:
+        image: Opened, not decoded.
+    """
+    colour = _raw_mode(image) in _OTHER_BYTE and image.mode in ("RGB", "RGBA")
+    if not (colour or image.mode.startswith(("I", "F"))):
+        return None
+    tiles = _tiles(image)
+    image.load()
+    pixels = _whole_depth(image, tiles) if colour else np.asarray(image)
+    finite = pixels[np.isfinite(pixels)]
+    return ends_of(finite) if finite.size else None
 
 
 @dataclass(frozen=True)
@@ -194,7 +220,7 @@ def load_mask(path: Path | str, num_classes: int = 254, max_pixels: int = MAX_PI
             f"values 0 = background, 1..{num_classes} = classes, {IGNORE_INDEX} = unlabelled."
         )
     mask = mask.astype(np.uint8, copy=False)
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    present = np.flatnonzero(count_values(mask))
     unknown = [int(value) for value in present if num_classes < value != IGNORE_INDEX]
     if unknown:
         named = ", ".join(map(str, unknown[:8])) + (", ..." if len(unknown) > 8 else "")
@@ -243,22 +269,27 @@ def _raw_mode(image: Image.Image) -> str:
     return str(arguments[0]) if isinstance(arguments, tuple) and arguments else str(arguments)
 
 
-def _spread(image: Image.Image, tiles: list[ImageFile._Tile]) -> Image.Image:
-    """Bring colours of 9 to 14 bits in a 16-bit file to 8 bits.
+def _spread(image: Image.Image, tiles: list[ImageFile._Tile], levels: Sequence[float] = ()) -> Image.Image:
+    """Bring colours of 9 to 14 bits in a 16-bit file to 8 bits, and of any depth where levels are given.
 
     Pillow keeps the upper byte of each 16-bit colour, which is nearly black there; the lower one is read as well.
     """
     upper = np.asarray(image)
-    if np.percentile(upper[..., :3], 99.9, method="higher") >= 64:
+    if not levels and np.percentile(upper[..., :3], 99.9, method="higher") >= 64:
         return image
     orientation = image.getexif()
-    with _open(Path(str(getattr(image, "filename", "")))) as again:
-        again.tile = [tile._replace(args=_with_other_byte(tile.args)) for tile in tiles]
-        lower = np.asarray(again)
-    pixels = to_8_bit(upper[..., :3].astype(np.uint16) * 256 + lower[..., :3])
+    pixels = to_8_bit(_whole_depth(image, tiles), levels=levels)
     spread = Image.fromarray(np.concatenate([pixels, upper[..., 3:]], axis=-1))
     spread.getexif().update(orientation)
     return spread
+
+
+def _whole_depth(image: Image.Image, tiles: list[ImageFile._Tile]) -> NDArray[np.uint16]:
+    """Colours (H, W, 3) of a loaded image with 16 bits each."""
+    with _open(Path(str(getattr(image, "filename", "")))) as again:
+        again.tile = [tile._replace(args=_with_other_byte(tile.args)) for tile in tiles]
+        lower = np.asarray(again)
+    return np.asarray(image)[..., :3].astype(np.uint16) * 256 + lower[..., :3]
 
 
 def _with_other_byte(arguments: Any) -> Any:
@@ -287,8 +318,23 @@ def _open(path: Path, content: bytes | None = None) -> ImageFile.ImageFile:
                     ImageFile.ImageFile, cast(Any, factory)(str(path) if content is None else io.BytesIO(content), "")
                 )
             except (SyntaxError, IndexError, TypeError, struct.error) as error:
-                reasons.append(str(error))
+                reasons.append((name == "TIFF" and _too_many_bands(path, content)) or str(error))
+    if prefix.startswith(b"\x93NUMPY"):
+        reasons.append("it is a numpy array; save one or three of its bands as a TIFF or PNG")
     raise ValueError("; ".join(reasons) or ("the file is empty" if not prefix else "no known image format"))
+
+
+def _too_many_bands(path: Path, content: bytes | None) -> str:
+    """A remark on a TIFF of more bands than a photo has; empty for others."""
+    try:
+        with path.open("rb") if content is None else io.BytesIO(content) as handle:
+            directory = TiffImagePlugin.ImageFileDirectory_v2(handle.read(8))
+            handle.seek(directory.next)
+            directory.load(handle)
+        count = int(directory.get(_SAMPLES_PER_PIXEL, 1))
+    except (*_DECODING_ERRORS, TypeError):
+        return ""
+    return f"it has {count} bands; save one or three of them, grey or RGB" if count > 4 or count == 2 else ""
 
 
 def _unreadable(path: Path | str, what: str, error: BaseException) -> str:

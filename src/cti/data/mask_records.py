@@ -164,7 +164,8 @@ def is_done(folder: Path, name: str, record: PhotoRecord | None, photo: Path, gi
     if record is None or record.given != given or record.digest != file_digest(photo):
         return False
     try:
-        return load_mask(folder / f"{name}.png", len(record.scores)).shape == record.size
+        most = record.size[0] * record.size[1]
+        return load_mask(folder / f"{name}.png", len(record.scores), most).shape == record.size
     except (ValueError, FileNotFoundError):
         return False
 

@@ -36,6 +36,7 @@ class Photo:
         tags: Sorted 0-based indices into the set's classes.
         mask: Pixel labels, for scoring only.
         max_pixels: `data.max_pixels`: a larger photo is refused wherever it is loaded.
+        levels: `data.levels`: what becomes black and white in a photo of more than 8 bits; empty = its own range.
     """
 
     id: str
@@ -43,10 +44,11 @@ class Photo:
     tags: tuple[int, ...]
     mask: MaskSource | None = None
     max_pixels: int = MAX_PIXELS
+    levels: tuple[float, ...] = ()
 
     def load(self, enough: tuple[int, int] | None = None) -> Image.Image:
         """The photo, upright and RGB; `enough` and errors as for `cti.data.images.load_image`."""
-        return load_image(self.image, self.max_pixels, enough)
+        return load_image(self.image, self.max_pixels, enough, levels=self.levels)
 
     def size(self) -> tuple[int, int]:
         """(H, W) of the photo as it is shown; only the header is read. Errors as for `cti.data.images.image_size`."""

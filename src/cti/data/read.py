@@ -50,7 +50,7 @@ def read_photos(config: DataConfig, earlier: EarlierSplit | None = None) -> Phot
     table = _table(source.classes, classes)
     notes = list(source.notes)
 
-    photos = {entry.id: _photo(entry, classes, table, config.max_pixels) for entry in source.entries.values()}
+    photos = {entry.id: _photo(entry, classes, table, config) for entry in source.entries.values()}
     usable = {
         name for name, photo in photos.items() if photo.tags or _is_negative(source, source.entries[name], config)
     }
@@ -74,7 +74,7 @@ def read_photos(config: DataConfig, earlier: EarlierSplit | None = None) -> Phot
         notes.append(f"{len(skipped)} photos without a tag of the chosen classes were left out (data.empty_tags).")
     has_masks = any(photo.mask is not None for name in ("score", "val") for photo in kept[name])
     unlabelled = tuple(
-        Photo(photo_id(path.relative_to(source.folder).as_posix()), path, (), max_pixels=config.max_pixels)
+        Photo(photo_id(path.relative_to(source.folder).as_posix()), path, (), None, config.max_pixels, config.levels)
         for path in source.unlabelled
         if source.folder is not None
     )
@@ -143,9 +143,10 @@ def _table(vocabulary: tuple[str, ...], classes: tuple[str, ...]) -> bytes:
     return table.tobytes()
 
 
-def _photo(entry: Entry, classes: tuple[str, ...], table: bytes, max_pixels: int) -> Photo:
+def _photo(entry: Entry, classes: tuple[str, ...], table: bytes, config: DataConfig) -> Photo:
     tags = tuple(sorted(classes.index(tag) for tag in entry.tags or () if tag in classes))
-    return Photo(entry.id, entry.image, tags, entry.mask(table) if entry.mask else None, max_pixels)
+    mask = entry.mask(table) if entry.mask else None
+    return Photo(entry.id, entry.image, tags, mask, config.max_pixels, config.levels)
 
 
 def _is_negative(source: Source, entry: Entry, config: DataConfig) -> bool:

@@ -7,15 +7,15 @@ training is measured against, and its maps are a first answer after about a minu
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from PIL import Image
 
 from cti.config import Config
 from cti.data import Photo
-from cti.data.batches import load_batches, size_batches
+from cti.data.batches import load_batches, size_batches, split_large
 from cti.data.seed_file import Seed, write_seed
 from cti.device import default_device
 from cti.evaluate.tags import TagScores, score_tags
@@ -27,7 +27,9 @@ from cti.method import CTI
 from cti.method.attention import max_norm
 from cti.method.checkpoint import save_model
 from cti.run import Run
+from cti.seeds.extract import seed_of
 from cti.seeds.maps import batch_maps
+from cti.seeds.windowed import windowed_maps
 from cti.train.tagging import labels_of
 from cti.visualize import PanelRow, panel_row, save_panels
 
@@ -38,6 +40,7 @@ NUM_SEEDS = 24
 NUM_PANELS = 8
 MAX_PHOTOS = 2000  # it is a start, not the result
 MAX_PATCHES = 30_000  # likewise
+_MOST_SHOWN, _SHOWN = 4_000_000, 2000  # pixels: larger photos are reduced to this side before they are drawn
 _LEARNED = 0.25  # of the way from chance to perfect
 
 
@@ -85,7 +88,8 @@ def first_look(run: Run) -> FirstLook | None:
     config = run.config
     if not wanted(config):
         return None
-    with run.stage("first_look", ("data", "model"), seed=config.train.seed, long_side=config.seeds.long_side) as stage:
+    seen = {"long_side": config.seeds.long_side, "window": config.seeds.window}
+    with run.stage("first_look", ("data", "model"), seed=config.train.seed, **seen) as stage:
         if stage.finished:
             return stage.result(FirstLook)
         started = time.perf_counter()
@@ -96,8 +100,8 @@ def first_look(run: Run) -> FirstLook | None:
         # Features are computed once, of a part of the photos where there are too many.
         learned = evenly(run.photos.lists["train"], MAX_PHOTOS)
         held_out = run.photos.lists["val"]
-        features = extract_features(model, learned, config.seeds.long_side, config.runtime)
-        others = extract_features(model, held_out, config.seeds.long_side, config.runtime)
+        features = extract_features(model, learned, config.seeds, config.runtime)
+        others = extract_features(model, held_out, config.seeds, config.runtime)
 
         # The head is chosen and scored by tags alone.
         labels = labels_of(learned, len(classes))
@@ -178,15 +182,17 @@ def start_from_head(model: CTI, head: LinearHead, background: LinearHead) -> Non
 def first_seeds(model: CTI, photos: Sequence[Photo], run: Run) -> list[tuple[Photo, Seed]]:
     """Maps of the photos' own classes, by the locator and the frozen backbone's affinity, mirrored photos included."""
     seeds = []
-    batches = size_batches(photos, run.config.seeds.long_side, model.patch_size, run.config.runtime.batch_size)
+    config = replace(run.config.seeds, kinds=("located",), scales=(1.0,), flip=True, precision="32")
+    whole, large = split_large(photos, config.long_side, config.window, model.patch_size)
+    batches = size_batches(whole, config.long_side, model.patch_size, run.config.runtime.batch_size)
     for batch, images in load_batches(batches, model.mean, model.std, run.config.runtime):
         tags = [photo.tags for photo in batch.photos]
         rows = batch_maps(model, images.to(model.device), tags, kinds=("located",))["located"]
         for photo, size, stack in zip(batch.photos, batch.sizes, rows, strict=True):
-            maps: NDArray[np.float32] = stack.float().cpu().numpy()
-            count = len(photo.tags)
-            background = maps[count] if model.has_background else None
-            seeds.append((photo, Seed(photo.tags, size, maps[:count], background)))
+            seeds.append((photo, seed_of(photo, size, stack, model.has_background)))
+    for photo, seen in large:
+        maps = windowed_maps(model, photo.load(), seen, photo.tags, config)["located"]
+        seeds.append((photo, seed_of(photo, photo.size(), maps, model.has_background)))
     return seeds
 
 
@@ -219,9 +225,13 @@ def remarks_on(quality: TagScores, photos: dict[str, float], total: int) -> tupl
 
 
 def _panel(photo: Photo, seed: Seed, classes: Sequence[str]) -> PanelRow:
-    truth = None if photo.mask is None else photo.mask.load()
+    image, truth = photo.load(), None if photo.mask is None else photo.mask.load()
+    if image.width * image.height > _MOST_SHOWN:
+        image.thumbnail((_SHOWN, _SHOWN))
+        seed = replace(seed, size=(image.height, image.width))
+        truth = None if truth is None else np.array(Image.fromarray(truth).resize(image.size, Image.Resampling.NEAREST))
     return panel_row(
-        photo.load(), classes, {"truth": truth}, name=photo.id, cams=seed.cams(), class_indices=seed.class_indices,
+        image, classes, {"truth": truth}, name=photo.id, cams=seed.cams(), class_indices=seed.class_indices,
         background_cam=seed.background_cam(),
     )  # fmt: skip
 

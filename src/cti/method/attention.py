@@ -21,18 +21,18 @@ class QueriesKeys(NamedTuple):
     key_bias: Tensor | None = None
 
 
-def max_norm(maps: Tensor) -> Tensor:
+def max_norm(maps: Tensor, ends: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Bring every map to [0, 1] by its own minimum and maximum.
 
     Args:
         maps: (..., H, W), any range; the last two axes are space.
+        ends: Minimum and maximum (..., 1, 1) of their ReLU, where `maps` are only a part; None = found here.
 
     Returns:
         (..., H, W) in [0, 1): `relu(x - min - 1e-5) / (max - min + 1e-5)` of `x = relu(maps)`. A constant map gives 0.
     """
     maps = full_precision(maps).relu()
-    low = maps.amin(dim=(-2, -1), keepdim=True)
-    high = maps.amax(dim=(-2, -1), keepdim=True)
+    low, high = ends or (maps.amin(dim=(-2, -1), keepdim=True), maps.amax(dim=(-2, -1), keepdim=True))
     return (maps - low - EPS).relu() / (high - low + EPS)
 
 

@@ -2,7 +2,7 @@
 
 import os
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -19,7 +19,7 @@ MAX_DOWNLOAD = 100_000_000  # bytes
 _PATIENCE = 30  # seconds
 
 
-def read_image(image: ImageLike, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
+def read_image(image: ImageLike, max_pixels: int = MAX_PIXELS, levels: Sequence[float] = ()) -> tuple[Image.Image, str]:
     """One photo as RGB, and where it came from (empty for one from memory).
 
     Args:
@@ -27,22 +27,23 @@ def read_image(image: ImageLike, max_pixels: int = MAX_PIXELS) -> tuple[Image.Im
             image, an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (3, H, W); arrays and tensors are uint8, or
             floats in [0, 1].
         max_pixels: Larger files are refused by name.
+        levels: What becomes black and white in files and PIL images of more than 8 bits; empty = found for this one.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no photo; the message says what to give.
     """
     if isinstance(image, bytes):
-        return load_image("the bytes given", max_pixels, content=image), ""
+        return load_image("the bytes given", max_pixels, content=image, levels=levels), ""
     if isinstance(image, str) and image.startswith(("http://", "https://")):
-        return load_image(image, max_pixels, content=_downloaded(image)), image
+        return load_image(image, max_pixels, content=_downloaded(image), levels=levels), image
     if isinstance(image, str | os.PathLike):
         path = Path(image)
         if path.is_dir() or is_pattern(path):
             raise ValueError(f"{path} names several photos; use predictor.stream({str(path)!r}), one after the other.")
-        return load_image(path, max_pixels), str(image)
+        return load_image(path, max_pixels, levels=levels), str(image)
     if isinstance(image, Image.Image):
-        return to_rgb(image), getattr(image, "filename", "")
+        return to_rgb(image, levels), getattr(image, "filename", "")
     if isinstance(image, Tensor):
         return _from_tensor(image), ""
     if isinstance(image, np.ndarray):

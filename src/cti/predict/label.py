@@ -225,7 +225,9 @@ def _analyses(
         decoded = []
         for name, path in batch:
             try:
-                decoded.append(_Decoded(name, path, load_image(path, max_pixels), file_digest(path)))
+                decoded.append(
+                    _Decoded(name, path, load_image(path, max_pixels, levels=predictor.levels), file_digest(path))
+                )
             except (ValueError, OSError) as error:
                 logger.warning("Skipped: %s", error)
                 skipped[str(path)] = str(error)

@@ -2,6 +2,7 @@
 tags and a threshold. The second hardly ever needs the network, so tags and threshold can change at no cost.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -10,13 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
 from cti.classes import voc_palette
 from cti.data.images import save_mask
-from cti.data.seed_file import to_cams
+from cti.data.stretched import Stretched, bands, count_values
 from cti.evaluate.labels import label_pixels
 from cti.files import JsonObject, atomic_path, write_json
 from cti.predict.annotations import Per, Shape, detections, mask_annotations
@@ -24,6 +24,7 @@ from cti.predict.polygons import region_polygons
 from cti.visualize import legend, overlay
 
 Threshold = float | Literal["free"]
+_MOST_SHOWN, _SHOWN = 2**24, 2048  # pixels: the picture of a larger photo is reduced to about this side
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -76,14 +77,13 @@ class Analysis:
         threshold = self.threshold if threshold is None else threshold
         maps, own = self._decided(indices)
         cams = self._at_pixels(maps)
-        background = None if own is None else self._at_pixels(own[None])[0]
+        background = None if own is None else self._at_pixels(own[None])
+        mask = np.empty(cams.size, np.uint8)
+        for rows in bands(cams.size, 1 + len(maps)):
+            score = _background_score(threshold, None if background is None else background.rows(rows)[0].numpy())
+            mask[rows] = label_pixels(cams.rows(rows), indices, score)
         return Prediction(
-            analysis=self,
-            class_indices=indices,
-            cams=cams,
-            background_cam=background,
-            mask=label_pixels(cams, indices, _background_score(threshold, background)),
-            threshold=threshold,
+            analysis=self, class_indices=indices, planes=cams, background=background, mask=mask, threshold=threshold
         )
 
     def restricted(self, indices: tuple[int, ...]) -> "Analysis":
@@ -98,19 +98,14 @@ class Analysis:
     def _decided(self, indices: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Maps (n, h, w) of some classes, and the background's, decided among them where that matters."""
         if self.refine is None:
-            return self.maps[list(indices)], self.background
+            every = len(indices) == len(self.classes)  # the maps of a large photo are not copied without need
+            return self.maps if every else self.maps[list(indices)], self.background
         refined = self.refine(indices)
         return refined[1:], refined[0]
 
-    def _at_pixels(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _at_pixels(self, maps: NDArray[np.float32]) -> Stretched:
         """Maps (n, h, w) as (n, H, W) in [0, 1]."""
-        size = (self.image.height, self.image.width)
-        planes = torch.from_numpy(maps)
-        if self.kind == "cti":
-            return to_cams(planes, size).numpy()
-        if not len(maps):
-            return np.zeros((0, *size), np.float32)
-        return F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0].numpy()
+        return Stretched(torch.from_numpy(maps), (self.image.height, self.image.width), norm=self.kind == "cti")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -120,19 +115,28 @@ class Prediction:
     Args:
         analysis: What the network found; `with_tags` and `with_threshold` start from it again.
         class_indices: 0-based indices of the n classes that were looked for.
-        cams: (n, H, W) float32 in [0, 1], one per class of `class_indices`: class activation maps, or a segmenter's
-            probabilities.
-        background_cam: (H, W) in [0, 1], the background's own map; None for a network without one.
+        planes: What `cams` are made from, so that a large photo's need not be in memory as a whole.
+        background: What `background_cam` is made from; None for a network without a background of its own.
         mask: (H, W) uint8 mask values: 0 = background, class index + 1.
         threshold: What a class had to exceed: one number, or `free` = the background's own map.
     """
 
     analysis: Analysis = field(repr=False)
     class_indices: tuple[int, ...]
-    cams: NDArray[np.float32] = field(repr=False)
-    background_cam: NDArray[np.float32] | None = field(repr=False)
+    planes: Stretched = field(repr=False)
+    background: Stretched | None = field(repr=False)
     mask: NDArray[np.uint8] = field(repr=False)
     threshold: Threshold
+
+    @property
+    def cams(self) -> NDArray[np.float32]:
+        """(n, H, W) in [0, 1], one per class of `class_indices`: activation maps, or a segmenter's probabilities."""
+        return self.planes.whole.numpy()
+
+    @property
+    def background_cam(self) -> NDArray[np.float32] | None:
+        """(H, W) in [0, 1], the background's own map; None for a network without one."""
+        return None if self.background is None else self.background.whole[0].numpy()
 
     @property
     def image(self) -> Image.Image:
@@ -184,8 +188,15 @@ class Prediction:
         return self.analysis.predict(tags, self.threshold)
 
     def overlay(self, alpha: float = 0.5) -> Image.Image:
-        """The photo with its mask painted over it, in colours that are easy to tell apart."""
-        return overlay(self.image, self.mask, alpha=alpha)
+        """The photo with its mask painted over it, in colours that are easy to tell apart.
+
+        Of a photo that no screen can show, more than `_MOST_SHOWN` pixels, it is a smaller picture.
+        """
+        if self.mask.size <= _MOST_SHOWN:
+            return overlay(self.image, self.mask, alpha=alpha)
+        small = self.image.reduce(math.ceil(max(self.size) / _SHOWN))
+        mask = np.asarray(Image.fromarray(self.mask).resize(small.size, Image.Resampling.NEAREST))
+        return overlay(small, mask, alpha=alpha)
 
     def save(self, folder: Path | str, name: str = "") -> dict[str, Path]:
         """Write the prediction, each file atomically.
@@ -221,7 +232,7 @@ class Prediction:
 
     def pixels(self) -> dict[str, int]:
         """How many pixels each class that is in the mask has, and the background."""
-        counts = np.bincount(self.mask.ravel(), minlength=1)
+        counts = count_values(self.mask)
         return {("background", *self.classes)[value]: int(counts[value]) for value in np.flatnonzero(counts)}
 
     def shares(self) -> dict[str, float]:
@@ -238,15 +249,24 @@ class Prediction:
         no probability that the mask is right, and the two kinds of network have different scales. Without any class to
         look for it is that of the background alone.
         """
-        threshold = _background_score(self.threshold, self.background_cam)
+        return sum(
+            self._confidence(rows) * ((rows.stop - rows.start) / self.mask.shape[0])
+            for rows in bands(self.size, 2 * (1 + len(self.class_indices)))
+        )
+
+    def _confidence(self, rows: slice) -> float:
+        """The mean over some rows."""
+        cams, mask = self.planes.rows(rows).numpy(), self.mask[rows]
+        own = None if self.background is None else self.background.rows(rows)[0].numpy()
+        threshold = _background_score(self.threshold, own)
         segmenter = self.analysis.kind == "segmenter"
-        background = self.background_cam if segmenter and self.background_cam is not None else threshold
-        planes = np.concatenate([np.broadcast_to(np.float32(background), (1, *self.size)), self.cams])
+        background = own if segmenter and own is not None else threshold
+        planes = np.concatenate([np.broadcast_to(np.float32(background), (1, *mask.shape)), cams])
         values = np.array([0, *(index + 1 for index in self.class_indices)])
-        label = np.take_along_axis(planes, np.searchsorted(values, self.mask)[None], axis=0)[0]
+        label = np.take_along_axis(planes, np.searchsorted(values, mask)[None], axis=0)[0]
         if segmenter:
             return float(label.mean())
-        others = np.where(values[:, None, None] == self.mask, -np.inf, planes).max(axis=0)
+        others = np.where(values[:, None, None] == mask, -np.inf, planes).max(axis=0)
         return float((label - others).mean()) if len(values) > 1 else float(label.mean())
 
     def to_dict(self) -> JsonObject:

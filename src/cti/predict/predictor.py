@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, cast, overload
@@ -36,6 +37,7 @@ Batch = list[Any] | tuple[ImageLike, ...]
 Tags = Sequence[str] | Sequence[Sequence[str] | None]  # of one photo or all; one per photo
 Use = Literal["cti", "segmenter"]
 CARD = "README.md"
+_LEVELS = "levels"  # in config.json
 _STAGE: dict[Use, str] = {"segmenter": "segment", "cti": "train"}  # the one to prefer first
 
 
@@ -45,14 +47,16 @@ class Predictor:
     Args:
         analyser: The network and how it is used.
         about: What a model card says about it (`cti.predict.hub.about_network`).
+        levels: `data.levels` of the photos it learned from, by which new ones of more than 8 bits are read too.
 
     Example:
         >>> predictor = Predictor.from_pretrained("runs/animals")  # doctest: +SKIP
         >>> predictor("cat.jpg", tags=["cat"]).overlay()  # doctest: +SKIP
     """
 
-    def __init__(self, analyser: Analyser, about: About | None = None) -> None:
+    def __init__(self, analyser: Analyser, about: About | None = None, levels: Sequence[float] = ()) -> None:
         self.analyser = analyser
+        self.levels = tuple(levels)
         self.about = about or About()
         analyser.network.eval()
 
@@ -105,7 +109,8 @@ class Predictor:
         if rate is not None:
             analyser = _limited(analyser, folder, rate, asked=false_alarms is not None)
         analyser.network.to(device or default_device())
-        return cls(analyser, about)
+        levels = from_json(tuple[float, ...], facts.get(_LEVELS, config.data.levels), folder / CONFIG)
+        return cls(analyser, about, levels)
 
     @property
     def use(self) -> Use:
@@ -147,7 +152,7 @@ class Predictor:
         """
         if isinstance(image, list | tuple):
             given = _tags_per_photo(tags, len(image))
-            photos = [(*read_image(photo), number) for number, photo in enumerate(image)]
+            photos = [(*read_image(photo, levels=self.levels), number) for number, photo in enumerate(image)]
             batches = in_batches(photos, lambda photo: photo[0].size[::-1], self.analyser.seen_as)
             found = {
                 number: analysis.predict(given[number], threshold)
@@ -170,7 +175,7 @@ class Predictor:
             FileNotFoundError: if there is no such file.
             ValueError: if it is no photo.
         """
-        return self._analyse([read_image(image, max_pixels)])[0]
+        return self._analyse([read_image(image, max_pixels, self.levels)])[0]
 
     def _analyse(self, photos: Sequence[tuple[Any, ...]]) -> list[Analysis]:
         """Analyse photos that are seen alike, each an image, its source, and whatever else."""
@@ -198,7 +203,8 @@ class Predictor:
         items: Iterable[ImageLike] = (
             find_photos([Path(photos)]).values() if isinstance(photos, str | os.PathLike) else photos
         )
-        for (_, given), image in ahead(lambda pair: read_image(pair[0]), _with_tags(items, tags)):
+        read = partial(read_image, levels=self.levels)
+        for (_, given), image in ahead(lambda pair: read(pair[0]), _with_tags(items, tags)):
             yield self._analyse([image.result()])[0].predict(given, threshold)
 
     def to(self, device: str | torch.device) -> "Predictor":
@@ -233,7 +239,7 @@ class Predictor:
             return push_folder(Path(folder), repo_id, private=private, token=token)
 
     def _save(self, folder: Path, name: str) -> None:
-        self.analyser.save(folder, {"about": to_json(self.about)})
+        self.analyser.save(folder, {"about": to_json(self.about), _LEVELS: self.levels})
         write_text(folder / CARD, model_card(read_object(folder / CONFIG), self.about, name))
 
 

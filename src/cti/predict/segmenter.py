@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cti.data.stretched import count_values
 from cti.files import JsonObject, read_json, write_json
 from cti.method.checkpoint import CONFIG
 from cti.predict.held_out import cannot_tell
@@ -75,7 +76,11 @@ class SegmenterAnalyser:
         crf, scores = self.config.crf != "none", probabilities[1:].amax(dim=(1, 2)).numpy()
         sure = certainties(probabilities)
         limits = [self.tag_thresholds.get(name, -1.0) for name in self.classes]
-        present = leading_values(probabilities) if crf else np.unique(argmax_at(probabilities, image.size[::-1]))
+        present = (
+            leading_values(probabilities)
+            if crf
+            else np.flatnonzero(count_values(argmax_at(probabilities, image.size[::-1])))
+        )
 
         @lru_cache(maxsize=1)  # another threshold for the same tags need not wait for it
         def refine(indices: tuple[int, ...]) -> NDArray[np.float32]:

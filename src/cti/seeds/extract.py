@@ -1,17 +1,20 @@
-"""Seeds for folders of photos: batches of one size, one file per photo, restartable."""
+"""Seeds for folders of photos: batches of one size, large photos by windows, one file per photo, restartable."""
 
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from cti.config import RuntimeConfig, SeedsConfig
 from cti.data import Photo
-from cti.data.batches import SizeBatch, load_batches, size_batches
+from cti.data.batches import SizeBatch, load_batches, size_batches, split_large
 from cti.data.seed_file import Seed, read_seed, write_seed
 from cti.method import CTI
 from cti.seeds.maps import scaled_maps
+from cti.seeds.windowed import windowed_maps
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +38,20 @@ def extract_seeds(
     folder.mkdir(parents=True, exist_ok=True)
     todo = [photo for photo in photos if not _is_whole(folder / f"{photo.id}.npz")]
     model.eval()
-    batches = size_batches(todo, config.long_side, model.patch_size, runtime.batch_size)
+    whole, large = split_large(todo, config.long_side, config.window, model.patch_size)
+    batches = size_batches(whole, config.long_side, model.patch_size, runtime.batch_size)
     for batch, images in load_batches(batches, model.mean, model.std, runtime, "seeds"):
         for photo, seeds in _batch_seeds(model, batch, images.to(model.device), config):
             write_seed(folder / f"{photo.id}.npz", seeds)
+    bar = track(large, "seeds of large photos", console=Console(stderr=True), disable=not large)
+    for photo, seen in bar:
+        image = photo.load()
+        maps = windowed_maps(model, image, seen, photo.tags, config)
+        size = (image.height, image.width)
+        write_seed(
+            folder / f"{photo.id}.npz",
+            {kind: seed_of(photo, size, stack, model.has_background) for kind, stack in maps.items()},
+        )
 
 
 def _batch_seeds(
@@ -48,20 +61,16 @@ def _batch_seeds(
     config: SeedsConfig,
 ) -> Iterator[tuple[Photo, dict[str, Seed]]]:
     """Photos of a batch with their seeds, all scales added up on the grid of scale 1."""
-    indices = [photo.tags for photo in batch.photos]
-    totals = scaled_maps(model, images, indices, config)
-    background = model.has_background
+    totals = scaled_maps(model, images, [photo.tags for photo in batch.photos], config)
     for position, photo in enumerate(batch.photos):
-        seeds = {}
-        for kind, rows in totals.items():
-            stack = rows[position].float().cpu().numpy()
-            seeds[kind] = Seed(
-                indices[position],
-                batch.sizes[position],
-                stack[:-1] if background else stack,
-                stack[-1] if background else None,
-            )
-        yield photo, seeds
+        size = batch.sizes[position]
+        yield photo, {kind: seed_of(photo, size, rows[position], model.has_background) for kind, rows in totals.items()}
+
+
+def seed_of(photo: Photo, size: tuple[int, int], maps: Tensor, background: bool) -> Seed:
+    """The seed of a photo of `size` (H, W) from maps (n [+ 1], h, w) of its classes, the background last, if any."""
+    stack = maps.float().cpu().numpy()
+    return Seed(photo.tags, size, stack[:-1] if background else stack, stack[-1] if background else None)
 
 
 def _is_whole(path: Path) -> bool:

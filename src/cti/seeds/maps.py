@@ -19,6 +19,8 @@ from cti.method.summed import summed_forward
 
 SPREAD = {"spread", "located"}
 """Kinds of maps that use the affinity of the middle blocks."""
+ATTENDED = {"refined", "fused", "attention"}
+"""Kinds of maps that a class token's attention multiplies."""
 _SHARPNESS = 8  # a distance of 1.1 limits is unusual with a probability of 0.68, of 1.5 limits with 0.96
 
 
@@ -89,7 +91,7 @@ def scaled_maps(
             maps = batch_maps(model, scaled, class_indices, config.kinds, config.flip, config.blocks)
         patches = scaled.shape[-2] * scaled.shape[-1] / (size[0] * size[1])
         for kind, rows in maps.items():
-            weight = patches if kind in ("refined", "fused", "attention") else 1.0
+            weight = patches if kind in ATTENDED else 1.0
             at_grid = [weight * _resize(row[None], grid)[0] for row in rows]
             before = totals.get(kind)
             totals[kind] = at_grid if before is None else [a + b for a, b in zip(before, at_grid, strict=True)]

@@ -53,6 +53,6 @@ def seeds(run: Run, official: str = "") -> SeedsResult:
         extract_seeds(model, photos, config, stage.folder, run.config.runtime)
         if config.predicted_tags:
             untagged = run.listed(config.predicted_tags)
-            guessed = with_predicted_tags(model, untagged, thresholds, config.long_side, run.config.runtime)
+            guessed = with_predicted_tags(model, untagged, thresholds, config, run.config.runtime)
             extract_seeds(model, guessed, config, run.predicted_seeds, run.config.runtime)
         return stage.finish(SeedsResult(run.photos.classes, config.kinds, len(photos)))

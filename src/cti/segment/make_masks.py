@@ -23,12 +23,13 @@ from cti.data.mask_records import (
 )
 from cti.data.photos import Photo
 from cti.data.review import review_marks, with_review
+from cti.data.stretched import bands, count_values
 from cti.files import JsonObject, file_digest, read_json, read_manifest, to_json, write_json
 from cti.run import Run
 from cti.segment.checkpoint import WEIGHTS
 from cti.segment.inference import Inference, inference
 from cti.segment.networks import Segmenter
-from cti.segment.predict import certainties, decided_mask, pixel_probabilities, predict_probabilities
+from cti.segment.predict import certainties, chosen_probabilities, decided_mask, predict_probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -140,23 +141,28 @@ def _mask(
     """A photo's mask and what is known of it."""
     classes = run.photos.classes
     values = np.array([0, *(tag + 1 for tag in photo.tags)], dtype=np.int64)
-    chosen = pixel_probabilities(image, probabilities, values, settings)
-    pseudo = load_mask(path) if (path := run.pseudo_mask(photo)).is_file() else None
-    mask = join(chosen, values, pseudo, run.config.predict.pseudo_weight)
-    label = np.take_along_axis(chosen, np.searchsorted(values, mask)[None], axis=0)
+    size = (image.height, image.width)
+    chosen = chosen_probabilities(image, probabilities, values, settings)
+    pseudo = load_mask(path, max_pixels=photo.max_pixels) if (path := run.pseudo_mask(photo)).is_file() else None
+    mask, confidence = np.empty(size, np.uint8), 0.0
+    for rows in bands(size, 2 * len(values)):
+        sure = chosen.rows(rows).numpy()
+        mask[rows] = join(sure, values, None if pseudo is None else pseudo[rows], run.config.predict.pseudo_weight)
+        label = np.take_along_axis(sure, np.searchsorted(values, mask[rows])[None], axis=0)
+        confidence += float(label.mean()) * (len(mask[rows]) / len(mask))
     mask = with_review(run.review, photo, mask, len(classes))  # what a person painted wins
-    counts = np.bincount(mask.ravel(), minlength=1)[: len(classes) + 1]
+    counts = count_values(mask)[: len(classes) + 1]
     names = _names(run, photo)
     return mask, PhotoRecord(
         photo=str(photo.image),
         digest=run.check.digests.get(photo.id, ""),
-        size=(image.height, image.width),
+        size=size,
         given=names,
         tags=names,
         scores=dict(zip(classes, probabilities[1:].amax(dim=(1, 2)).tolist(), strict=True)),
         shares={(BACKGROUND, *classes)[value]: int(counts[value]) / mask.size for value in np.flatnonzero(counts)},
         empty=not mask.any(),
-        confidence=float(label.mean()),
+        confidence=confidence,
         certainty=dict(zip(classes, certainties(probabilities).tolist(), strict=True)),
     )
 

@@ -19,10 +19,10 @@ from cti.classes import IGNORE_INDEX
 from cti.config import RuntimeConfig, SegmentConfig
 from cti.data.batches import load_batches, size_batches
 from cti.data.photos import Photo
+from cti.data.windows import windows
 from cti.device import quick_bfloat16
 from cti.segment.masks import MaskOf, ReviewedOf, count_pixels
 from cti.segment.networks import MLPDecoder, ViTSegmenter
-from cti.segment.predict import windows
 from cti.train.optimiser import parameter_groups
 
 MAX_PATCHES = 200_000

@@ -1,8 +1,11 @@
 """Masks for photos: whole or window by window, several scales, mirrored, restartable over a folder."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +20,17 @@ from torch import Tensor
 from cti.config import CrfConfig
 from cti.data.images import MAX_PIXELS, load_image, save_mask
 from cti.data.photos import Photo
+from cti.data.stretched import Stretched, bands
+from cti.data.windows import part_of, windows
 from cti.masks.crf import crf_step
 from cti.segment.dataset import normalise, to_tensor, working_size
 from cti.segment.inference import Inference
 from cti.segment.networks import Segmenter
 
 logger = logging.getLogger(__name__)
+
+MOST_CELLS = 2**24
+"""Places at which probabilities of a photo are kept; each costs four bytes a class."""
 
 
 def predict_probabilities(network: Segmenter, image: Image.Image, config: Inference) -> Tensor:
@@ -35,7 +43,7 @@ def predict_probabilities(network: Segmenter, image: Image.Image, config: Infere
 
     Returns:
         (1 + C, h, w) float32 on the CPU, background first, summing to 1 over classes; (h, w) is the photo's size, or
-        that size with `long_side` as its longest side.
+        that size with `long_side` as its longest side; of more than `MOST_CELLS` pixels, squares of them are averaged.
     """
     return batch_probabilities(network, [image], config)[0]
 
@@ -48,58 +56,76 @@ def working_sizes(size: tuple[int, int], config: Inference) -> tuple[tuple[int, 
 def batch_probabilities(network: Segmenter, images: Sequence[Image.Image], config: Inference) -> Tensor:
     """What `predict_probabilities` gives, (B, 1 + C, h, w), of photos that agree in their `working_sizes`."""
     size, *scaled_sizes = working_sizes(images[0].size[::-1], config)
+    cell = math.ceil(math.sqrt(size[0] * size[1] / MOST_CELLS))
     total: Tensor | None = None
     with _evaluating(network):
-        for height, width in scaled_sizes:
-            scaled = [image.resize((width, height), Image.Resampling.BILINEAR) for image in images]
-            inputs = torch.stack([normalise(to_tensor(image), network.mean, network.std) for image in scaled])
-            probabilities = _resize(window_probabilities(network, inputs, config), size)
+        for scaled in scaled_sizes:
+            grid = _cells(scaled, cell)
+            at = (grid[0] * cell, grid[1] * cell)
+            # Of a very large photo no resized copy is made; others are resized as a whole, which is quicker.
+            seen = [_resized(image, at) for image in images] if cell == 1 else images
+            found = window_probabilities(network, partial(_part, network, seen, at), grid, config, cell)
+            probabilities = _resize(found, _cells(size, cell))
             total = probabilities if total is None else total.add_(probabilities)
     assert total is not None
     return total.div_(len(config.scales))
 
 
+def _cells(size: tuple[int, int], cell: int) -> tuple[int, int]:
+    return -(-size[0] // cell), -(-size[1] // cell)
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if image.size == size[::-1] else image.resize(size[::-1], Image.Resampling.BILINEAR)
+
+
+def _part(
+    network: Segmenter, images: Sequence[Image.Image], size: tuple[int, int], rows: slice, columns: slice
+) -> Tensor:
+    """Pixels of images at a size (H, W), normalised: only of what the network sees at a time."""
+    box = (columns.start, rows.start, columns.stop, rows.stop)
+    parts = [part_of(image, size, box, Image.Resampling.BILINEAR) for image in images]
+    return torch.stack([normalise(to_tensor(part), network.mean, network.std) for part in parts])
+
+
 @torch.no_grad()
-def window_probabilities(network: Segmenter, inputs: Tensor, config: Inference) -> Tensor:
-    """Class probabilities (B, 1 + C, H, W), on the CPU, of normalised images (B, 3, H, W) at this size.
+def window_probabilities(
+    network: Segmenter, part: Callable[[slice, slice], Tensor], grid: tuple[int, int], config: Inference, cell: int = 1
+) -> Tensor:
+    """Class probabilities (B, 1 + C, h, w), on the CPU, of normalised images at this size.
 
     The network sees one window of each (and its mirror image) at a time; where windows overlap, probabilities are
     averaged.
+
+    Args:
+        network: In evaluation mode.
+        part: Gives the pixels (B, 3, rows, columns) of a window by their places.
+        grid: (h, w) of the result.
+        config: `flip`, `window` and `stride`.
+        cell: Pixels are averaged in squares of this side, so the images have (h * cell, w * cell) of them.
     """
     device = next(network.parameters()).device
-    height, width = inputs.shape[-2:]
+    side, stride = (max(pixels // cell, 1) if pixels else 0 for pixels in (config.window, config.stride))
     total: Tensor | None = None
-    visits = torch.zeros(height, width)
-    for rows in windows(height, config.window, config.stride):
-        for columns in windows(width, config.window, config.stride):
-            images = inputs[..., rows, columns].to(device)
+    visits = torch.zeros(grid)
+    for rows in windows(grid[0], side, stride):
+        for columns in windows(grid[1], side, stride):
+            places = (slice(each.start * cell, each.stop * cell) for each in (rows, columns))
+            images = part(*places).to(device)
             if config.flip:
                 images = torch.cat([images, images.flip(-1)])
             probabilities = network(images).float().softmax(dim=1)
             if config.flip:
                 plain, mirrored = probabilities.chunk(2)
                 probabilities = (plain + mirrored.flip(-1)) / 2
+            if cell > 1:
+                probabilities = F.avg_pool2d(probabilities, cell)
             if total is None:
-                total = torch.zeros(*probabilities.shape[:2], height, width)
+                total = torch.zeros(*probabilities.shape[:2], *grid)
             total[..., rows, columns] += probabilities.cpu()
             visits[rows, columns] += 1
     assert total is not None
     return total.div_(visits)
-
-
-def windows(length: int, window: int, stride: int) -> list[slice]:
-    """Windows that cover `length` pixels, evenly spread, at most `stride` apart.
-
-    Args:
-        length: Pixels to cover.
-        window: Side of a window; 0 = one window over everything.
-        stride: Largest distance between neighbours; 0 = two thirds of the window.
-    """
-    if window == 0 or window >= length:
-        return [slice(0, length)]
-    room = length - window
-    steps = -(-room // (stride or max(1, window * 2 // 3)))
-    return [slice(start, start + window) for start in (room * step // steps for step in range(steps + 1))]
 
 
 def predict_mask(network: Segmenter, image: Image.Image, config: Inference) -> NDArray[np.uint8]:
@@ -147,16 +173,16 @@ def leading_values(probabilities: Tensor) -> NDArray[np.int64]:
     return np.union1d(0, probabilities.argmax(dim=0).numpy()).astype(np.int64)
 
 
-def pixel_probabilities(
+def chosen_probabilities(
     image: Image.Image, probabilities: Tensor, values: NDArray[np.int64], config: Inference
-) -> NDArray[np.float32]:
+) -> Stretched:
     """Probabilities of some classes at the photo's size, refined among them by the dense CRF if there is one.
 
     Args:
         image: RGB, W x H pixels.
         probabilities: (1 + C, h, w), background first.
         values: The n mask values among which each pixel is decided, the background's 0 first.
-        config: `crf`, the preset.
+        config: `crf`, the preset; a CRF works on the whole photo at once.
 
     Returns:
         (n, H, W), after a CRF summing to 1 over the n values.
@@ -164,20 +190,29 @@ def pixel_probabilities(
     Raises:
         ModuleNotFoundError: if pydensecrf2 is not installed.
     """
-    chosen: NDArray[np.float32] = _resize(probabilities[None, torch.from_numpy(values)], image.size[::-1])[0].numpy()
+    chosen = Stretched(probabilities[torch.from_numpy(values)], image.size[::-1])
     if config.crf == "none":
         return chosen
-    return crf_step(np.asarray(image), chosen, CrfConfig(preset=config.crf))
+    refined = crf_step(np.asarray(image), chosen.whole.numpy(), CrfConfig(preset=config.crf))
+    return replace(chosen, maps=torch.from_numpy(refined))
+
+
+def pixel_probabilities(
+    image: Image.Image, probabilities: Tensor, values: NDArray[np.int64], config: Inference
+) -> NDArray[np.float32]:
+    """The same, all at once."""
+    return chosen_probabilities(image, probabilities, values, config).whole.numpy()
 
 
 def argmax_at(probabilities: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Most probable class (H, W) of probabilities (K, h, w) stretched to `size`, class by class to spare memory."""
-    best = torch.full(size, -1.0)
+    """Most probable class (H, W) of probabilities (K, h, w) stretched to `size`: by bands, class by class."""
     mask = torch.zeros(size, dtype=torch.uint8)
-    for value, plane in enumerate(probabilities):
-        stretched = _resize(plane[None, None], size)[0, 0]
-        mask[stretched > best] = value
-        best = torch.maximum(best, stretched)
+    for rows in bands(size, 1):
+        best = torch.full(mask[rows].shape, -1.0)
+        for value, plane in enumerate(probabilities):
+            stretched = Stretched(plane[None], size).rows(rows)[0]
+            mask[rows].masked_fill_(stretched > best, value)
+            torch.maximum(best, stretched, out=best)
     return mask.numpy()
 
 
@@ -211,7 +246,7 @@ def predict_folder(
     if kept:
         logger.info("%d of %d masks are in %s already and are kept.", kept, len(photos), target)
     for photo in track(missing, description="predictions", console=Console(stderr=True), disable=not missing):
-        image = load_image(photo.image, max_pixels)
+        image = load_image(photo.image, max_pixels, levels=photo.levels)
         save_mask(target / f"{photo.id}.png", predict_mask(network, image, config))
     return {"predicted": len(missing), "kept": kept}
 

@@ -88,7 +88,7 @@ def train(run: Run) -> TrainResult:
 
         # After each epoch: the tags of photos not trained on, which must not fall below the linear head's.
         def validate(epoch: int) -> Validation:
-            tags = score_held_out(model, held_out, config.seeds.long_side, config.runtime)
+            tags = score_held_out(model, held_out, config.seeds, config.runtime)
             if tags is None or tags.mean_average_precision is None:  # no photo held out has a tag
                 return Validation({})
             tag_map = tags.mean_average_precision
@@ -113,7 +113,7 @@ def train(run: Run) -> TrainResult:
         # Features have moved: where the classes are is fitted once more.
         if model.tag_head is not None and look is not None and not bool(model.tag_head.weight.any()):
             some = evenly(photos, ENOUGH_PHOTOS)
-            locate(model.eval(), extract_features(model, some, config.seeds.long_side, config.runtime), some)
+            locate(model.eval(), extract_features(model, some, config.seeds, config.runtime), some)
         tags = _score_tags(model, run, stage.folder)
         if look is not None and tags is not None and _clearly_below(tags.mean_average_precision, look.tag_map):
             start, _ = load_model(run.stage_folder("first_look"))
@@ -133,7 +133,7 @@ def _score_tags(model: CTI, run: Run, folder: Path) -> TagScores | None:
     held_out = run.photos.lists["val"]
     if not held_out:
         return None
-    logits = tag_logits(model, held_out, run.config.seeds.long_side, run.config.runtime)
+    logits = tag_logits(model, held_out, run.config.seeds, run.config.runtime)
     write_tag_logits(folder, held_out, logits)
     return score_tags(logits, labels_of(held_out, len(model.classes)), model.classes)
 

@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 from torch import Tensor
 
-from cti.config import RuntimeConfig
+from cti.config import RuntimeConfig, SeedsConfig
 from cti.data import Photo
-from cti.data.batches import load_batches, size_batches
+from cti.data.batches import Sight, load_batches, normalised, size_batches, split_large
 from cti.data.datasets import multi_hot
+from cti.data.windows import photo_windows
 from cti.evaluate.tags import TagScores, score_tags
 from cti.method import CTI
 
@@ -25,25 +27,44 @@ def positive_weights(photos: Sequence[Photo], num_classes: int, power: float) ->
 
 
 @torch.inference_mode()
-def tag_logits(model: CTI, photos: Sequence[Photo], long_side: int, runtime: RuntimeConfig) -> NDArray[np.float32]:
-    """Score the tags of whole photos.
+def tag_logits(model: CTI, photos: Sequence[Photo], seeds: SeedsConfig, runtime: RuntimeConfig) -> NDArray[np.float32]:
+    """Score the tags of photos, seen as for seeds.
 
     Args:
         model: The network; puts it into eval mode.
         photos: Photos.
-        long_side: Longest side in pixels at which they are seen, aspect kept, as for seeds; 0 = own size.
+        seeds: `long_side` and `window`.
         runtime: Photos per forward pass, and processes that load them.
 
     Returns:
-        (n, C) mean of class and patch logits, in the order of the photos.
+        (n, C) in the order of the photos; of a photo that is seen window by window the highest of any window.
     """
     model.eval()
     logits: dict[str, NDArray[np.float32]] = {}
-    batches = size_batches(photos, long_side, model.patch_size, runtime.batch_size)
+    whole, large = split_large(photos, seeds.long_side, seeds.window, model.patch_size)
+    batches = size_batches(whole, seeds.long_side, model.patch_size, runtime.batch_size)
     for batch, images in load_batches(batches, model.mean, model.std, runtime):
         scores = model(images.to(model.device)).tag_logits.float().cpu().numpy()
         logits |= {photo.id: row for photo, row in zip(batch.photos, scores, strict=True)}
+    for photo, seen in large:
+        logits[photo.id] = window_tag_logits(model, photo.load(), seen).amax(dim=0).numpy()
     return np.stack([logits[photo.id] for photo in photos])
+
+
+@torch.inference_mode()
+def window_tag_logits(model: CTI, image: Image.Image, seen: Sight) -> Tensor:
+    """Score the tags of each window of a photo: (windows, C), in the order of `photo_windows`.
+
+    Args:
+        model: In eval mode.
+        image: RGB.
+        seen: Its size and windows.
+    """
+    rows: list[list[float]] = []  # no tensors: small ones kept between large ones would keep the memory of these
+    for window in photo_windows(image, seen.size, seen.window, model.patch_size):
+        pixels = normalised(window.image, model.mean, model.std)
+        rows.append(model(pixels[None].to(model.device)).tag_logits[0].float().tolist())
+    return torch.tensor(rows)
 
 
 def labels_of(photos: Sequence[Photo], num_classes: int) -> Tensor:
@@ -67,18 +88,18 @@ def predicted_tags(logits: ArrayLike, classes: Sequence[str], thresholds: Mappin
 
 
 def with_predicted_tags(
-    model: CTI, photos: Sequence[Photo], thresholds: Mapping[str, float], long_side: int, runtime: RuntimeConfig
+    model: CTI, photos: Sequence[Photo], thresholds: Mapping[str, float], seeds: SeedsConfig, runtime: RuntimeConfig
 ) -> list[Photo]:
     """The photos with the tags that the network predicts in place of their own; see `tag_logits`."""
     if not photos:
         return []
-    tags = predicted_tags(tag_logits(model, photos, long_side, runtime), model.classes, thresholds)
+    tags = predicted_tags(tag_logits(model, photos, seeds, runtime), model.classes, thresholds)
     return [replace(photo, tags=found) for photo, found in zip(photos, tags, strict=True)]
 
 
-def score_held_out(model: CTI, photos: Sequence[Photo], long_side: int, runtime: RuntimeConfig) -> TagScores | None:
+def score_held_out(model: CTI, photos: Sequence[Photo], seeds: SeedsConfig, runtime: RuntimeConfig) -> TagScores | None:
     """Score the tags of photos not trained on, and choose the best threshold per class; None without photos."""
     if not photos:
         return None
     labels = labels_of(photos, len(model.classes))
-    return score_tags(tag_logits(model, photos, long_side, runtime), labels, model.classes)
+    return score_tags(tag_logits(model, photos, seeds, runtime), labels, model.classes)

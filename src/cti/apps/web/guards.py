@@ -20,11 +20,13 @@ class Limits:
         max_upload_mb: Size of one file in megabytes.
         max_pixels: Pixels of one photo.
         max_photos: Photos that one visit keeps; each needs a few megabytes of memory.
+        levels: By which photos of more than 8 bits are read: the network's.
     """
 
     max_upload_mb: float = 20
     max_pixels: int = 25_000_000
     max_photos: int = 100
+    levels: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("max_upload_mb", "max_pixels", "max_photos"):
@@ -57,7 +59,7 @@ def read_photo(path: Path, name: str, limits: Limits) -> Image.Image:
             f"{name} has {size / MEGABYTE:.1f} MB, more than the {limits.max_upload_mb:g} MB allowed; shrink it."
         )
     try:
-        return load_image(path, limits.max_pixels)
+        return load_image(path, limits.max_pixels, levels=limits.levels)
     except (ValueError, OSError) as error:
         raise ValueError(str(error).replace(str(path), name)) from error
 

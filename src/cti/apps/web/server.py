@@ -10,6 +10,7 @@ import threading
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,9 @@ def serve(
     elif folder is not None:
         review = Review(folder, out or folder.resolve().with_name(f"{folder.resolve().name}_review"))
         logger.info("Verdicts and accepted masks are kept in %s.", review.out)
-    desk = Desk(Predictor.from_pretrained(run, use))
-    with open_page(desk, limits or Limits(), review, host, port, title=f"cti: {Path(run).name}") as address:
+    predictor = Predictor.from_pretrained(run, use)
+    desk, limits = Desk(predictor), replace(limits or Limits(), levels=predictor.levels)
+    with open_page(desk, limits, review, host, port, title=f"cti: {Path(run).name}") as address:
         logger.info("The page is at %s; Ctrl-C ends it.", address)
         if in_browser and not webbrowser.open(address):
             logger.warning("No browser could be opened; open %s yourself.", address)

@@ -8,19 +8,23 @@ from torch import Tensor, nn
 
 from cti.classes import IGNORE_INDEX
 from cti.config import OptimiserConfig
+from cti.device import sum_of_all, together
+from cti.method.attention import full_precision
 from cti.segment.networks import Segmenter
 from cti.train.optimiser import parameter_groups
 
 
-def segmentation_loss(logits: Tensor, masks: Tensor) -> Tensor:
+def segmentation_loss(logits: Tensor, masks: Tensor, labelled: float | None = None) -> Tensor:
     """Cross-entropy, averaged over labelled pixels; 0, with zero gradients, where none is labelled.
 
     Args:
         logits: (B, 1 + C, H, W).
         masks: (B, H, W) int64 in 0..C, or 255 for pixels that do not count.
+        labelled: What the sum is divided by; None = the number of labelled pixels. Several devices that average their
+            losses give their mean number, for the mean over the pixels of all.
     """
     total = F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX, reduction="sum")
-    labelled = int((masks != IGNORE_INDEX).sum())
+    labelled = int((masks != IGNORE_INDEX).sum()) if labelled is None else labelled
     return total / labelled if labelled else total
 
 
@@ -36,7 +40,7 @@ class SegmentationStep(nn.Module):
         self.network = network
 
     def forward(self, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
-        """Loss and pixel accuracy.
+        """Loss and pixel accuracy; with several devices each one's part of them, whose mean is that of all pixels.
 
         Args:
             batch: "images" (B, 3, H, W) normalised, "masks" (B, H, W) int64 in 0..C or 255.
@@ -49,15 +53,16 @@ class SegmentationStep(nn.Module):
             ValueError: if the loss is not a finite number; the message says why.
         """
         masks = batch["masks"]
-        logits = self.network(batch["images"]).float()  # softmax over many classes loses digits in half precision
-        loss = segmentation_loss(logits, masks)
+        logits = full_precision(self.network(batch["images"]))  # softmax over many classes loses digits in half of it
+        is_labelled = masks != IGNORE_INDEX
+        labelled = int(sum_of_all(is_labelled.sum())) / together()  # on each device, on average
+        loss = segmentation_loss(logits, masks, labelled)
         if not loss.isfinite():
             raise ValueError(self._why_not_finite(batch))
         with torch.no_grad():
-            labelled = masks != IGNORE_INDEX
-            right = (logits.argmax(dim=1) == masks) & labelled
-            accuracy = right.sum() / labelled.sum().clamp(min=1)
-        return {"loss": loss, "accuracy": accuracy, "labelled": labelled.float().mean()}
+            right = (logits.argmax(dim=1) == masks) & is_labelled
+            accuracy = right.sum() / max(labelled, 1 / together())
+        return {"loss": loss, "accuracy": accuracy, "labelled": is_labelled.float().mean()}
 
     def parameter_groups(self, config: OptimiserConfig) -> list[dict[str, Any]]:
         """Groups for the optimiser: the decoder learns at `lr * new_lr_factor`; frozen blocks are left out."""

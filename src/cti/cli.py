@@ -7,6 +7,7 @@ imported when it is called, so that `cti --help` is quick.
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -52,7 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # What other people's libraries print must not get between stdout and the JSON object.
         with redirect_stdout(sys.stderr) if as_json and not asks else nullcontext():
-            code, result = call(getattr(import_module(module), function), f"cti {name}", rest)
+            # `label` shares photos out by itself (--shard).
+            together = name != "label" and _started_together()
+            with import_module("cti.train.ranks").with_the_others() if together else nullcontext(True) as leads:
+                if not leads:
+                    return 0
+                code, result = call(getattr(import_module(module), function), f"cti {name}", rest)
     except (ValueError, OSError, ModuleNotFoundError) as error:  # OSError: a full disk, a folder that is not ours
         if verbose:
             raise
@@ -64,6 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if as_json:
         print(json.dumps(result))  # noqa: T201
     return code
+
+
+def _started_together() -> bool:
+    """Whether torchrun or srun has started several of this command, of which only the first is to do it."""
+    by_torchrun = "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+    return by_torchrun or os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
 
 
 def _top_parser(words: Sequence[str]) -> argparse.ArgumentParser:

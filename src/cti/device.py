@@ -3,9 +3,14 @@
 Without other processes, what is asked of all of them is what this one has.
 """
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+T = TypeVar("T")
 
 
 def default_device() -> torch.device:
@@ -32,6 +37,11 @@ def together() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def is_first() -> bool:
+    """Whether this is the first, or the only, process that trains."""
+    return together() == 1 or dist.get_rank() == 0
+
+
 def of_all(tensor: Tensor) -> Tensor:
     """The tensors (n, ...) of all processes, one behind the other in the order of their ranks; no gradient.
 
@@ -51,3 +61,16 @@ def sum_of_all(tensor: Tensor) -> Tensor:
     total = tensor.detach().clone()
     dist.all_reduce(total)
     return total
+
+
+def own_share(items: Sequence[T]) -> Sequence[T]:
+    """This process's part of what all processes share out: every n-th, from its rank on."""
+    return items[dist.get_rank() :: together()] if together() > 1 else items
+
+
+def objects_of_all(one: T) -> list[T]:
+    """The objects of all processes, which must all call it, in the order of their ranks."""
+    found = [one] * together()
+    if together() > 1:
+        dist.all_gather_object(found, one)
+    return found

@@ -37,7 +37,8 @@ class TokenBank(nn.Module):
         """Add the tokens of tagged classes, in the order of the batch.
 
         Args:
-            class_tokens: (B, C, D) foreground class tokens of this process; layer-normed here, without affine, eps 1e-5.
+            class_tokens: (B, C, D) foreground class tokens of this process; layer-normed here, without affine, with
+                eps 1e-5.
             labels: (B', C) multi-hot, of all processes (`cti.device.of_all`).
         """
         normed = of_all(F.layer_norm(class_tokens.to(self.tokens.dtype), class_tokens.shape[-1:], eps=1e-5))

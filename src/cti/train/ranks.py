@@ -9,9 +9,11 @@ import os
 import pickle
 import signal
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from inspect import signature
 from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +27,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import distributed as dist
 from torch import multiprocessing, nn
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
+from torch.nn.parallel import DistributedDataParallel as DDP
 
 from cti.config import OptimiserConfig, RuntimeConfig
 from cti.device import default_device, together
@@ -35,6 +38,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
+_BUFFERS = next(name for name in ("forward_sync_buffers", "broadcast_buffers") if name in signature(DDP).parameters)
 _PATIENCE = timedelta(days=30)  # for the next training; stages in between take hours
 _control: Any = None  # the group in which trainings are handed over; None where no other program has started us
 
@@ -139,15 +143,17 @@ def _fabric(runtime: RuntimeConfig, precision: str) -> Fabric:
         )
     else:
         here = int(os.environ["LOCAL_WORLD_SIZE"])
+        buffers: dict[str, Any] = {_BUFFERS: False}
         fabric = Fabric(
             accelerator=runtime.accelerator,
             devices=devices if _control is None else here,
             num_nodes=dist.get_world_size() // here,
-            # The epoch decides which losses and so which weights take part. Buffers are kept equal by who changes them.
-            strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False),
+            strategy=DDPStrategy(**buffers),  # they are kept equal by who changes them
             precision=fabric_precision(precision, device_type),
             plugins=[TorchElasticEnvironment()],
         )
+    # Of parameters of one row, whose strides mean nothing.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     fabric.launch()
     return fabric
 

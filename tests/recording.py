@@ -24,14 +24,17 @@ CONFIG = TrainConfig(epochs=2, batch_size=4, lr=1e-3, warmup_epochs=0, precision
 class Noise(Dataset[dict[str, Tensor]]):
     """Noise that depends on (epoch, index) only, with 0 to 2 tags and from no to all pixels labelled."""
 
-    def __init__(self, length: int = 14, labelled: bool = False) -> None:
-        self.length, self.labelled = length, labelled
+    def __init__(self, length: int = 14, labelled: bool = False, dies_after: int = 10**9) -> None:
+        self.length, self.labelled, self.dies_after = length, labelled, dies_after
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         epoch, index = key
+        self.dies_after -= 1
+        if self.dies_after < 0:
+            raise KeyboardInterrupt
         generator = torch.Generator().manual_seed(1000 * epoch + index)
         labels = torch.zeros(len(CLASSES))
         labels[[index % 3, index % 2][: index % 4]] = 1  # every fourth photo shows nothing
@@ -73,8 +76,8 @@ class Recorded(nn.Module):
         self.losses, self.count = [], self.count + 1
 
 
-def cti_step(**method: Any) -> CTIStep:
-    return CTIStep(tiny_model(), MethodConfig(bank_size=2, **method), torch.tensor([1.0, 2.0, 3.0]))
+def cti_step(bank_size: int = 2, **method: Any) -> CTIStep:
+    return CTIStep(tiny_model(), MethodConfig(bank_size=bank_size, **method), torch.tensor([1.0, 2.0, 3.0]))
 
 
 def segmentation_step() -> SegmentationStep:
@@ -88,9 +91,12 @@ def record(fabric: Fabric, jobs: dict[str, _Job]) -> None:
     for job in jobs.values():
         assert isinstance(job.step, Recorded)
         job.step.rank = fabric.global_rank
-        _fit(fabric, job)
-        for hook in job.step.hooks:
-            hook.remove()
+        try:
+            _fit(fabric, job)
+        finally:
+            for hook in job.step.hooks:
+                hook.remove()
+            job.step.hooks = []
 
 
 def job(step: nn.Module, folder: Path, config: TrainConfig, runtime: RuntimeConfig, dataset: Noise) -> _Job:

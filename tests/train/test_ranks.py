@@ -28,7 +28,7 @@ from tiny import options, tiny_shapes
 RUNTIME = RuntimeConfig(workers=0, checkpoint_every=1, accelerator="cpu", devices=1)
 TWO = replace(RUNTIME, devices=2)
 STEPS = {
-    "per_class": lambda: cti_step(gate="per_class"),
+    "per_class": lambda: cti_step(bank_size=5, gate="per_class"),  # so that classes are ready one after the other
     "all": lambda: cti_step(gate="all", start_epoch=1),
     "segmenter": segmentation_step,
 }
@@ -38,27 +38,38 @@ def close(actual: torch.Tensor, expected: torch.Tensor) -> bool:
     return torch.allclose(actual, expected, rtol=1e-9, atol=1e-13)
 
 
+def near(actual: torch.Tensor, expected: torch.Tensor) -> bool:
+    """After many steps: AdamW makes something of gradients that are mere rounding, as those of key biases are."""
+    return torch.allclose(actual, expected, rtol=0, atol=1e-10)
+
+
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     """In float64: losses, gradients, weights and the bank of every step, with batches of 2 x 2 and of 1 x 4."""
+    half = job(STEPS["per_class"](), tmp_path / "resumed-2", CONFIG, RUNTIME, Noise(dies_after=17))
+    with pytest.raises(KeyboardInterrupt):
+        on_all(record, {"half": half}, RUNTIME, "64")
     for runtime in (RUNTIME, TWO):
         jobs = {
             name: job(step(), tmp_path / f"{name}-{runtime.devices}", CONFIG, runtime, Noise())
             for name, step in STEPS.items()
         }
-        # The same again with gradients of two steps averaged.
+        # One photo per process: often only one of them has a class that is ready. Gradients of two steps are averaged.
         jobs["accumulated"] = job(
-            cti_step(gate="per_class"),
+            cti_step(bank_size=3, gate="per_class"),
             tmp_path / f"accumulated-{runtime.devices}",
-            replace(CONFIG, accumulate=2),
+            replace(CONFIG, batch_size=2, accumulate=2),
             runtime,
             Noise(),
         )
-        on_all(record, jobs, runtime, "64")
+        more = {} if runtime is RUNTIME else {"resumed": replace(half, runtime=TWO, dataset=Noise())}
+        on_all(record, jobs | more, runtime, "64")
+    begun_by_one, alone = (torch.load(tmp_path / name / STATE)["module"] for name in ("resumed-2", "per_class-1"))
+    assert all(close(begun_by_one[key], value) for key, value in alone.items())
     for name in jobs:
         one, two = tmp_path / f"{name}-1" / "steps", tmp_path / f"{name}-2" / "steps"
         steps = len(list(one.iterdir()))
-        assert steps == (4 if name == "accumulated" else 6)  # three of four photos in each of two epochs
+        assert steps == (8 if name == "accumulated" else 6)  # in two epochs of 14 photos
         assert len(list(two.iterdir())) == 2 * steps
         seen: set[str] = set()
         for step in range(steps):
@@ -75,9 +86,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
                     assert part[kind].keys() == whole[kind].keys()
                     assert all(close(part[kind][key], value) for key, value in whole[kind].items()), (name, kind, step)
             assert all(torch.equal(value, parts[1]["state"][key]) for key, value in parts[0]["state"].items())
-        if name != "segmenter":
-            assert "loss/cross" in seen
-            assert whole["state"]["bank.seen"].min() > 2
+        assert name == "segmenter" or "loss/cross" in seen
 
 
 def test_averaged_gradients_are_those_of_the_larger_batch(tmp_path: Path) -> None:
@@ -113,7 +122,7 @@ def test_a_killed_process_ends_the_others_and_another_number_goes_on(tmp_path: P
     assert main(killed) == main(alone) == 0
     ends = [torch.load(tmp_path / name / "train" / STATE) for name in ("killed", "alone")]
     assert ends[0]["progress"]["step"] == ends[1]["progress"]["step"] == 60
-    assert all(close(ends[0]["module"][name], value) for name, value in ends[1]["module"].items())
+    assert all(near(ends[0]["module"][name], value) for name, value in ends[1]["module"].items())
 
 
 @pytest.mark.slow
@@ -129,7 +138,7 @@ def test_torchrun_starts_the_command_and_all_but_training_is_done_once(tmp_path:
     assert main(["train", *options(photos, tmp_path / "one", train__precision="64")]) == 0
     ends = [torch.load(tmp_path / name / "train" / STATE) for name in ("one", "two")]
     assert "others_random" in ends[1]
-    assert all(close(ends[1]["module"][name], value) for name, value in ends[0]["module"].items())
+    assert all(near(ends[1]["module"][name], value) for name, value in ends[0]["module"].items())
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import signal
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from inspect import signature
 from logging.handlers import QueueHandler, QueueListener
@@ -60,7 +60,7 @@ def processes(runtime: RuntimeConfig) -> int:
     here, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), dist.get_world_size() // int(os.environ["LOCAL_WORLD_SIZE"])
     for name, asked, found in (("devices", runtime.devices, here), ("nodes", runtime.nodes, nodes)):
         if str(asked) not in ("auto", "-1", "0", str(found)):
-            raise ValueError(f"runtime.{name} is {asked}, but {found} were started; leave it out, or give {found}.")
+            raise ValueError(f"runtime.{name} is {asked}, but {found} were started; give {found}.")
     return dist.get_world_size()
 
 
@@ -211,7 +211,8 @@ def _started(rank: int, count: int, port: int, folder: Path, records: Any, level
     except (ValueError, OSError) as error:
         temporary = folder / f"error-{rank}"
         temporary.write_bytes(pickle.dumps(error))
-        temporary.rename(folder / "error")
+        with suppress(FileExistsError):  # the first one counts: who lost that process has another
+            (folder / "error").hardlink_to(temporary)
         raise SystemExit(1) from error
     if rank == 0:
         (folder / "answer").write_bytes(pickle.dumps(answer))

@@ -205,9 +205,12 @@ def _started(rank: int, count: int, port: int, folder: Path, records: Any, level
     logging.getLogger("cti").setLevel(level if rank == 0 else logging.CRITICAL)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": str(count),
                    "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+    work = pickle.loads((folder / "work").read_bytes())
     _join()
+    if rank == 0:
+        (folder / "work").unlink()  # all have read it; it is large, and a kill would leave it behind
     try:
-        answer = _call(*pickle.loads((folder / "work").read_bytes()))
+        answer = _call(*work)
     except (ValueError, OSError) as error:
         temporary = folder / f"error-{rank}"
         temporary.write_bytes(pickle.dumps(error))

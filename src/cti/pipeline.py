@@ -16,7 +16,7 @@ from cti.masks.stage import MasksResult, masks
 from cti.run import Run
 from cti.seeds.stage import SeedsResult, seeds
 from cti.segment.stage import SegmentResult, build, segment
-from cti.train.ranks import check_batch_size
+from cti.train.ranks import check_batch_norms, check_batch_size
 from cti.train.stage import TrainResult, train
 from cti.verify import verify
 
@@ -119,4 +119,4 @@ def check_before_training(run: Run) -> None:
         check_batch_size(config.train, config.runtime)
     if "segment" in unfinished:
         check_batch_size(config.segment.train, config.runtime)
-        build(config, num_classes=1)
+        check_batch_norms(build(config, num_classes=1), config.runtime)

@@ -6,13 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from cti.cli import main
@@ -142,6 +141,25 @@ def test_torchrun_starts_the_command_and_all_but_training_is_done_once(tmp_path:
 
 
 @pytest.mark.slow
+def test_tasks_of_srun_train_together(tmp_path: Path) -> None:
+    photos = tiny_shapes(tmp_path / "shapes")
+    words = ["train", *options(photos, tmp_path / "run", runtime__devices="2")]
+    said = {
+        "STEP_NUM_TASKS": "2",
+        "STEP_NUM_NODES": "1",
+        "STEP_NODELIST": "localhost",
+        "JOB_ID": "777123",
+        "NODEID": "0",
+    }
+    tasks = [start(words, more=said | {"PROCID": rank, "LOCALID": rank}) for rank in ("0", "1")]
+    heard = [task.communicate(timeout=120)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], heard
+    assert "tag mAP" in heard[0]
+    assert "tag mAP" not in heard[1]
+    assert "others_random" in torch.load(tmp_path / "run" / "train" / STATE)
+
+
+@pytest.mark.slow
 def test_what_goes_wrong_in_any_process_is_said_once(tmp_path: Path) -> None:
     step = Broken(rank=1)
     with pytest.raises(ValueError, match="the other one cannot go on"):
@@ -183,6 +201,12 @@ def test_a_training_in_float64_is_validated_and_kept_like_any_other(tmp_path: Pa
     assert model.patch_head.weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize("devices", [0, "some"])
+def test_devices_that_there_are_not_are_refused(devices: int | str) -> None:
+    with pytest.raises(ValueError, match=rf"runtime\.devices is {devices}, which cannot be had here"):
+        processes(replace(RUNTIME, devices=devices))
+
+
 def test_other_machines_are_not_waited_for_unless_something_starts_them() -> None:
     with pytest.raises(ValueError, match=r"runtime\.nodes is 2, but nothing has started processes there; use torchrun"):
         processes(replace(RUNTIME, nodes=2))
@@ -190,11 +214,16 @@ def test_other_machines_are_not_waited_for_unless_something_starts_them() -> Non
 
 def test_batch_norms_are_computed_together_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
-    assert ranks.synchronised(network, Fabric(accelerator="cpu", devices=1)) is network
-    monkeypatch.setattr(ranks, "together", lambda: 2)
+    ranks.check_batch_norms(network, RUNTIME)
+    ranks.check_batch_norms(network[0], TWO)
     with pytest.raises(ValueError, match="batch norms, which processes on CPUs cannot compute together"):
-        ranks.synchronised(network, Fabric(accelerator="cpu", devices=1))
-    assert ranks.synchronised(network[0], Fabric(accelerator="cpu", devices=1)) is network[0]
+        ranks.check_batch_norms(network, TWO)
+    assert ranks.synchronised(network) is network
+    monkeypatch.setattr(ranks, "together", lambda: 2)
+    weight = network[1].weight
+    synchronised = ranks.synchronised(network)
+    assert isinstance(synchronised[1], nn.SyncBatchNorm)
+    assert synchronised[1].weight is weight  # the one that the optimiser has
 
 
 def test_what_srun_says_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,11 +241,15 @@ def test_what_srun_says_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(
-    words: list[str], before: Sequence[str] = ("-m", "cti"), stdout: int = subprocess.DEVNULL
+    words: list[str],
+    before: Sequence[str] = ("-m", "cti"),
+    stdout: int = subprocess.DEVNULL,
+    more: Mapping[str, str] | None = None,
 ) -> "subprocess.Popen[str]":
-    """Start `cti WORDS` with the package that is tested."""
+    """Start `cti WORDS` with the package that is tested, and with more variables of SLURM."""
     places = os.pathsep.join(path for path in sys.path if path)
     environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    environment |= {f"SLURM_{name}": value for name, value in (more or {}).items()}
     command = [sys.executable, *before, *words]
     return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment)
 

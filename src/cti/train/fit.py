@@ -32,7 +32,7 @@ from cti.device import objects_of_all, sum_of_all, together
 from cti.files import atomic_path
 from cti.train.allocator import keep_freed_memory
 from cti.train.optimiser import build_optimiser, epochs_by_size, learning_rate
-from cti.train.ranks import check_batch_size, on_all, runs_here, synchronised
+from cti.train.ranks import check_batch_norms, check_batch_size, on_all, runs_here, synchronised
 from cti.train.sampler import EpochSampler
 
 logger = logging.getLogger(__name__)
@@ -134,6 +134,7 @@ def fit(
     if len(cast(Sized, dataset)) == 0:
         raise ValueError("There is no photo to train on; check the tags and lists with `cti data check`.")
     check_batch_size(config, runtime)
+    check_batch_norms(step, runtime)
     folder.mkdir(parents=True, exist_ok=True)
     kind = next(step.parameters()).dtype
     job = _Job(step, dataset, config, folder, groups, runtime, validate, title, warm)
@@ -150,7 +151,7 @@ def _fit(fabric: Fabric, job: _Job) -> FitResult:
     device_type = fabric.device.type
     if device_type == "cpu":
         keep_freed_memory()
-    step = synchronised(step, fabric)
+    step = synchronised(step)
     torch.manual_seed(config.seed + fabric.global_rank)
     optimiser = build_optimiser(job.groups)
     module, optimiser = fabric.setup(step, optimiser)

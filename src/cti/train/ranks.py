@@ -55,11 +55,14 @@ def processes(runtime: RuntimeConfig) -> int:
                 f"runtime.nodes is {runtime.nodes}, but nothing has started processes there; use torchrun or srun "
                 "(docs/scale.md)."
             )
-        one = Fabric(accelerator=runtime.accelerator, devices=runtime.devices, plugins=[LightningEnvironment()])
+        try:
+            one = Fabric(accelerator=runtime.accelerator, devices=runtime.devices, plugins=[LightningEnvironment()])
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"runtime.devices is {runtime.devices}, which cannot be had here: {error}") from error
         return getattr(one.strategy, "num_processes", 1)
     here, nodes = int(os.environ["LOCAL_WORLD_SIZE"]), dist.get_world_size() // int(os.environ["LOCAL_WORLD_SIZE"])
-    for name, asked, found in (("devices", runtime.devices, here), ("nodes", runtime.nodes, nodes)):
-        if str(asked) not in ("auto", "-1", "0", str(found)):
+    for name, asked, found in (("devices", runtime.devices, here), ("nodes", runtime.nodes or nodes, nodes)):
+        if str(asked) not in ("auto", "-1", str(found)):
             raise ValueError(f"runtime.{name} is {asked}, but {found} were started; give {found}.")
     return dist.get_world_size()
 
@@ -106,20 +109,32 @@ def runs_here(runtime: RuntimeConfig) -> bool:
     return _control is not None or processes(runtime) == 1
 
 
-def synchronised(module: nn.Module, fabric: Fabric) -> nn.Module:
-    """The module, with batch norms (if it has any) over the photos of all devices.
+def check_batch_norms(module: nn.Module, runtime: RuntimeConfig) -> None:
+    """Refuse a network with batch norms where they cannot be computed over the photos of all devices.
 
     Raises:
-        ValueError: where torch has no such batch norm.
+        ValueError: on several CPU processes, for which torch has no such batch norm.
     """
-    if together() == 1 or not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()):
-        return module
-    if fabric.device.type == "cpu":
+    if _has_batch_norms(module) and processes(runtime) > 1 and _device_type(runtime) == "cpu":
         raise ValueError(
             "The network has batch norms, which processes on CPUs cannot compute together; train it with "
             "runtime.devices 1, on GPUs, or take another segment.network."
         )
+
+
+def synchronised(module: nn.Module) -> nn.Module:
+    """The module, with batch norms (if it has any) over the photos of all devices."""
+    if together() == 1 or not _has_batch_norms(module):
+        return module
     return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+
+
+def _has_batch_norms(module: nn.Module) -> bool:
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+
+
+def _device_type(runtime: RuntimeConfig) -> str:
+    return Fabric(accelerator=runtime.accelerator, devices=1, plugins=[LightningEnvironment()]).device.type
 
 
 def _call(function: Callable[[Fabric, T], R], job: T, runtime: RuntimeConfig, precision: str) -> R:
@@ -136,7 +151,7 @@ def _call(function: Callable[[Fabric, T], R], job: T, runtime: RuntimeConfig, pr
 
 def _fabric(runtime: RuntimeConfig, precision: str) -> Fabric:
     devices = runtime.devices
-    device_type = Fabric(accelerator=runtime.accelerator, devices=1, plugins=[LightningEnvironment()]).device.type
+    device_type = _device_type(runtime)
     if not dist.is_initialized():
         fabric = Fabric(
             accelerator=runtime.accelerator, devices=devices, precision=fabric_precision(precision, device_type)

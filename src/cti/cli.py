@@ -8,6 +8,7 @@ import argparse
 import difflib
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
@@ -57,7 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # What other people's libraries print must not get between stdout and the JSON object.
         with redirect_stdout(sys.stderr) if as_json and not asks else nullcontext():
-            code, result = call(getattr(import_module(module), function), f"cti {name}", rest)
+            # `label` shares photos out by itself (--shard).
+            together = name != "label" and _started_together()
+            with import_module("cti.train.ranks").with_the_others() if together else nullcontext(True) as leads:
+                if not leads:
+                    return 0
+                code, result = call(getattr(import_module(module), function), f"cti {name}", rest)
     except (ValueError, OSError, ModuleNotFoundError) as error:  # OSError: a full disk, a folder that is not ours
         if verbose:
             raise
@@ -83,6 +89,12 @@ def _unknown(words: Sequence[str]) -> str:
     close = difflib.get_close_matches(asked, COMMANDS, 1)
     hint = f"perhaps `cti {close[0]}` is meant; " if close else ""
     return f"there is no command '{asked}'; {hint}`{f'cti {group}'.strip()} --help` lists them."
+
+
+def _started_together() -> bool:
+    """Whether torchrun or srun has started several of this command, of which only the first is to do it."""
+    by_torchrun = "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+    return by_torchrun or os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
 
 
 def _top_parser(words: Sequence[str]) -> argparse.ArgumentParser:

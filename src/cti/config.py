@@ -269,7 +269,7 @@ class OptimiserConfig(Section):
 
     Args:
         epochs: Passes over the training photos; 0 = by their number (`cti.train.optimiser.epochs_by_size`).
-        batch_size: Photos per step and device.
+        batch_size: Photos per step, shared out to the devices.
         lr: Peak learning rate of the pre-trained parts.
         new_lr_factor: Multiplier of `lr` for newly initialised parts.
         weight_decay: AdamW weight decay.
@@ -663,7 +663,8 @@ class RuntimeConfig(Section):
 
     Args:
         workers: Processes that load photos; -1 = as many as pay on this machine.
-        devices: Number of devices to train on; `auto` = all.
+        devices: Number of devices of this machine to train on; `auto` = all GPUs, or one CPU.
+        nodes: Number of machines to train on, with processes that torchrun or srun starts; 0 = where it has done so.
         accelerator: Kind of device, in the words of Lightning Fabric.
         batch_size: Photos of one size per forward pass where nothing is trained.
         checkpoint_every: Steps between checkpoints within an epoch; 0 = at the end of epochs only.
@@ -678,6 +679,7 @@ class RuntimeConfig(Section):
 
     workers: CountOrAuto = -1
     devices: int | str = "auto"
+    nodes: CountOrNone = 0
     accelerator: str = "auto"
     batch_size: Count = 8
     checkpoint_every: CountOrNone = 200

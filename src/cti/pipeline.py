@@ -16,6 +16,7 @@ from cti.masks.stage import MasksResult, masks
 from cti.run import Run
 from cti.seeds.stage import SeedsResult, seeds
 from cti.segment.stage import SegmentResult, build, segment
+from cti.train.ranks import check_batch_norms, check_batch_size
 from cti.train.stage import TrainResult, train
 from cti.verify import verify
 
@@ -120,5 +121,8 @@ def check_before_training(run: Run) -> None:
     crf_later = "segment" in unfinished and any(variant.endswith("+crf") for variant in config.predict.variants)
     if crf_later or ("masks" in unfinished and needs_library(config.masks)):
         load_library()
+    if "train" in unfinished and config.train.warm_start != "only":
+        check_batch_size(config.train, config.runtime)
     if "segment" in unfinished:
-        build(config, num_classes=1)
+        check_batch_size(config.segment.train, config.runtime)
+        check_batch_norms(build(config, num_classes=1), config.runtime)

@@ -206,3 +206,17 @@ def test_positive_weights_lift_the_loss_of_missed_tags() -> None:
     plain = CTIStep(tiny_model(), PAPER)(batch, epoch=0)["loss/classification"]
     lifted = CTIStep(tiny_model(), PAPER, torch.full((len(CLASSES),), 3.0))(batch, epoch=0)["loss/classification"]
     assert lifted > plain
+
+
+@pytest.mark.parametrize("background", ["token", "cam", "none"])
+@pytest.mark.parametrize("patch_features", ["last", "two"])
+@pytest.mark.parametrize("start_epoch", [0, 1])
+@pytest.mark.parametrize("class_tokens", ["each", "as_one"])
+def test_every_weight_learns_in_every_step(
+    background: str, patch_features: str, start_epoch: int, class_tokens: str
+) -> None:
+    """Devices wait for each other's gradients, so there must be one, if only of zeros."""
+    options = {"background": background, "patch_features": patch_features, "class_tokens": class_tokens}
+    step = CTIStep(tiny_model(**options), replace(PAPER, start_epoch=start_epoch))
+    step(tiny_batch(), epoch=0)["loss"].backward()
+    assert not [name for name, value in step.named_parameters() if value.requires_grad and value.grad is None]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,14 @@ def test_training_and_predicting_end_to_end(
         right += int((predict_mask(network, load_image(photo.image), Inference()) == mask).sum())
         total += mask.size
     assert right / total > 0.85
+
+
+@pytest.mark.parametrize("network", ["vit-upsample", "vit-linear", "smp:DeepLabV3Plus:resnet18"])
+def test_every_weight_learns_in_every_step(tiny: SegmentConfig, network: str) -> None:
+    """Devices wait for each other's gradients, so there must be one, if only of zeros."""
+    if network.startswith("smp"):
+        pytest.importorskip("segmentation_models_pytorch")
+    step = SegmentationStep(build_segmenter(replace(tiny, network=network, frozen_blocks=0), 3))
+    batch = {"images": torch.randn(2, 3, 64, 64), "masks": torch.zeros(2, 64, 64, dtype=torch.int64)}
+    step(batch, epoch=0)["loss"].backward()
+    assert not [name for name, value in step.named_parameters() if value.requires_grad and value.grad is None]

@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 
 from cti.config import MethodConfig, RuntimeConfig, TrainConfig
 from cti.method.step import CTIStep
-from cti.train.fit import METRICS, STATE, EpochSampler, Validation, fit
+from cti.train.fit import METRICS, STATE, Validation, fit
 from cti.train.optimiser import build_optimiser, learning_rate, parameter_groups
+from cti.train.sampler import EpochSampler
 from tiny import CLASSES, tiny_model
 
 CONFIG = TrainConfig(epochs=2, batch_size=4, lr=1e-3, warmup_epochs=1, precision="32")
@@ -151,9 +152,26 @@ def test_sampler_shows_every_photo_once_and_skips_exactly() -> None:
 
 
 def test_devices_share_an_epoch() -> None:
-    parts = [list(EpochSampler(10, 2, 0, rank, world=2)) for rank in (0, 1)]
-    assert len(parts[0]) == len(parts[1]) == 4
-    assert not set(parts[0]) & set(parts[1])
+    """Each batch is cut, so that all devices together show what one shows, in its order."""
+    whole = list(EpochSampler(10, 4, 0))
+    parts = [list(EpochSampler(10, 4, 0, rank, world=2)) for rank in (0, 1)]
+    assert parts[0] + parts[1] == whole[0:2] + whole[4:6] + whole[2:4] + whole[6:8]
+    late = EpochSampler(10, 4, 0, rank=1, world=2)
+    late.start_step = 1
+    assert list(late) == whole[6:8]
+    assert len(late) == 2
+
+
+def test_fewer_photos_than_a_batch_are_shared_too() -> None:
+    parts = [EpochSampler(7, 16, 0, rank, world=2) for rank in (0, 1)]
+    assert [(part.batch_size, part.share, part.steps) for part in parts] == [(6, 3, 1)] * 2
+    assert len({index for part in parts for _, index in part}) == 6
+
+
+@pytest.mark.parametrize(("length", "batch_size"), [(10, 3), (1, 2)])
+def test_what_devices_cannot_share_is_refused(length: int, batch_size: int) -> None:
+    with pytest.raises(ValueError, match=f"2 devices cannot share batches of {batch_size} of {length} photos"):
+        EpochSampler(length, batch_size, 0, 0, world=2)
 
 
 def test_the_papers_schedule() -> None:

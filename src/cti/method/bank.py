@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cti.device import of_all
+
 
 class TokenBank(nn.Module):
     """Per class, the last tokens that photos tagged with the class gave at the infusion block.
 
-    Its state is made of buffers, so it is saved and resumed with the model. With several devices every replica
-    sees the tokens of the first one (buffers are broadcast).
+    Its state is made of buffers, so it is saved and resumed with the model. Processes that train together append the
+    tokens of all of them, so their banks are the same, and that of one process with all their photos.
 
     Source: the authors' released code, which draws the cross-image tokens from a bank where the paper pairs images
     (docs/method.md, "Cross-image infusion").
@@ -35,10 +37,11 @@ class TokenBank(nn.Module):
         """Add the tokens of tagged classes, in the order of the batch.
 
         Args:
-            class_tokens: (B, C, D) foreground class tokens; layer-normed here, without affine, eps 1e-5.
-            labels: (B, C) multi-hot.
+            class_tokens: (B, C, D) foreground class tokens of this process; layer-normed here, without affine, with
+                eps 1e-5.
+            labels: (B', C) multi-hot, of all processes (`cti.device.of_all`).
         """
-        normed = F.layer_norm(class_tokens.to(self.tokens.dtype), class_tokens.shape[-1:], eps=1e-5)
+        normed = of_all(F.layer_norm(class_tokens.to(self.tokens.dtype), class_tokens.shape[-1:], eps=1e-5))
         size = self.tokens.shape[1]
         for image, index in labels.nonzero().tolist():
             self.tokens[index, self.seen[index] % size] = normed[image, index]

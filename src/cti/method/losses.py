@@ -42,16 +42,20 @@ def intra_image_loss(patch_maps: Tensor, infused_patch_maps: Tensor) -> Tensor:
     return (max_norm(patch_maps) - max_norm(infused_patch_maps)).abs().mean()
 
 
-def cross_image_loss(patch_maps: Tensor, infused_fused_maps: Tensor, counted: Tensor | None = None) -> Tensor:
+def cross_image_loss(
+    patch_maps: Tensor, infused_fused_maps: Tensor, counted: Tensor | None = None, among: Tensor | None = None
+) -> Tensor:
     """Tokens of other images of the same class should find the class here too: mean L1 distance.
 
     Args:
         patch_maps: (B, C, h, w) foreground patch maps of the plain pass.
         infused_fused_maps: (B, C, h, w) foreground fused maps of the pass that got the bank's tokens.
         counted: (B, C) 1 for the channels in the mean; None = all. No channel at all gives 0.
+        among: What their sum is divided by, a scalar; None = their number. Several devices that average their losses
+            give their mean number, for the mean over the channels of all.
     """
     distance = (max_norm(patch_maps) - max_norm(infused_fused_maps)).abs()
     if counted is None:
         return distance.mean()
     per_channel = distance.mean(dim=(-2, -1))  # (B, C)
-    return (per_channel * counted).sum() / counted.sum().clamp(min=1)
+    return (per_channel * counted).sum() / (counted.sum().clamp(min=1) if among is None else among)

@@ -10,12 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from cti.config import MethodConfig
+from cti.device import of_all, together
 from cti.method import CTI, CTIOutput, TokenBank
 from cti.method.losses import background_loss, classification_loss, cross_image_loss, intra_image_loss
 
 
 class CTIStep(nn.Module):
     """One training step: a batch in, the losses out.
+
+    Processes that train together, each with its share of a batch, average their losses and gradients to those of the
+    whole batch: they share their class tokens and labels, and so decide and divide alike.
 
     With stochastic depth, an infused pass shares view 1's draw in blocks 0..i, where four separate passes would draw
     twice: the draw differs, its expectation does not.
@@ -50,15 +54,16 @@ class CTIStep(nn.Module):
         own, other = view1.class_tokens[i], view2.class_tokens[i]  # (B, K, D)
 
         # The bank takes view 1's tokens of the tagged classes, then says which classes it has enough of.
-        self.bank.append(own[:, -C:], labels)
-        ready = self.bank.ready(labels, config.gate)  # (B, C)
+        all_labels = of_all(labels)  # of the other devices' photos too
+        self.bank.append(own[:, -C:], all_labels)
+        ready, all_ready = (self.bank.ready(each, config.gate) for each in (labels, all_labels))  # (B, C)
 
         # Now each pass gets its class tokens. Gradients flow into view 2's, not into the bank's. Photos without any tag
         # have nothing to be ready; they take part, with their own tokens, once all classes are full.
         passes = {"view1": view1, "view2": view2}
         if localise and config.intra_weight:
             passes["intra"] = model.infuse(view1, other.detach() if config.intra_detach else other)
-        if localise and config.cross_weight and (ready.any() or self.bank.full.all()):
+        if localise and config.cross_weight and (all_ready.any() or self.bank.full.all()):
             from_bank = ready & (config.cross_source == "bank")
             passes["cross"] = model.infuse(view1, self.bank.means_where(from_bank, own[:, -C:]))
 
@@ -79,8 +84,10 @@ class CTIStep(nn.Module):
         # ... and so must other photos' tokens. Tagged classes that wait for their tokens do not count.
         if "cross" in out:
             fused = out["cross"].fused_maps(model.infused_blocks)[:, -C:]
-            counted = ready | (labels == 0) if config.gate == "per_class" else None
-            losses["cross"] = cross_image_loss(out["view1"].patch_maps[:, -C:], fused, counted)
+            counted, among = None, None
+            if config.gate == "per_class":
+                counted, among = ready | (labels == 0), (all_ready | (all_labels == 0)).sum().clamp(min=1) / together()
+            losses["cross"] = cross_image_loss(out["view1"].patch_maps[:, -C:], fused, counted, among)
 
         total = losses["classification"]
         for name in ("background", "intra", "cross"):

@@ -20,7 +20,7 @@ from cti.config import RuntimeConfig, SegmentConfig
 from cti.data.batches import load_batches, size_batches
 from cti.data.photos import Photo
 from cti.data.windows import windows
-from cti.device import quick_bfloat16
+from cti.device import quick_bfloat16, sum_of_all, together
 from cti.segment.masks import MaskOf, ReviewedOf, count_pixels
 from cti.segment.networks import MLPDecoder, ViTSegmenter
 from cti.train.optimiser import parameter_groups
@@ -160,16 +160,19 @@ def class_weights(shares: Tensor, balance: float) -> Tensor:
     return (weights * patches.sum() / (weights * patches).sum()).float()
 
 
-def patch_loss(logits: Tensor, shares: Tensor, weights: Tensor) -> Tensor:
+def patch_loss(logits: Tensor, shares: Tensor, weights: Tensor, counted: float | None = None) -> Tensor:
     """Cross-entropy between predicted and true shares, averaged over labelled pixels; 0 if none is labelled.
 
     Args:
         logits: (P, 1 + C).
         shares: (P, 1 + C), the weights of their labels.
         weights: (1 + C,) of the classes.
+        counted: What the sum is divided by, for several devices that average their losses; None = the sum of weights.
     """
     weighed = weights * shares
-    return -(weighed * logits.log_softmax(dim=-1)).sum() / weighed.sum().clamp(min=1e-12)
+    counted = float(weighed.sum()) if counted is None else counted
+    total = -(weighed * logits.log_softmax(dim=-1)).sum()
+    return total / counted if counted else total
 
 
 class PatchStep(nn.Module):
@@ -206,8 +209,9 @@ class PatchStep(nn.Module):
         """
         logits = self.decoder.classify(batch["patches"].float()).float().flatten(0, 1)
         shares = batch["shares"].flatten(0, 1)
+        counted = float(sum_of_all((self.weights * shares).sum())) / together()  # on each device, on average
         right = logits.detach().argmax(dim=1) == shares.argmax(dim=1)
-        return {"loss": patch_loss(logits, shares, self.weights), "accuracy": right.float().mean()}
+        return {"loss": patch_loss(logits, shares, self.weights, counted), "accuracy": right.float().mean()}
 
     def parameter_groups(self, config: SegmentConfig) -> list[dict[str, Any]]:
         """Groups for the optimiser: all is new, and learns at `lr * new_lr_factor`."""

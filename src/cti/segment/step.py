@@ -8,25 +8,30 @@ from torch import Tensor, nn
 
 from cti.classes import IGNORE_INDEX
 from cti.config import OptimiserConfig
+from cti.device import sum_of_all, together
+from cti.method.attention import full_precision
 from cti.segment.networks import Segmenter
 from cti.train.optimiser import parameter_groups
 
 
-def segmentation_loss(logits: Tensor, masks: Tensor, weights: Tensor | None = None) -> Tensor:
+def segmentation_loss(
+    logits: Tensor, masks: Tensor, weights: Tensor | None = None, counted: float | None = None
+) -> Tensor:
     """Cross-entropy, the weighted mean over labelled pixels; 0, with zero gradients, where none is labelled.
 
     Args:
         logits: (B, 1 + C, H, W).
         masks: (B, H, W) int64 in 0..C, or 255 for pixels that do not count.
         weights: (B, H, W) above 0, how much each pixel counts; None = all the same.
+        counted: What the sum is divided by; None = the weight of the labelled pixels. Several devices that average
+            their losses give their mean weight, for the mean over the pixels of all.
     """
-    if weights is not None:
-        counted = weights * (masks != IGNORE_INDEX)
-        each = F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX, reduction="none")
-        return (each * counted).sum() / counted.sum().clamp(min=torch.finfo(counted.dtype).tiny)
-    total = F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX, reduction="sum")
-    labelled = int((masks != IGNORE_INDEX).sum())
-    return total / labelled if labelled else total
+    each = F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX, reduction="sum" if weights is None else "none")
+    total = each if weights is None else (each * weights).sum()  # 0 where nothing is labelled
+    if counted is None:
+        is_labelled = masks != IGNORE_INDEX
+        counted = float(is_labelled.sum() if weights is None else (weights * is_labelled).sum())
+    return total / counted if counted else total
 
 
 class SegmentationStep(nn.Module):
@@ -41,7 +46,7 @@ class SegmentationStep(nn.Module):
         self.network = network
 
     def forward(self, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
-        """Loss and pixel accuracy.
+        """Loss and pixel accuracy; with several devices each one's part of them, whose mean is that of all pixels.
 
         Args:
             batch: "images" (B, 3, H, W) normalised, "masks" (B, H, W) int64 in 0..C or 255, and, where a person gave
@@ -55,15 +60,18 @@ class SegmentationStep(nn.Module):
             ValueError: if the loss is not a finite number; the message says why.
         """
         masks = batch["masks"]
-        logits = self.network(batch["images"]).float()  # softmax over many classes loses digits in half precision
-        loss = segmentation_loss(logits, masks, batch.get("weights"))
+        weights = batch.get("weights")
+        logits = full_precision(self.network(batch["images"]))  # softmax over many classes loses digits in half of it
+        is_labelled = masks != IGNORE_INDEX
+        labelled = int(sum_of_all(is_labelled.sum())) / together()  # on each device, on average
+        counted = labelled if weights is None else float(sum_of_all((weights * is_labelled).sum())) / together()
+        loss = segmentation_loss(logits, masks, weights, counted)
         if not loss.isfinite():
             raise ValueError(self._why_not_finite(batch))
         with torch.no_grad():
-            labelled = masks != IGNORE_INDEX
-            right = (logits.argmax(dim=1) == masks) & labelled
-            accuracy = right.sum() / labelled.sum().clamp(min=1)
-        return {"loss": loss, "accuracy": accuracy, "labelled": labelled.float().mean()}
+            right = (logits.argmax(dim=1) == masks) & is_labelled
+            accuracy = right.sum() / max(labelled, 1 / together())
+        return {"loss": loss, "accuracy": accuracy, "labelled": is_labelled.float().mean()}
 
     def parameter_groups(self, config: OptimiserConfig) -> list[dict[str, Any]]:
         """Groups for the optimiser: the decoder learns at `lr * new_lr_factor`; frozen blocks are left out."""

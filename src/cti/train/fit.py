@@ -3,7 +3,8 @@
 What it trains is a module whose `forward(batch, epoch)` returns scalars by name, among them `loss`.
 All state that shapes training is in the checkpoint: the module with its buffers, the optimiser, the step, torch's
 random state (on the processor and on the device) and the scale of losses in float16. Data sets are indexed by (epoch,
-index) and draw from nothing else, so a resumed run is the same run.
+index) and draw from nothing else, so a resumed run is the same run. Several devices share each batch out
+(`cti.train.ranks`); a run may be resumed with another number of them.
 """
 
 import json
@@ -23,14 +24,16 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from cti.config import OptimiserConfig, RuntimeConfig
+from cti.device import objects_of_all, sum_of_all, together
 from cti.files import atomic_path
 from cti.train.allocator import keep_freed_memory
 from cti.train.optimiser import build_optimiser, epochs_by_size, learning_rate
-from cti.train.precision import fabric_precision
+from cti.train.ranks import check_batch_norms, check_batch_size, on_all, runs_here, synchronised
+from cti.train.sampler import EpochSampler
 
 logger = logging.getLogger(__name__)
 
@@ -82,31 +85,19 @@ def nothing_fitted() -> FitResult:
     return FitResult(steps=0, seconds=0, images_per_second=0, waited=0, peak_memory_gb=0, final={})
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
-    """The order of one epoch as (epoch, index) pairs, shuffled by (seed, epoch), in whole batches, cut by device.
+@dataclass(frozen=True)
+class _Job:
+    """What `fit` is called with; see there."""
 
-    Args:
-        length: Photos in the data set.
-        batch_size: Photos per step and device; the last incomplete batch is dropped.
-        seed: Of the run.
-        rank: Of this device.
-        world: Number of devices.
-    """
-
-    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
-        self.length, self.seed, self.rank, self.world = length, seed, rank, world
-        self.batch_size = min(batch_size, max(length // world, 1))
-        self.steps = length // (self.batch_size * world)
-        self.epoch, self.start_step = 0, 0
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.length, generator=generator).tolist()
-        mine = order[self.rank : self.steps * self.batch_size * self.world : self.world]
-        return iter([(self.epoch, index) for index in mine[self.start_step * self.batch_size :]])
-
-    def __len__(self) -> int:
-        return (self.steps - self.start_step) * self.batch_size
+    step: nn.Module
+    dataset: Dataset[dict[str, Tensor]]
+    config: OptimiserConfig
+    folder: Path
+    groups: list[dict[str, Any]]
+    runtime: RuntimeConfig
+    validate: Callable[[int], Validation] | None
+    title: str
+    warm: bool
 
 
 def fit(
@@ -130,35 +121,46 @@ def fit(
         groups: From `parameter_groups`.
         runtime: Devices, loading processes, checkpoints.
         validate: Called with the epoch after each; its numbers are logged, and it may end the training. It sees the
-            module in eval mode.
+            module in eval mode. With several devices all call it, and what the first one returns counts.
         title: Word before the progress bar.
         warm: Whether the heads know something already: `epochs: 0` then comes to fewer passes.
 
+    With several devices all of these must be such that they can be pickled.
+
     Raises:
-        ValueError: if the data set is empty, or the loss stops being a finite number.
+        ValueError: if the data set is empty, the devices cannot share it, or the loss stops being a finite number.
+        ChildProcessError: if one of several processes has ended; the last checkpoint is whole.
     """
-    num_photos = len(cast(Sized, dataset))
-    if num_photos == 0:
+    if len(cast(Sized, dataset)) == 0:
         raise ValueError("There is no photo to train on; check the tags and lists with `cti data check`.")
+    check_batch_size(config, runtime)
+    check_batch_norms(step, runtime)
     folder.mkdir(parents=True, exist_ok=True)
-    fabric = Fabric(accelerator=runtime.accelerator, devices=runtime.devices)
+    kind = next(step.parameters()).dtype
+    job = _Job(step, dataset, config, folder, groups, runtime, validate, title, warm)
+    result = on_all(_fit, job, runtime, config.precision)
+    if not runs_here(runtime):
+        step.load_state_dict(torch.load(folder / STATE, map_location="cpu", weights_only=True)["module"])
+    step.to(kind)  # trained in float64, it is used as all others are
+    return result
+
+
+def _fit(fabric: Fabric, job: _Job) -> FitResult:
+    """The training of one device."""
+    step, config, folder, runtime, validate = job.step, job.config, job.folder, job.runtime, job.validate
     device_type = fabric.device.type
     if device_type == "cpu":
         keep_freed_memory()
-    fabric = Fabric(
-        accelerator=runtime.accelerator,
-        devices=runtime.devices,
-        precision=fabric_precision(config.precision, device_type),
-    )
-    fabric.launch()
+    step = synchronised(step)
     torch.manual_seed(config.seed + fabric.global_rank)
-    optimiser = build_optimiser(groups)
+    optimiser = build_optimiser(job.groups)
     module, optimiser = fabric.setup(step, optimiser)
 
+    num_photos = len(cast(Sized, job.dataset))
     sampler = EpochSampler(num_photos, config.batch_size, config.seed, fabric.global_rank, fabric.world_size)
-    config = replace(config, epochs=config.epochs or epochs_by_size(sampler.steps, warm))
+    config = replace(config, epochs=config.epochs or epochs_by_size(sampler.steps, job.warm))
     loader = fabric.setup_dataloaders(
-        _loader(dataset, sampler, config.seed, runtime.workers, device_type), use_distributed_sampler=False
+        _loader(job.dataset, sampler, config.seed, runtime.workers, device_type), use_distributed_sampler=False
     )
     state = _load_state(fabric, folder, step, optimiser)
     total_steps = config.epochs * sampler.steps
@@ -166,7 +168,7 @@ def fit(
     clock = _Clock(state["seconds"])
 
     with _progress(enabled=fabric.is_global_zero) as progress:
-        bar = progress.add_task(title, total=total_steps, completed=state["step"], note="")
+        bar = progress.add_task(job.title, total=total_steps, completed=state["step"], note="")
         while state["step"] < total_steps and not state["stop"]:
             epoch = state["step"] // sampler.steps
             sampler.epoch, sampler.start_step = epoch, state["step"] % sampler.steps
@@ -186,8 +188,9 @@ def fit(
                     optimiser.step()
                     optimiser.zero_grad(set_to_none=True)
                 state["step"] += 1
-                clock.images += sampler.batch_size * fabric.world_size
-                loss = scalars["loss"].item()
+                clock.images += sampler.batch_size
+                values = _means(scalars)
+                loss = values["loss"]
                 if not math.isfinite(loss):
                     raise ValueError(
                         f"The loss is {loss} at step {state['step']} (epoch {epoch}): lower the learning rate "
@@ -195,7 +198,6 @@ def fit(
                         "from before."
                     )
                 if state["step"] % LOG_EVERY == 0 or state["step"] % sampler.steps == 0:
-                    values = {name: value.item() for name, value in scalars.items()}
                     log.write(state["step"], {"epoch": epoch, "lr": rate, **values})
                 _show(progress, bar, state["step"], loss, clock)
                 whole_epoch = state["step"] % sampler.steps == 0
@@ -205,7 +207,7 @@ def fit(
             if validate is not None:
                 module.eval()
                 with clock.pause(), torch.random.fork_rng(devices=[]), torch.no_grad():
-                    found = validate(epoch)
+                    found = fabric.broadcast(validate(epoch))
                 state["validation"], state["stop"] = found.scores, found.stop
                 log.write(state["step"], {"epoch": epoch, **found.scores})
                 if found.stop:
@@ -230,11 +232,11 @@ def _loader(
 ) -> DataLoader[dict[str, Tensor]]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # On a processor that also trains, one loading process keeps up; more would take its cores.
-    automatic = 1 if device_type == "cpu" else cores
+    automatic = 1 if device_type == "cpu" else max(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
     workers = automatic if workers == -1 else workers
     return DataLoader(
         dataset,
-        batch_size=sampler.batch_size,
+        batch_size=sampler.share,
         sampler=sampler,
         num_workers=workers,
         pin_memory=device_type == "cuda",
@@ -251,18 +253,24 @@ def _set_rates(optimiser: Any, step: int, steps_per_epoch: int, config: Optimise
 
 
 def _load_state(fabric: Fabric, folder: Path, step: nn.Module, optimiser: Any) -> dict[str, Any]:
-    path = folder / STATE
-    if not path.is_file():
+    path, saved = folder / STATE, None
+    if fabric.is_global_zero and path.is_file():
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{path} is damaged, so this training cannot go on; delete it to begin anew.") from error
+    saved = fabric.broadcast(saved)  # other machines need not see the folder
+    if saved is None:
         return {"step": 0, "seconds": 0.0, "validation": {}, "stop": ""}
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is damaged, so this training cannot go on; delete it to begin anew.") from error
     step.load_state_dict(saved["module"])
     optimiser.load_state_dict(saved["optimiser"])
-    torch.set_rng_state(saved["random"])
-    if "device_random" in saved and fabric.device.type != "cpu":
-        torch.get_device_module(fabric.device).set_rng_state(saved["device_random"])
+    rank, others = fabric.global_rank, saved.get("others_random", [])
+    if rank == 0:
+        _set_random(fabric, {name: saved[name] for name in ("random", "device_random") if name in saved})
+    elif rank <= len(others):
+        _set_random(fabric, others[rank - 1])
+    else:  # there were fewer devices: draws of its own, another stretch of them each time
+        torch.manual_seed((saved["progress"]["step"] + 1) * 1_000_003 + rank)
     if saved.get("precision"):
         fabric.strategy.precision.load_state_dict(saved["precision"])
     logger.info("Going on from step %d of %s", saved["progress"]["step"], path)
@@ -271,19 +279,38 @@ def _load_state(fabric: Fabric, folder: Path, step: nn.Module, optimiser: Any) -
 
 
 def _save_state(fabric: Fabric, folder: Path, step: nn.Module, optimiser: Any, progress: dict[str, Any]) -> None:
+    random = {"random": torch.get_rng_state()}
+    if fabric.device.type != "cpu":
+        random["device_random"] = torch.get_device_module(fabric.device).get_rng_state()
+    own, *others = objects_of_all(random)
     if fabric.is_global_zero:
         content = {
             "module": step.state_dict(),
             "optimiser": optimiser.state_dict(),
-            "random": torch.get_rng_state(),
+            **own,
             "precision": fabric.strategy.precision.state_dict(),  # the scale of losses in float16
             "progress": progress,
         }
-        if fabric.device.type != "cpu":
-            content["device_random"] = torch.get_device_module(fabric.device).get_rng_state()
+        if others:
+            content["others_random"] = others
         with atomic_path(folder / STATE) as temporary:
             torch.save(content, temporary)
     fabric.barrier()
+
+
+def _set_random(fabric: Fabric, state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["random"])
+    if "device_random" in state and fabric.device.type != "cpu":
+        torch.get_device_module(fabric.device).set_rng_state(state["device_random"])
+
+
+def _means(scalars: dict[str, Tensor]) -> dict[str, float]:
+    """The means of all devices' scalars, which are those of the whole batch; the same on each."""
+    values = [scalar.item() for scalar in scalars.values()]
+    if together() > 1:
+        means = sum_of_all(torch.tensor(values, dtype=torch.float64, device=next(iter(scalars.values())).device))
+        values = (means / together()).tolist()
+    return dict(zip(scalars, values, strict=True))
 
 
 class _Log:

@@ -4,12 +4,18 @@ Only tags decide, never masks. Source: Kumar et al. 2022, "Fine-tuning can disto
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cti.config import RuntimeConfig, SeedsConfig
+from cti.data import Photo
+from cti.device import is_first
 from cti.files import from_json, read_json, to_json, write_json
 from cti.method import CTI
 from cti.method.checkpoint import load_model, save_model
+from cti.train.fit import Validation
+from cti.train.tagging import score_held_out
 
 logger = logging.getLogger(__name__)
 
@@ -85,3 +91,34 @@ class BestNetwork:
             f"Fine-tuning ended at a tag mAP of {tag_map:.3f}, below the linear head's {self.baseline:.3f}; "
             f"the network of {which} ({best.tag_map:.3f}) is kept."
         )
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What follows each epoch: the tags of photos not trained on are scored, and the network is kept if it is the best.
+
+    Args:
+        model: The network.
+        photos: The photos, held out.
+        seeds: See `tag_logits`.
+        runtime: See `tag_logits`.
+        best: Keeps the best network.
+    """
+
+    model: CTI
+    photos: Sequence[Photo]
+    seeds: SeedsConfig
+    runtime: RuntimeConfig
+    best: BestNetwork
+
+    def __call__(self, epoch: int) -> Validation:
+        """Score and judge the network after an epoch; the first of several processes does the latter."""
+        tags = score_held_out(self.model, self.photos, self.seeds, self.runtime)
+        if tags is None or tags.mean_average_precision is None or not is_first():  # no photo held out has a tag
+            return Validation({})
+        tag_map, linear = tags.mean_average_precision, self.best.baseline
+        against = "" if linear is None else f" (linear head: {linear:.3f})"
+        logger.info(
+            "Epoch %d: tag mAP %.3f on %d photos not trained on%s", epoch + 1, tag_map, len(self.photos), against
+        )
+        return Validation({"tag_map": tag_map}, self.best.judge(self.model, epoch, tag_map))

@@ -17,10 +17,11 @@ from cti.method import CTI
 from cti.method.checkpoint import load_model, save_model
 from cti.method.step import CTIStep
 from cti.run import Run
-from cti.train.fit import FitResult, Validation, fit, nothing_fitted
-from cti.train.keep import CLEARLY, BestNetwork
+from cti.train.fit import FitResult, fit, nothing_fitted
+from cti.train.keep import CLEARLY, BestNetwork, Judge
 from cti.train.optimiser import parameter_groups
-from cti.train.tagging import labels_of, positive_weights, score_held_out, tag_logits
+from cti.train.ranks import check_batch_size
+from cti.train.tagging import labels_of, positive_weights, tag_logits
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,10 @@ class TrainResult:
 def train(run: Run) -> TrainResult:
     """Train CTI from tags: train/, with the network, its training state, metrics, tag thresholds and lists."""
     config = run.config
-    look = None if run.fits("train") else first_look(run)
+    fits = run.fits("train")
+    if not fits and config.train.warm_start != "only":
+        check_batch_size(config.train, config.runtime)
+    look = None if fits else first_look(run)
     with run.stage("train") as stage:
         if stage.finished:
             return stage.result(TrainResult)
@@ -86,23 +90,12 @@ def train(run: Run) -> TrainResult:
         step = CTIStep(model, config.method, positive_weights(photos, len(classes), config.method.positive_weight))
         groups = parameter_groups(step, config.train, new=NEW_PARTS, no_decay=("cls_token",))
 
-        # After each epoch: the tags of photos not trained on, which must not fall below the linear head's.
-        def validate(epoch: int) -> Validation:
-            tags = score_held_out(model, held_out, config.seeds, config.runtime)
-            if tags is None or tags.mean_average_precision is None:  # no photo held out has a tag
-                return Validation({})
-            tag_map = tags.mean_average_precision
-            against = "" if linear is None else f" (linear head: {linear:.3f})"
-            logger.info(
-                "Epoch %d: tag mAP %.3f on %d photos not trained on%s", epoch + 1, tag_map, len(held_out), against
-            )
-            return Validation({"tag_map": tag_map}, best.judge(model, epoch, tag_map))
-
         if config.train.warm_start == "only":
             fitted = nothing_fitted()
             kept = "Nothing was trained (train.warm_start: only): the network is the first look's."
         else:
-            judge = validate if held_out else None
+            # After each epoch: the tags of photos not trained on, which must not fall below the linear head's.
+            judge = Judge(model, held_out, config.seeds, config.runtime, best) if held_out else None
             fitted = fit(
                 step, dataset, config.train, stage.folder, groups, config.runtime, judge, warm=look is not None
             )

@@ -14,6 +14,7 @@ from cti.data import Photo
 from cti.data.batches import Sight, load_batches, normalised, size_batches, split_large
 from cti.data.datasets import multi_hot
 from cti.data.windows import photo_windows
+from cti.device import objects_of_all, own_share
 from cti.evaluate.tags import TagScores, score_tags
 from cti.method import CTI
 
@@ -44,11 +45,11 @@ def tag_logits(model: CTI, photos: Sequence[Photo], seeds: SeedsConfig, runtime:
     whole, large = split_large(photos, seeds.long_side, seeds.window, model.patch_size)
     batches = size_batches(whole, seeds.long_side, model.patch_size, runtime.batch_size)
     for batch, images in load_batches(batches, model.mean, model.std, runtime):
-        scores = model(images.to(model.device)).tag_logits.float().cpu().numpy()
+        scores = model(images.to(model.patch_head.weight)).tag_logits.float().cpu().numpy()  # where and in what it is
         logits |= {photo.id: row for photo, row in zip(batch.photos, scores, strict=True)}
     for photo, seen in large:
         logits[photo.id] = window_tag_logits(model, photo.load(), seen).amax(dim=0).numpy()
-    return np.stack([logits[photo.id] for photo in photos])
+    return np.array([logits[photo.id] for photo in photos], np.float32).reshape(len(photos), len(model.classes))
 
 
 @torch.inference_mode()
@@ -98,8 +99,15 @@ def with_predicted_tags(
 
 
 def score_held_out(model: CTI, photos: Sequence[Photo], seeds: SeedsConfig, runtime: RuntimeConfig) -> TagScores | None:
-    """Score the tags of photos not trained on, and choose the best threshold per class; None without photos."""
+    """Score the tags of photos not trained on, and choose the best threshold per class; None without photos.
+
+    Processes that train together share the photos out, and all must call it.
+    """
     if not photos:
         return None
     labels = labels_of(photos, len(model.classes))
-    return score_tags(tag_logits(model, photos, seeds, runtime), labels, model.classes)
+    logits = np.empty(labels.shape, np.float32)
+    shares = objects_of_all(tag_logits(model, own_share(photos), seeds, runtime))
+    for rank, share in enumerate(shares):
+        logits[rank :: len(shares)] = share
+    return score_tags(logits, labels, model.classes)

@@ -1,0 +1,276 @@
+"""Several processes train what one does: step by step, when they are killed, and when others start them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cti.cli import main
+from cti.config import RuntimeConfig, SegmentTrainConfig
+from cti.method.checkpoint import load_model
+from cti.train import ranks
+from cti.train.fit import STATE, fit
+from cti.train.optimiser import parameter_groups
+from cti.train.ranks import check_batch_size, on_all, processes
+from recording import CONFIG, Broken, Noise, cti_step, job, record, segmentation_step
+from tiny import options, tiny_shapes
+
+RUNTIME = RuntimeConfig(workers=0, checkpoint_every=1, accelerator="cpu", devices=1)
+TWO = replace(RUNTIME, devices=2)
+STEPS = {
+    "per_class": lambda: cti_step(bank_size=5, gate="per_class"),  # so that classes are ready one after the other
+    "all": lambda: cti_step(gate="all", start_epoch=1),
+    "segmenter": segmentation_step,
+}
+
+
+def close(actual: torch.Tensor, expected: torch.Tensor) -> bool:
+    return torch.allclose(actual, expected, rtol=1e-9, atol=1e-13)
+
+
+def near(actual: torch.Tensor, expected: torch.Tensor) -> bool:
+    """After many steps: AdamW makes something of gradients that are mere rounding, as those of key biases are."""
+    return torch.allclose(actual, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    """In float64: losses, gradients, weights and the bank of every step, with batches of 2 x 2 and of 1 x 4."""
+    half = job(STEPS["per_class"](), tmp_path / "resumed-2", CONFIG, RUNTIME, Noise(dies_after=17))
+    with pytest.raises(KeyboardInterrupt):
+        on_all(record, {"half": half}, RUNTIME, "64")
+    for runtime in (RUNTIME, TWO):
+        jobs = {
+            name: job(step(), tmp_path / f"{name}-{runtime.devices}", CONFIG, runtime, Noise())
+            for name, step in STEPS.items()
+        }
+        # One photo per process: often only one of them has a class that is ready. Gradients of two steps are averaged.
+        jobs["accumulated"] = job(
+            cti_step(bank_size=3, gate="per_class"),
+            tmp_path / f"accumulated-{runtime.devices}",
+            replace(CONFIG, batch_size=2, accumulate=2),
+            runtime,
+            Noise(),
+        )
+        more = {} if runtime is RUNTIME else {"resumed": replace(half, runtime=TWO, dataset=Noise())}
+        on_all(record, jobs | more, runtime, "64")
+    begun_by_one, alone = (torch.load(tmp_path / name / STATE)["module"] for name in ("resumed-2", "per_class-1"))
+    assert all(close(begun_by_one[key], value) for key, value in alone.items())
+    for name in jobs:
+        one, two = tmp_path / f"{name}-1" / "steps", tmp_path / f"{name}-2" / "steps"
+        steps = len(list(one.iterdir()))
+        assert steps == (8 if name == "accumulated" else 6)  # in two epochs of 14 photos
+        assert len(list(two.iterdir())) == 2 * steps
+        seen: set[str] = set()
+        for step in range(steps):
+            whole = torch.load(one / f"{step}-0.pt")
+            parts = [torch.load(two / f"{step}-{rank}.pt") for rank in (0, 1)]
+            for place, losses in enumerate(whole["losses"]):
+                seen |= set(losses)
+                for loss, value in losses.items():
+                    mean = sum(part["losses"][place][loss] for part in parts) / 2
+                    # The segmenter's accuracy is in single precision.
+                    assert float(mean) == pytest.approx(float(value), rel=1e-6 if name == "segmenter" else 1e-10), loss
+            for part in parts:
+                for kind in ("gradients", "state"):
+                    assert part[kind].keys() == whole[kind].keys()
+                    assert all(close(part[kind][key], value) for key, value in whole[kind].items()), (name, kind, step)
+            assert all(torch.equal(value, parts[1]["state"][key]) for key, value in parts[0]["state"].items())
+        assert name == "segmenter" or "loss/cross" in seen
+
+
+def test_averaged_gradients_are_those_of_the_larger_batch(tmp_path: Path) -> None:
+    """Where losses are means over photos: not the cross loss, which sees more of the bank after every part."""
+    for name, step in (("cti", lambda: cti_step(cross_weight=0)), ("segmenter", segmentation_step)):
+        final = []
+        for size, accumulate in ((8, 1), (4, 2)):
+            config = replace(CONFIG, batch_size=size, accumulate=accumulate, schedule_per="epoch")
+            made = job(step(), tmp_path / f"{name}-{size}", config, RUNTIME, Noise(16, labelled=True))
+            on_all(record, {"one": made}, RUNTIME, "64")
+            final.append(made.step.state_dict())
+        assert all(close(final[1][key], value) for key, value in final[0].items()), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes in /proc")
+def test_a_killed_process_ends_the_others_and_another_number_goes_on(tmp_path: Path) -> None:
+    """Two are killed, one goes on to the end: it is what one alone would have come to."""
+    photos = tiny_shapes(tmp_path / "shapes")
+    more = {"train__precision": "64", "train__epochs": "30", "runtime__checkpoint_every": "1"}
+    killed, alone = (["train", *options(photos, tmp_path / name, **more)] for name in ("killed", "alone"))
+    run = start([*killed, "--runtime.devices", "2"])
+    state = tmp_path / "killed" / "train" / STATE
+    wait_for(run, state)
+    os.kill(children_of(run.pid)[1], signal.SIGKILL)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 1, said
+    assert "was ended by SIGKILL, and the others with it; call the command again to go on" in " ".join(said.split())
+    assert "Traceback" not in said
+    assert not children_of(run.pid)
+    assert 0 < torch.load(state)["progress"]["step"] < 60
+
+    assert main(killed) == main(alone) == 0
+    ends = [torch.load(tmp_path / name / "train" / STATE) for name in ("killed", "alone")]
+    assert ends[0]["progress"]["step"] == ends[1]["progress"]["step"] == 60
+    assert all(near(ends[0]["module"][name], value) for name, value in ends[1]["module"].items())
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_command_and_all_but_training_is_done_once(tmp_path: Path) -> None:
+    photos = tiny_shapes(tmp_path / "shapes")
+    words = options(photos, tmp_path / "two", train__precision="64", segment__train__precision="64")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cti"]
+    done = start(["run", *words, "--runtime.devices", "auto", "--json"], torchrun, stdout=subprocess.PIPE)
+    out, said = done.communicate(timeout=240)
+    assert done.returncode == 0, said
+    assert set(json.loads(out)) >= {"train", "segment"}  # one object, of the first process
+    assert said.count("Made:") == 1
+    assert main(["train", *options(photos, tmp_path / "one", train__precision="64")]) == 0
+    ends = [torch.load(tmp_path / name / "train" / STATE) for name in ("one", "two")]
+    assert "others_random" in ends[1]
+    assert all(near(ends[1]["module"][name], value) for name, value in ends[0]["module"].items())
+
+
+@pytest.mark.slow
+def test_tasks_of_srun_train_together(tmp_path: Path) -> None:
+    photos = tiny_shapes(tmp_path / "shapes")
+    words = ["train", *options(photos, tmp_path / "run", runtime__devices="2")]
+    said = {
+        "STEP_NUM_TASKS": "2",
+        "STEP_NUM_NODES": "1",
+        "STEP_NODELIST": "localhost",
+        "JOB_ID": "777123",
+        "NODEID": "0",
+    }
+    tasks = [start(words, more=said | {"PROCID": rank, "LOCALID": rank}) for rank in ("0", "1")]
+    heard = [task.communicate(timeout=120)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], heard
+    assert "tag mAP" in heard[0]
+    assert "tag mAP" not in heard[1]
+    assert "others_random" in torch.load(tmp_path / "run" / "train" / STATE)
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_any_process_is_said_once(tmp_path: Path) -> None:
+    step = Broken(rank=1)
+    with pytest.raises(ValueError, match="the other one cannot go on"):
+        fit(step, Noise(), CONFIG, tmp_path, parameter_groups(step, CONFIG), TWO)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(tmp_path: Path) -> None:
+    step = cti_step()
+    sentence = r"train\.batch_size is 4, which 3 devices cannot share evenly; give a multiple of 3"
+    with pytest.raises(ValueError, match=sentence):
+        fit(step, Noise(), CONFIG, tmp_path / "run", parameter_groups(step, CONFIG), replace(TWO, devices=3))
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match=r"segment\.train\.batch_size is 5, which 2 devices"):
+        check_batch_size(SegmentTrainConfig(batch_size=5), TWO)
+
+
+def test_it_is_refused_before_the_first_stage_and_not_where_nothing_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tiny_shapes(tmp_path / "shapes")
+    more = {"runtime__devices": "3", "model__patch_features": "two"}
+    assert main(["run", *options(photos, tmp_path / "a", **more)]) == 1
+    assert "train.batch_size is 4, which 3 devices" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+    assert main(["train", *options(photos, tmp_path / "b", **more, train__warm_start="on")]) == 1
+    assert not (tmp_path / "b").exists()  # not even a first look
+    assert main(["train", *options(photos, tmp_path / "c", **more, train__warm_start="only")]) == 0
+
+
+@pytest.mark.parametrize("class_tokens", ["each", "as_one"])
+def test_a_training_in_float64_is_validated_and_kept_like_any_other(tmp_path: Path, class_tokens: str) -> None:
+    photos = tiny_shapes(tmp_path / "shapes")
+    more = {"train__precision": "64", "train__warm_start": "on", "model__patch_features": "two"}
+    assert main(["train", *options(photos, tmp_path / "run", **more, model__class_tokens=class_tokens)]) == 0
+    state = torch.load(tmp_path / "run" / "train" / STATE)
+    assert state["module"]["model.patch_head.weight"].dtype == torch.float64
+    assert state["progress"]["validation"]["tag_map"] > 0
+    model, _ = load_model(tmp_path / "run" / "train")
+    assert model.patch_head.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("devices", [0, "some"])
+def test_devices_that_there_are_not_are_refused(devices: int | str) -> None:
+    with pytest.raises(ValueError, match=rf"runtime\.devices is {devices}, which cannot be had here"):
+        processes(replace(RUNTIME, devices=devices))
+
+
+def test_other_machines_are_not_waited_for_unless_something_starts_them() -> None:
+    with pytest.raises(ValueError, match=r"runtime\.nodes is 2, but nothing has started processes there; use torchrun"):
+        processes(replace(RUNTIME, nodes=2))
+
+
+def test_batch_norms_are_computed_together_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    ranks.check_batch_norms(network, RUNTIME)
+    ranks.check_batch_norms(network[0], TWO)
+    with pytest.raises(ValueError, match="batch norms, which processes on CPUs cannot compute together"):
+        ranks.check_batch_norms(network, TWO)
+    assert ranks.synchronised(network) is network
+    monkeypatch.setattr(ranks, "together", lambda: 2)
+    weight = network[1].weight
+    synchronised = ranks.synchronised(network)
+    assert isinstance(synchronised[1], nn.SyncBatchNorm)
+    assert synchronised[1].weight is weight  # the one that the optimiser has
+
+
+def test_what_srun_says_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "GROUP_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    said = {"STEP_NUM_TASKS": "8", "STEP_NUM_NODES": "2", "STEP_NODELIST": "gpu[07-08]", "JOB_ID": "123456",
+            "PROCID": "5", "LOCALID": "1", "NODEID": "1"}  # fmt: skip
+    for name, value in said.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    ranks._understand_slurm()
+    found = {name: os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "GROUP_RANK", "LOCAL_WORLD_SIZE")}
+    assert found == {"RANK": "5", "LOCAL_RANK": "1", "WORLD_SIZE": "8", "GROUP_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+    assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("gpu07", "18456")
+
+
+def start(
+    words: list[str],
+    before: Sequence[str] = ("-m", "cti"),
+    stdout: int = subprocess.DEVNULL,
+    more: Mapping[str, str] | None = None,
+) -> "subprocess.Popen[str]":
+    """Start `cti WORDS` with the package that is tested, and with more variables of SLURM."""
+    places = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    environment |= {f"SLURM_{name}": value for name, value in (more or {}).items()}
+    command = [sys.executable, *before, *words]
+    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for(process: "subprocess.Popen[str]", path: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.is_file():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"{path} never came"
+        time.sleep(0.05)
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that train, in the order of their ranks."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            command = (folder / "cmdline").read_text()
+        except (OSError, IndexError):
+            continue
+        if parent == str(pid) and "spawn_main" in command:
+            found.append(int(folder.name))
+    return sorted(found)

@@ -615,6 +615,7 @@ class PredictConfig(Section):
         pseudo_weight: How much the pseudo-mask counts in a photo's mask: the label it gives a pixel gains so much in
             log-probability (1 = as if the segmenter found it e times as likely); 0 = the segmenter alone, restricted
             to the photo's tags.
+        precision: `auto` = the network computes in bf16 where the processor is quick at it, else in float32.
         false_alarms: For new photos without tags (`cti label`, `cti serve`): a class is only looked for above the score
             that this share of the photos held out without it exceeds. None = CTI's thresholds of the best F1, and
             whatever the segmenter sees.
@@ -630,6 +631,7 @@ class PredictConfig(Section):
     crf: Literal["psa", "irn"] = "psa"
     lists: tuple[ListName, ...] = ("score", "val")
     pseudo_weight: NotNegative = 1.0
+    precision: Literal["auto", "32", "bf16"] = "auto"
     false_alarms: Part | None = None
 
     def __post_init__(self) -> None:

@@ -17,17 +17,20 @@ from cti.data.images import load_mask
 from cti.data.photos import Photo
 from cti.data.windows import windows
 from cti.segment import predict
+from cti.segment.checkpoint import load_segmenter, save_segmenter
 from cti.segment.inference import Inference
 from cti.segment.networks import Segmenter, build_segmenter
 from cti.segment.predict import (
     argmax_at,
+    decided_mask,
     predict_folder,
     predict_mask,
     predict_probabilities,
     window_probabilities,
 )
+from tiny import tiny_trained
 
-PLAIN = Inference(flip=False, window=0)
+PLAIN = Inference(precision="32", flip=False, window=0)
 
 
 class PixelNetwork(Segmenter):
@@ -70,7 +73,7 @@ def test_windows_give_what_the_whole_gives_if_pixels_are_on_their_own(window: in
     network = PixelNetwork()
     whole = predict_probabilities(network, photo(), replace(PLAIN, flip=flip))
     network.sizes.clear()
-    parts = predict_probabilities(network, photo(), Inference(flip=flip, window=window, stride=stride))
+    parts = predict_probabilities(network, photo(), Inference(precision="32", flip=flip, window=window, stride=stride))
     torch.testing.assert_close(parts, whole)
     torch.testing.assert_close(parts.sum(dim=0), torch.ones(45, 61))
     assert max(max(size[-2:]) for size in network.sizes) <= window  # memory is bounded by the window
@@ -84,7 +87,7 @@ def test_overlapping_windows_are_averaged() -> None:
 
     network = WindowMean()
     image = torch.randn(3, 1, 6)
-    config = Inference(flip=False, window=4, stride=2)
+    config = Inference(precision="32", flip=False, window=4, stride=2)
     averaged = window_probabilities(network, lambda rows, columns: image[None, :, rows, columns], (1, 6), config)[0]
     left, right = (network(part[None]).softmax(dim=1)[0] for part in (image[..., :4], image[..., 2:]))
     torch.testing.assert_close(averaged[..., :2], left[..., :2].detach())
@@ -96,7 +99,7 @@ def test_overlapping_windows_are_averaged() -> None:
 @pytest.mark.parametrize("window", [0, 24])
 def test_a_mirrored_photo_has_the_mirrored_prediction(tiny: SegmentConfig, kind: str, window: int) -> None:
     torch.manual_seed(0)
-    config = Inference(window=window, stride=8, scales=(1.0, 0.5))
+    config = Inference(precision="32", window=window, stride=8, scales=(1.0, 0.5))
     network = build_segmenter(replace(tiny, network=kind), 3)
     image = photo(40, 48)
     here = predict_probabilities(network, image, config)
@@ -108,7 +111,7 @@ def test_a_mirrored_photo_has_the_mirrored_prediction(tiny: SegmentConfig, kind:
 
 def test_scales_are_averaged_at_the_working_size(tiny: SegmentConfig) -> None:
     network = build_segmenter(tiny, 3)
-    config = Inference(long_side=40)
+    config = Inference(precision="32", long_side=40)
     both = predict_probabilities(network, photo(), replace(config, scales=(0.5, 1.5)))
     single = [predict_probabilities(network, photo(), replace(config, scales=(scale,))) for scale in (0.5, 1.5)]
     assert both.shape == (4, 30, 40)
@@ -128,7 +131,7 @@ def test_a_mask_has_the_photos_size_whatever_the_working_size(tiny: SegmentConfi
     network = build_segmenter(tiny, 3)
     network.train()
     for long_side in (0, 20, 100):
-        mask = predict_mask(network, photo(), Inference(long_side=long_side))
+        mask = predict_mask(network, photo(), Inference(precision="32", long_side=long_side))
         assert mask.shape == (45, 61)
         assert mask.dtype == np.uint8
         assert mask.max() <= 3
@@ -178,6 +181,7 @@ from cti.data.photos import Photo
 from cti.data.windows import windows
 from cti.segment.networks import build_segmenter
 from cti.segment import predict
+from cti.segment.checkpoint import load_segmenter, save_segmenter
 from cti.segment.inference import Inference
 from cti.segment.predict import predict_folder
 
@@ -215,7 +219,7 @@ def test_large_photos_keep_averages_of_squares(monkeypatch: pytest.MonkeyPatch) 
     whole = predict_probabilities(network, image, PLAIN)
     monkeypatch.setattr(predict, "MOST_CELLS", 48 * 60 // 8)
     network.sizes.clear()
-    config = Inference(flip=True, window=20)
+    config = Inference(precision="32", flip=True, window=20)
     reduced = predict_probabilities(network, image, config)
     assert reduced.shape == (4, 16, 20)
     torch.testing.assert_close(reduced, nn.functional.avg_pool2d(whole, 3))
@@ -231,3 +235,36 @@ def test_masks_by_bands_are_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> N
     plain = argmax_at(probabilities, (83, 120))
     monkeypatch.setattr(stretched, "BAND", 1000)
     assert (argmax_at(probabilities, (83, 120)) == plain).all()
+
+
+def test_classes_that_do_not_exceed_their_limit_are_not_in_a_photo() -> None:
+    probabilities = torch.tensor([[[0.1, 0.4]], [[0.75, 0.1]], [[0.3, 0.5]]])
+    image = Image.new("RGB", (2, 1))
+    assert decided_mask(image, probabilities, Inference()).tolist() == [[1, 2]]
+    assert decided_mask(image, probabilities, Inference(limits=(0.75, -1.0))).tolist() == [[2, 2]]
+    assert decided_mask(image, probabilities, Inference(limits=(0.7, 0.5))).tolist() == [[1, 0]]
+    assert probabilities[1, 0, 0] == 0.75  # not changed
+
+
+def test_thresholds_are_kept_with_the_network(tmp_path: Path) -> None:
+    trained = replace(tiny_trained(), tag_thresholds={tiny_trained().classes[0]: 0.7})
+    save_segmenter(tmp_path, trained)
+    loaded = load_segmenter(tmp_path)
+    assert loaded.tag_thresholds == {loaded.classes[0]: 0.7}
+    expected = (0.7, *(-1.0 for _ in trained.classes[1:]))
+    assert loaded.inference().limits == expected
+    assert tiny_trained().inference().limits == ()
+
+
+def test_bf16_is_used_where_it_is_asked_for_and_changes_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = tiny_trained()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 40, 3), np.uint8))
+    for quick in (False, True):
+        monkeypatch.setattr("cti.segment.inference.quick_bfloat16", lambda device, quick=quick: quick)
+        assert Inference().half("cpu") is quick
+        assert Inference(precision="bf16").half("cpu")
+        assert not Inference(precision="32").half("cpu")
+    exact, rough = (predict_probabilities(trained.network, image, Inference(precision=kind)) for kind in ("32", "bf16"))
+    assert exact.dtype == rough.dtype == torch.float32
+    assert not torch.equal(exact, rough)
+    torch.testing.assert_close(rough, exact, atol=0.03, rtol=0)

@@ -10,7 +10,14 @@ from PIL import Image
 from cti.config import RuntimeConfig, SeedsConfig
 from cti.data import Photo
 from cti.data.batches import network_input, seen_size
-from cti.train.tagging import positive_weights, predicted_tags, score_held_out, tag_logits, with_predicted_tags
+from cti.train.tagging import (
+    certain_thresholds,
+    positive_weights,
+    predicted_tags,
+    score_held_out,
+    tag_logits,
+    with_predicted_tags,
+)
 from tiny import CLASSES, tiny_model
 
 RUNTIME = RuntimeConfig(workers=0, batch_size=2)
@@ -66,3 +73,11 @@ def test_rare_classes_weigh_more(photos: list[Photo]) -> None:
     assert weights is not None
     # 4 of 4 photos, 1 of 4, and none, which counts as one.
     torch.testing.assert_close(weights, torch.tensor([0.25, 3.0, 3.0]))
+
+
+def test_thresholds_are_kept_of_classes_that_enough_photos_tell_about() -> None:
+    photos = [Photo(str(i), Path("none"), tags=(0,) if i < 10 else (1,) if i < 12 else ()) for i in range(20)]
+    scores = torch.full((20, 2), 0.1)
+    scores[:10, 0], scores[10:12, 1] = 0.9, 0.9
+    assert certain_thresholds(scores, photos, ("many", "two")) == {"many": pytest.approx(0.5)}
+    assert certain_thresholds(scores[:19], photos[:19], ("many", "two")) == {}

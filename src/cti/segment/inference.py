@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cti.config import PredictConfig, SegmentConfig
+from cti.device import quick_bfloat16
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class Inference:
         window: Larger photos are predicted window by window of this side in pixels; 0 = always whole.
         stride: Distance between windows in pixels; 0 = two thirds of the window.
         crf: Preset of the dense CRF on the probabilities, or `none`.
+        precision: Of the network: `auto` = bf16 where the processor is quick at it, else float32.
+        limits: (C,) what a class's largest probability must exceed, else it is not in the photo; empty = none.
     """
 
     long_side: int = 0
@@ -25,6 +28,12 @@ class Inference:
     window: int = 512
     stride: int = 0
     crf: Literal["none", "psa", "irn"] = "none"
+    precision: Literal["auto", "32", "bf16"] = "auto"
+    limits: tuple[float, ...] = ()
+
+    def half(self, device_type: str) -> bool:
+        """Whether the network computes in bf16 on such a device."""
+        return self.precision == "bf16" or (self.precision == "auto" and quick_bfloat16(device_type))
 
 
 def inference(segment: SegmentConfig, predict: PredictConfig, variant: str = "") -> Inference:
@@ -37,4 +46,5 @@ def inference(segment: SegmentConfig, predict: PredictConfig, variant: str = "")
         window=predict.window,
         stride=predict.stride,
         crf=predict.crf if variant.endswith("+crf") else "none",
+        precision=predict.precision,
     )

@@ -114,7 +114,9 @@ def window_probabilities(
             images = part(*places).to(device)
             if config.flip:
                 images = torch.cat([images, images.flip(-1)])
-            probabilities = network(images).float().softmax(dim=1)
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.half(device.type)):
+                logits = network(images)
+            probabilities = logits.float().softmax(dim=1)
             if config.flip:
                 plain, mirrored = probabilities.chunk(2)
                 probabilities = (plain + mirrored.flip(-1)) / 2
@@ -144,11 +146,22 @@ def predict_mask(network: Segmenter, image: Image.Image, config: Inference) -> N
 
 def decided_mask(image: Image.Image, probabilities: Tensor, config: Inference) -> NDArray[np.uint8]:
     """The same mask from what `predict_probabilities` gave."""
+    probabilities = without_unlikely(probabilities, config.limits)
     if config.crf == "none":
         return argmax_at(probabilities, image.size[::-1])
     # A class that leads nowhere only costs time (docs/method.md: CRF on present classes only).
     present = leading_values(probabilities)
     return present[pixel_probabilities(image, probabilities, present, config).argmax(axis=0)].astype(np.uint8)
+
+
+def without_unlikely(probabilities: Tensor, limits: Sequence[float]) -> Tensor:
+    """Probabilities (1 + C, h, w), with 0 for classes whose largest one does not exceed its limit."""
+    unlikely = [value for value, limit in enumerate(limits, 1) if float(probabilities[value].max()) <= limit]
+    if not unlikely:
+        return probabilities
+    kept = probabilities.clone()
+    kept[unlikely] = 0
+    return kept
 
 
 def certainties(probabilities: Tensor) -> NDArray[np.float32]:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from cti.config import Config, SegmentConfig
 from cti.data import Photo
@@ -31,10 +33,11 @@ from cti.segment.networks import (
     start_from,
 )
 from cti.segment.patches import PatchStep, patch_dataset
-from cti.segment.predict import predict_folder
+from cti.segment.predict import predict_folder, predict_probabilities
 from cti.segment.rounds import ROUNDS, own_masks
 from cti.segment.step import SegmentationStep
 from cti.train.fit import STATE, FitResult, fit
+from cti.train.tagging import ENOUGH_HELD_OUT, certain_thresholds
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ def train_segmenter(run: Run, folder: Path) -> SegmentResult:
             (place / STATE).unlink()  # nobody trains it for more epochs
         mask_of = own_masks(run, network, photos, mask_of, folder / ROUNDS / str(number + 1))
     fitted = fit_round(run, network, photos, mask_of, folder, warm=goes_on or config.rounds > 1)
+    trained = load_segmenter(folder)
+    save_segmenter(folder, replace(trained, tag_thresholds=thresholds_of(trained, run)))
     return SegmentResult(run.photos.classes, len(photos), describe(network, config), fitted)
 
 
@@ -111,6 +116,21 @@ def fit_round(
     fitted = learn(run, network, photos, mask_of, reviewed, folder, warm)
     save_segmenter(folder, TrainedSegmenter(network.cpu(), config, run.config.predict, run.photos.classes))
     return fitted
+
+
+def thresholds_of(trained: TrainedSegmenter, run: Run) -> dict[str, float]:
+    """Class -> what its largest probability must exceed, by the tags of photos not trained on: the best F1.
+
+    A network that names things pixel by pixel finds a little of many classes; tags of photos tell how much is nothing.
+    Classes of too few such photos get no threshold.
+    """
+    held_out = run.photos.lists["val"]
+    if len(held_out) < ENOUGH_HELD_OUT:
+        return {}
+    network, settings = trained.network.to(default_device()), trained.inference(run.config.predict)
+    photos = track(held_out, "thresholds", console=Console(stderr=True))
+    scores = [predict_probabilities(network, photo.load(), settings)[1:].amax(dim=(1, 2)) for photo in photos]
+    return certain_thresholds(torch.stack(scores), held_out, trained.classes)
 
 
 def _learn_crops(
@@ -172,9 +192,9 @@ def predict_missing(run: Run) -> None:
     trained = load_segmenter(run.stage_folder("segment"))
     network = trained.network.to(default_device())
     first, *others = run.config.predict.variants
-    make_masks(run, network, inference(trained.config, run.config.predict, first), unmade, todo[first])
+    make_masks(run, network, trained.inference(run.config.predict, first), unmade, todo[first])
     for variant in others:
-        settings = inference(trained.config, run.config.predict, variant)
+        settings = trained.inference(run.config.predict, variant)
         predict_folder(network, photos, run.predictions(variant), settings, run.config.data.max_pixels)
     for stage in ("masks", "segment"):
         seal(run.stage_folder(stage))

@@ -15,8 +15,13 @@ from cti.data.batches import Sight, load_batches, normalised, size_batches, spli
 from cti.data.datasets import multi_hot
 from cti.data.windows import photo_windows
 from cti.device import objects_of_all, own_share
-from cti.evaluate.tags import TagScores, score_tags
+from cti.evaluate.tags import TagScores, choose_thresholds, score_tags
 from cti.method import CTI
+
+ENOUGH_HELD_OUT = 20
+"""Photos held out from which thresholds of tags are found that are kept."""
+ENOUGH_OF_A_KIND = 3
+"""Of these, with the tag and without it."""
 
 
 def positive_weights(photos: Sequence[Photo], num_classes: int, power: float) -> Tensor | None:
@@ -66,6 +71,22 @@ def window_tag_logits(model: CTI, image: Image.Image, seen: Sight) -> Tensor:
         pixels = normalised(window.image, model.mean, model.std)
         rows.append(model(pixels[None].to(model.device)).tag_logits[0].float().tolist())
     return torch.tensor(rows)
+
+
+def certain_thresholds(scores: Tensor, photos: Sequence[Photo], classes: Sequence[str]) -> dict[str, float]:
+    """Class -> the score above which its tag is predicted, for the best F1; of classes that enough photos tell about.
+
+    Args:
+        scores: (n, C), larger = more likely.
+        photos: n photos not trained on.
+        classes: C class names.
+    """
+    labels = labels_of(photos, len(classes))
+    told = (labels.sum(dim=0) >= ENOUGH_OF_A_KIND) & ((1 - labels).sum(dim=0) >= ENOUGH_OF_A_KIND)
+    if len(photos) < ENOUGH_HELD_OUT:
+        return {}
+    chosen = choose_thresholds(scores, labels)
+    return {name: float(chosen[index]) for index, name in enumerate(classes) if told[index]}
 
 
 def labels_of(photos: Sequence[Photo], num_classes: int) -> Tensor:

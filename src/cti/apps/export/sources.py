@@ -17,7 +17,6 @@ from cti.device import default_device
 from cti.files import read_manifest
 from cti.run.stage_folder import read_split
 from cti.segment.checkpoint import load_segmenter
-from cti.segment.inference import inference
 from cti.segment.predict import predict_folder
 from cti.settings import CONFIG_FILE, load_config
 from cti.tables import some
@@ -190,4 +189,4 @@ def _predict(folder: Path, photos: Mapping[str, Path], masks: Path, config: Conf
     trained = load_segmenter(folder / "segment")
     network = trained.network.to(default_device())
     wanted = [Photo(name, path, ()) for name, path in photos.items()]
-    predict_folder(network, wanted, masks, inference(trained.config, trained.predict), config.data.max_pixels)
+    predict_folder(network, wanted, masks, trained.inference(), config.data.max_pixels)

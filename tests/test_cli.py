@@ -112,7 +112,7 @@ def test_calls_that_make_no_sense_are_refused(words: list[str], capsys: pytest.C
         (["run", "--config", "vco12"], "There is no configuration 'vco12'"),
         (["train", "--train.epoch", "3"], "There is no setting 'train.epoch'; did you mean train.epochs?"),
         (["seeds", "--seeds.scales", "big"], "seeds.scales is 'big'; give a list such as [a, b]."),
-        (["segment", "--segment.network", "unet"], "segment.network is 'unet'; give vit-upsample"),
+        (["segment", "--segment.network", "unet"], "segment.network is 'unet'; give vit-mlp"),
         (["train", "--data.root", "nowhere"], "The data folder nowhere does not exist"),
         (["data", "check", "nowhere"], "The data folder nowhere does not exist"),
         (["train", "surplus"], "unrecognized arguments: surplus"),

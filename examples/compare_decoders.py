@@ -7,6 +7,7 @@ and among the photo's own tags. Photos are not mirrored, and no threshold of tag
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
@@ -54,7 +55,7 @@ def train_and_score(run: Run, network: ViTSegmenter, data: PatchDataset, balance
     step = PatchStep(network, data, balance, fresh=True)
     training = replace(config.train, epochs=data.epochs(config.train.batch_size))
     with TemporaryDirectory() as out:
-        fit(step, data, training, out, step.parameter_groups(config), run.config.runtime)
+        fit(step, data, training, Path(out), step.parameter_groups(config), run.config.runtime)
     network.eval()
     settings = replace(inference(config, run.config.predict), flip=False)
     matrices = [ConfusionMatrix(1 + len(run.photos.classes)) for _ in range(2)]

@@ -208,6 +208,9 @@ class ModelConfig(BackboneConfig):
         final_norm: Layer-norm the patch tokens before the patch head; `auto` = where the backbone has layer scale.
         patch_features: What the patch head sees: patches of the `last` block (the method), or of `two` blocks side by
             side, the last and, layer-normed, the one at three quarters of the depth, which is less smeared.
+        pooling: How scores of patches become a photo's: their `mean` (the method), the mean of the highest 3 %
+            (`topk`), so that a small thing is heard, or between the two a smooth maximum (`lse`). The first look's
+            head is fitted to means.
     """
 
     section: ClassVar[str] = "model"
@@ -218,6 +221,7 @@ class ModelConfig(BackboneConfig):
     class_tokens: Literal["each", "as_one"] = "each"
     final_norm: Literal["auto", "on", "off"] = "auto"
     patch_features: Literal["last", "two"] = "last"
+    pooling: Literal["mean", "topk", "lse"] = "mean"
 
 
 @dataclass(frozen=True)
@@ -309,11 +313,14 @@ class TrainConfig(OptimiserConfig):
     Args:
         warm_start: Start from a linear head on the frozen backbone (the stage `first_look`); `auto` = where the
             backbone has pre-trained weights; `only` = stay with it: nothing is trained, minutes instead of an hour.
+        frozen_blocks: The first so many blocks of the ViT (and its patch embedding) keep their weights, which few
+            photos could only spoil, and need no backward pass; 0 trains everything.
     """
 
     section: ClassVar[str] = "train"
 
     warm_start: Literal["auto", "on", "only", "off"] = "auto"
+    frozen_blocks: CountOrNone = 0
 
 
 @dataclass(frozen=True)

@@ -127,3 +127,18 @@ def test_large_photos_are_looked_at_by_windows(photos: Path, tmp_path: Path) -> 
         assert seed.maps.shape[1:] == (4, 4)  # of 32 pixels, in windows of 2 x 2 patches
         assert np.isfinite(seed.maps).all()
     assert Path(look.picture).is_file()
+
+
+def test_frozen_blocks_stay_as_they_were(photos: Path, tmp_path: Path) -> None:
+    run = Run(tiny_config(photos, tmp_path / "run", **WARM, train__frozen_blocks="1"))
+    pipeline.train(run)
+    start = load_model(run.stage_folder("first_look"))[0].state_dict()
+    state = torch.load(run.stage_folder("train") / "state.pt", weights_only=True)["module"]  # whichever network is kept
+    backbone = [name for name in start if name.startswith("backbone.")]
+    moved = [name for name in backbone if not torch.equal(start[name], state[f"model.{name}"])]
+    assert moved
+    frozen = ("backbone.patch_embed", "backbone.pos_embed", "backbone.blocks.0.")
+    assert not any(name.startswith(frozen) for name in moved)
+    too_many = Run(tiny_config(photos, tmp_path / "other", **WARM, train__frozen_blocks="99"))
+    with pytest.raises(ValueError, match=r"train\.frozen_blocks is 99, but the backbone has"):
+        pipeline.train(too_many)

@@ -1,9 +1,12 @@
 """The network: its tokens, its infusion, its features, and what it refuses."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from cti.method.attention import pool_scores
 from cti.method.network import CTI
 from cti.method.reference import plain_pass
 from tiny import CLASSES, tiny_model
@@ -139,3 +142,27 @@ def test_what_it_says_of_itself() -> None:
     assert (model.num_class_tokens, model.patch_head.out_channels) == (3, 4)
     assert (model.all_blocks, model.infused_blocks) == (range(3), range(1, 3))
     assert not any(parameter.requires_grad for parameter in model.backbone.norm.parameters())
+
+
+@pytest.mark.parametrize("kind", ["mean", "topk", "lse"])
+def test_patch_scores_are_pooled_as_asked(kind: str) -> None:
+    model = tiny_model(pooling=kind).eval()
+    images = torch.randn(2, 3, 64, 64)
+    out = model(images)
+    scores = model.patch_head(model.features(images))[:, -len(CLASSES) :].flatten(2).tolist()
+    for photo, rows in zip(out.patch_logits.tolist(), scores, strict=True):
+        for found, patches in zip(photo, rows, strict=True):
+            highest = sorted(patches)[-2:]  # 3 % of 64 patches
+            expected = {
+                "mean": sum(patches) / 64,
+                "topk": sum(highest) / 2,
+                "lse": math.log(sum(math.exp(score) for score in patches) / 64),
+            }
+            assert found == pytest.approx(expected[kind], abs=1e-4)
+
+
+def test_pooling_of_small_things_lets_one_patch_speak() -> None:
+    scores = torch.full((1, 1, 10, 10), -1.0)
+    scores[..., 4, 7] = 9
+    pooled = {kind: float(pool_scores(scores, kind)) for kind in ("mean", "topk", "lse")}
+    assert pooled["mean"] < 0 < pooled["topk"] < pooled["lse"] < 9

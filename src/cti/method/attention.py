@@ -5,12 +5,14 @@ computed in float32 (or float64 if that is what comes in), also under autocast: 
 vanishes in bfloat16. Source: docs/method.md, "Evidence".
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 EPS = 1e-5
+_TOP = 0.03
 
 
 class QueriesKeys(NamedTuple):
@@ -34,6 +36,22 @@ def max_norm(maps: Tensor, ends: tuple[Tensor, Tensor] | None = None) -> Tensor:
     maps = full_precision(maps).relu()
     low, high = ends or (maps.amin(dim=(-2, -1), keepdim=True), maps.amax(dim=(-2, -1), keepdim=True))
     return (maps - low - EPS).relu() / (high - low + EPS)
+
+
+def pool_scores(scores: Tensor, kind: str) -> Tensor:
+    """Scores of a photo (B, C) from those of its patches (B, C, h, w).
+
+    Args:
+        scores: Of any range.
+        kind: `mean`; `topk`, the mean of the highest 3 % (at least one patch); `lse`, log of the mean of exponentials.
+    """
+    if kind == "mean":
+        return scores.mean(dim=(-2, -1))
+    patches = scores.flatten(2)
+    N = patches.shape[-1]
+    if kind == "topk":
+        return patches.topk(max(round(_TOP * N), 1), dim=-1).values.mean(dim=-1)
+    return patches.logsumexp(dim=-1) - math.log(N)
 
 
 def full_precision(x: Tensor) -> Tensor:

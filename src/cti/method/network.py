@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cti.classes import check_classes
 from cti.config import ModelConfig
-from cti.method.attention import QueriesKeys, class_to_patch, full_precision, patch_affinity_times
+from cti.method.attention import QueriesKeys, class_to_patch, full_precision, patch_affinity_times, pool_scores
 from cti.method.class_tokens import ClassTokens
 from cti.method.locator import Locator, Normality, pool_foreground
 from cti.method.official import describe_official, to_our_names
@@ -92,7 +92,7 @@ class CTIOutput:
 
     Args:
         class_logits: (B, C) mean over D of each foreground class token.
-        patch_logits: (B, C) spatial mean of each foreground channel of the patch head.
+        patch_logits: (B, C) spatial mean of each foreground channel of the patch head, or how else they are pooled.
         patch_maps: (B, K, h, w) ReLU of the patch head, background first.
         class_tokens: (B, K, D) class tokens at the output of every block; L of them.
         attention: Queries and keys of every block, from which evidence is computed on request.
@@ -325,7 +325,7 @@ class CTI(nn.Module):
         with torch.autocast(tokens.device.type, enabled=False):  # maps are evidence: not rounded to half precision
             patches = self._patches(tokens, early).to(self.patch_head.weight.dtype)
             scores = full_precision(self.patch_head(patches.transpose(1, 2).unflatten(-1, grid)))
-        return class_logits, scores[:, -C:].mean(dim=(-2, -1)), scores.relu()
+        return class_logits, pool_scores(scores[:, -C:], self.config.pooling), scores.relu()
 
     def located(self, tokens: Tensor, early: Tensor | None, grid: tuple[int, int]) -> Located | None:
         """What the densities say of patches; None while training, and if there are none or they were never fitted.

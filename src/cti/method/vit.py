@@ -113,6 +113,30 @@ class PlainViT(nn.Module):
         h, w = patches.shape[-2:]
         return patches.flatten(2).transpose(1, 2) + self.positions((h, w)), (h, w)
 
+    def freeze(self, num_blocks: int, setting: str) -> None:
+        """Keep the weights of the first blocks and of all that comes before them; where these are all, the norm's too.
+
+        Args:
+            num_blocks: 0 freezes nothing.
+            setting: Name of the setting, for the message.
+
+        Raises:
+            ValueError: if there are fewer blocks.
+        """
+        if num_blocks > len(self.blocks):
+            raise ValueError(
+                f"{setting} is {num_blocks}, but the backbone has {len(self.blocks)} blocks; give at most that."
+            )
+        if num_blocks == 0:
+            return
+        # Everything before the last frozen block, so that the backward pass ends there.
+        self.patch_embed.requires_grad_(False)
+        self.pos_embed.requires_grad_(False)
+        for block in self.blocks[:num_blocks]:
+            block.requires_grad_(False)
+            block.drop_path1 = block.drop_path2 = nn.Identity()  # noise to which nothing could adapt
+        self.norm.requires_grad_(num_blocks < len(self.blocks))
+
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Position embedding resized to the patch grid (h, w): (1, h*w, D)."""
         _, num_patches, D = self.pos_embed.shape

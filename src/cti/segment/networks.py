@@ -87,7 +87,8 @@ class ViTSegmenter(Segmenter):
         self.decoder = decoder
         self.recompute = recompute
         self.early_block = early_block
-        self._freeze(frozen_blocks)
+        encoder.freeze(frozen_blocks, "segment.frozen_blocks")
+        self.cls_token.requires_grad_(frozen_blocks == 0)
 
     def padded_logits(self, images: Tensor) -> Tensor:
         """Logits (B, 1 + C, ., .) at the decoder's resolution."""
@@ -107,23 +108,6 @@ class ViTSegmenter(Segmenter):
                 found.append(F.layer_norm(tokens, tokens.shape[-1:]))
         found.append(self.encoder.norm(tokens))
         return torch.cat(found, dim=-1)[:, 1:].transpose(1, 2).unflatten(2, grid)
-
-    def _freeze(self, num_blocks: int) -> None:
-        blocks = self.encoder.blocks
-        if num_blocks > len(blocks):
-            raise ValueError(
-                f"segment.frozen_blocks is {num_blocks}, but the backbone has {len(blocks)} blocks; give at most that."
-            )
-        if num_blocks == 0:
-            return
-        # Everything before the last frozen block, so that the backward pass ends there.
-        self.encoder.patch_embed.requires_grad_(False)
-        self.encoder.pos_embed.requires_grad_(False)
-        self.cls_token.requires_grad_(False)
-        for block in blocks[:num_blocks]:
-            block.requires_grad_(False)
-            block.drop_path1 = block.drop_path2 = nn.Identity()  # noise to which nothing could adapt
-        self.encoder.norm.requires_grad_(num_blocks < len(blocks))
 
 
 class LinearDecoder(nn.Module):

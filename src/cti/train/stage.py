@@ -74,6 +74,7 @@ def train(run: Run) -> TrainResult:
             if model.tag_head is not None and config.train.warm_start != "only":
                 model.tag_head.weight.zero_()  # what is trained answers until it is fitted again
         model.recompute = config.train.recompute
+        model.backbone.freeze(config.train.frozen_blocks, "train.frozen_blocks")
         linear = look.linear_tag_map if look is not None and held_out else None
         best = BestNetwork(stage.folder / "best", run.stage_folder("first_look"), linear)
 

@@ -130,6 +130,12 @@ def test_what_was_understood_is_one_line_with_an_example(tmp_path: Path) -> None
     assert table.note.startswith("labels.csv: one row per photo and tag, column 'tags', e.g. a.jpg -> cat")
 
 
+def test_only_what_separates_is_said() -> None:
+    assert split_cells(["cat", 7, ["dog"], '["bird"]'])[1] == ""
+    assert split_cells(["cat", ["dog", "cat"]])[1] == "lists"
+    assert split_cells(["cat;", "dog|cat"])[1] == "split at '|'"
+
+
 def test_separators_may_mix(tmp_path: Path) -> None:
     text = 'image,tags\na.jpg,cat dog\nb.jpg,cat;dog\nc.jpg,"cat,dog"\nd.jpg,"cat, dog"\ne.jpg, cat ; dog;\nf.jpg,\n'
     tags = _tags(_csv(tmp_path, text))

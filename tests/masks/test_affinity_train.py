@@ -98,8 +98,10 @@ def test_head_on_disk(tmp_path, trained):
 
 
 def test_nothing_to_learn_is_said(features):
-    samples = [Sample(lambda: np.zeros((24, 24, 3), np.uint8), np.full((6, 6), 255, np.uint8))]
-    with pytest.raises(ValueError, match="None of 1 photos"):
+    unsure, foreground = np.full((6, 6), 255, np.uint8), np.full((6, 6), 255, np.uint8)
+    foreground[:3] = 1  # of one kind only: no pair differs
+    samples = [Sample(lambda: np.zeros((24, 24, 3), np.uint8), labels) for labels in (unsure, foreground)]
+    with pytest.raises(ValueError, match="None of 2 photos"):
         train_affinity(samples, features, CONFIG, progress=False)
 
 

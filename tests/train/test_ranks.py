@@ -226,6 +226,7 @@ def test_batch_norms_are_computed_together_or_refused(monkeypatch: pytest.Monkey
     with pytest.raises(ValueError, match="batch norms, which processes on CPUs cannot compute together"):
         ranks.check_batch_norms(network, TWO)
     assert ranks.synchronised(network) is network
+    assert not isinstance(network[1], nn.SyncBatchNorm)  # one process computes its own
     monkeypatch.setattr(ranks, "together", lambda: 2)
     weight = network[1].weight
     synchronised = ranks.synchronised(network)

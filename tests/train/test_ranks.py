@@ -219,12 +219,15 @@ def test_other_machines_are_not_waited_for_unless_something_starts_them() -> Non
         processes(replace(RUNTIME, nodes=2))
 
 
-def test_batch_norms_are_computed_together_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_norms_are_computed_together_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
     ranks.check_batch_norms(network, RUNTIME)
     ranks.check_batch_norms(network[0], TWO)
     with pytest.raises(ValueError, match="batch norms, which processes on CPUs cannot compute together"):
         ranks.check_batch_norms(network, TWO)
+    with pytest.raises(ValueError, match="batch norms, which processes on CPUs cannot compute together"):
+        fit(network, Noise(), CONFIG, tmp_path / "run", parameter_groups(network, CONFIG), TWO)
+    assert not (tmp_path / "run").exists()
     assert ranks.synchronised(network) is network
     assert not isinstance(network[1], nn.SyncBatchNorm)  # one process computes its own
     monkeypatch.setattr(ranks, "together", lambda: 2)

@@ -55,6 +55,47 @@ def test_the_hue_is_a_hint_and_no_proof() -> None:
     assert shares.min() > 0.05
 
 
+@pytest.mark.parametrize(
+    ("name", "area"),
+    [
+        ("disc", np.pi * 0.88**2),
+        ("square", 1.52**2),
+        ("triangle", 0.75 * 3**0.5 * 1.08**2),
+        ("ring", 2 * np.pi * 0.68 * 0.54),
+        ("cross", 2 * 0.66 * 1.96 - 0.66**2),
+        ("star", 5 * 1.12 * 0.52 * np.sin(np.pi / 5)),
+    ],
+)
+def test_outlines_enclose_about_the_same_area(name: str, area: float) -> None:
+    """In squares of the radius; the area is no mark of a class."""
+    assert 1.5 < area < 2.5
+    index = SHAPES_CLASSES.index(name)
+    for seed in range(3):
+        _, alpha = draw_object(np.random.default_rng(seed), np.full((96, 96, 3), 0.5), index, (48, 48), 30)
+        assert alpha.sum() / 30**2 == pytest.approx(area, rel=0.005)
+
+
+def test_scenes_are_those_that_results_were_measured_on() -> None:
+    """Mean grey level, mean step to the right and downwards, and pixels of each class; other scenes, other figures."""
+    expected = [
+        (110.18, 13.08, 12.50, {0: 3344, 4: 752}),
+        (103.32, 15.39, 15.24, {0: 2682, 4: 501, 5: 664, 6: 249}),
+        (108.65, 5.25, 5.02, {0: 3846, 6: 250}),
+        (110.44, 7.26, 5.84, {0: 3545, 1: 353, 3: 198}),
+        (107.28, 10.39, 13.26, {0: 2797, 3: 394, 5: 905}),
+        (107.35, 14.74, 14.51, {0: 3022, 2: 599, 4: 475}),
+        (107.31, 6.20, 5.93, {0: 3248, 1: 848}),
+        (126.17, 12.97, 11.68, {0: 3511, 3: 249, 5: 336}),
+    ]
+    for index, (mean, right, down, pixels) in enumerate(expected):
+        scene = render_scene(0, index, 64)
+        image = scene.image.astype(float)
+        steps = (np.abs(np.diff(image, axis=axis)).mean() for axis in (1, 0))
+        assert (image.mean(), *steps) == pytest.approx((mean, right, down), abs=0.05)
+        found = np.bincount(scene.mask.ravel())
+        assert {int(value): int(found[value]) for value in np.flatnonzero(found)} == pytest.approx(pixels, abs=2)
+
+
 @pytest.mark.parametrize("class_index", range(len(SHAPES_CLASSES)))
 def test_an_object_stays_where_it_is_put(class_index: int) -> None:
     image, alpha = draw_object(np.random.default_rng(0), np.full((80, 80, 3), 0.5), class_index, (40, 30), 14)

@@ -12,6 +12,7 @@ from cti.data.photo_folder import PhotoFolder
 from cti.data.source import tags_of_photos
 from cti.data.tags import Hints, read_tags
 from cti.data.tags.cells import split_cells
+from cti.data.tags.delimited import read_delimited
 
 
 def _csv(folder: Path, text: str, name: str = "labels.csv") -> Path:
@@ -128,6 +129,19 @@ def test_what_was_understood_is_one_line_with_an_example(tmp_path: Path) -> None
     assert table.note == "labels.csv: one column per class (2), e.g. a.jpg -> cat, dog."
     table = read_tags(_csv(tmp_path, "image,tags\na.jpg,cat\na.jpg,dog\n"))
     assert table.note.startswith("labels.csv: one row per photo and tag, column 'tags', e.g. a.jpg -> cat")
+
+
+@pytest.mark.parametrize("header", [("image", "x, y, z"), ("one, two, three", "tags")])
+def test_headings_that_are_understood_say_what_separates(tmp_path: Path, header: tuple[str, ...]) -> None:
+    """There are as many commas, or more, but between them nothing is a heading."""
+    path = _csv(tmp_path, ";".join(header) + "\n" + ";".join("abc"[: len(header)]) + "\n")
+    assert read_delimited(path, lambda name: False).header == header
+
+
+def test_only_what_separates_is_said() -> None:
+    assert split_cells(["cat", 7, ["dog"], '["bird"]'])[1] == ""
+    assert split_cells(["cat", ["dog", "cat"]])[1] == "lists"
+    assert split_cells(["cat;", "dog|cat"])[1] == "split at '|'"
 
 
 def test_separators_may_mix(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import torch
 
 from cti import pipeline
 from cti.data.seed_file import read_seed
+from cti.first_look.features import extract_features
+from cti.first_look.locator import locate
 from cti.first_look.stage import FirstLook, first_look
 from cti.method.checkpoint import load_model
 from cti.run import Run
@@ -72,6 +74,24 @@ def test_training_says_what_it_is_measured_against(run: Run) -> None:
     assert result.tags is not None
     if not result.kept:
         assert result.tags.mean_average_precision >= result.linear_tag_map
+
+
+def test_a_trained_networks_locator_is_fitted_to_its_own_features(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features move in training, so what the first look has fitted no longer holds."""
+    monkeypatch.setattr("cti.train.stage.CLEARLY", 1.0)  # what is trained here is kept, however bad
+    monkeypatch.setattr(BestNetwork, "settle", lambda *_: "")
+    run = Run(tiny_config(photos, tmp_path / "run", **WARM, model__patch_features="two"))
+    pipeline.train(run)
+    model, _ = load_model(run.stage_folder("train"))
+    again, _ = load_model(run.stage_folder("train"))
+    train = run.photos.lists["train"]
+    locate(again.eval(), extract_features(again, train, run.config.seeds, run.config.runtime), train)
+    assert bool(model.tag_head.weight.any())
+    torch.testing.assert_close(model.state_dict(), again.state_dict(), rtol=1e-4, atol=1e-4)
+    start, _ = load_model(run.stage_folder("first_look"))
+    assert not torch.allclose(model.locator.means, start.locator.means, rtol=1e-4)
 
 
 def test_without_weights_there_is_no_first_look(photos: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
+from cti.first_look import locator as locator_of
 from cti.first_look.locator import HIGH, LOW, fit_locator, patch_targets
 from cti.method import CTI
 from cti.method.checkpoint import load_model, save_model
@@ -27,6 +28,17 @@ def test_what_is_neither_high_nor_low_is_not_learned_from() -> None:
 
 def test_photos_without_tags_are_background() -> None:
     assert patch_targets(torch.zeros(0, 2, 3), ()).tolist() == [0] * 6
+
+
+def test_of_each_photo_and_class_about_as_many_patches_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = [torch.tensor([0] * 50 + [1] * 30 + [-1] * 20), torch.tensor([0] * 95 + [2] * 5)]
+    patches = [torch.arange(100.0).view(10, 10, 1), torch.arange(100.0, 200.0).view(10, 10, 1)]
+    for most, counts in ((40, [20, 10, 5]), (4, [8, 4, 4])):  # 40 / (2 photos * 2), but 4 at least
+        monkeypatch.setattr("cti.first_look.locator._MAX_PATCHES", most)
+        rows, labels = locator_of._chosen(patches, targets)
+        assert labels.bincount().tolist() == counts
+        everything = torch.cat(targets)
+        assert (everything[rows[:, 0].long()] == labels).all()  # each with its own target
 
 
 def toy(generator: torch.Generator, photos: int = 40) -> tuple[list[torch.Tensor], list[torch.Tensor], list[tuple]]:

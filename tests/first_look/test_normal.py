@@ -2,7 +2,7 @@
 
 import torch
 
-from cti.first_look.gaussian import Gaussian, covariance_of, gaussian, spread_out
+from cti.first_look.gaussian import Gaussian, covariance_of, from_photos, gaussian, isotropic, spread_out
 from cti.first_look.normal import FEW_PHOTOS, fit_normality, larger
 from cti.method.locator import Normality
 
@@ -16,6 +16,23 @@ def test_a_gaussian_whitens() -> None:
     torch.testing.assert_close(torch.cov(white.T), torch.eye(4), rtol=0.01, atol=0.01)
     torch.testing.assert_close(fit.offset.double(), -torch.logdet(torch.cov(rows.double().T, correction=0)) / 2)
     torch.testing.assert_close(fit.distances(rows.view(50, 100, 4)), white.norm(dim=1))
+
+
+def test_a_covariance_is_widened_by_a_share_of_the_mean_variance() -> None:
+    rows = torch.tensor([[0.0, 0.0], [2.0, 4.0], [4.0, 2.0]])
+    plain = torch.tensor([[8 / 3, 4 / 3], [4 / 3, 8 / 3]], dtype=torch.float64)
+    torch.testing.assert_close(covariance_of(rows, 0), plain)
+    torch.testing.assert_close(covariance_of(rows, 0.1), plain + torch.eye(2, dtype=torch.float64) * 0.8 / 3)
+    torch.testing.assert_close(isotropic(torch.diag(torch.tensor([1.0, 5.0]))), 3 * torch.eye(2))
+    assert covariance_of(torch.ones(3, 2), 1.0).diagonal().min() > 0  # of patches that are all the same
+
+
+def test_of_each_photo_about_as_many_patches_are_taken() -> None:
+    photos = [torch.full((10, 10, 2), 1.0), torch.full((2, 2, 2), 2.0), torch.full((5, 8, 2), 3.0)]
+    rows = from_photos(photos, 30)
+    assert rows.shape == (24, 2)
+    assert [(rows[:, 0] == value).sum().item() for value in (1, 2, 3)] == [10, 4, 10]
+    assert len(from_photos(photos, 2)) == 3  # at least one of each
 
 
 def test_rows_are_spread_out() -> None:

@@ -98,9 +98,24 @@ def test_head_on_disk(tmp_path, trained):
 
 
 def test_nothing_to_learn_is_said(features):
-    samples = [Sample(lambda: np.zeros((24, 24, 3), np.uint8), np.full((6, 6), 255, np.uint8))]
-    with pytest.raises(ValueError, match="None of 1 photos"):
+    unsure, foreground = np.full((6, 6), 255, np.uint8), np.full((6, 6), 255, np.uint8)
+    foreground[:3] = 1  # of one kind only: no pair differs
+    samples = [Sample(lambda: np.zeros((24, 24, 3), np.uint8), labels) for labels in (unsure, foreground)]
+    with pytest.raises(ValueError, match="None of 2 photos"):
         train_affinity(samples, features, CONFIG, progress=False)
+
+
+def test_photos_with_two_labels_teach_and_those_with_one_do_not(features):
+    """The loss is that of the photos of which something is learned, whatever else there is."""
+    image = np.random.default_rng(0).integers(0, 255, (24, 24, 3), dtype=np.uint8)
+    both, one = np.zeros((12, 12), np.uint8), np.zeros((12, 12), np.uint8)
+    both[:6] = 1  # nothing of it is unsure
+    config = dataclasses.replace(CONFIG, epochs=2, batch_size=1)
+    nets = [
+        train_affinity([Sample(lambda: image, labels) for labels in lot], features, config, progress=False)
+        for lot in ([both, both], [one, both, both, one])
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
 
 
 def test_features_are_computed_once_per_image(tmp_path):

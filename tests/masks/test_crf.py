@@ -1,11 +1,57 @@
 import builtins
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from cti.config import CrfConfig
-from cti.masks.crf import PRESETS, crf_numbers, crf_step, unary_energy
+from cti.masks.crf import PRESETS, CrfNumbers, crf_numbers, crf_step, unary_energy
+
+
+def test_presets_are_the_papers():
+    """As docs/method.md has them, and each number goes where its name says."""
+    papers = {
+        "psa": CrfNumbers(
+            unary="probabilities", label_confidence=0.7, gaussian_sxy=3, gaussian_compat=3,
+            bilateral_sxy=80, bilateral_srgb=13, bilateral_compat=10, iterations=10,
+        ),
+        "irn": CrfNumbers(
+            unary="labels", label_confidence=0.7, gaussian_sxy=3, gaussian_compat=3,
+            bilateral_sxy=50, bilateral_srgb=5, bilateral_compat=10, iterations=10,
+        ),
+    }  # fmt: skip
+    assert papers == PRESETS
+
+
+def test_the_library_is_given_every_number(monkeypatch):
+    calls = {}
+
+    class Field:
+        def __init__(self, *size):
+            calls["size"] = size
+
+        def setUnaryEnergy(self, energy):
+            calls["unary"] = energy.shape
+
+        def addPairwiseGaussian(self, **numbers):
+            calls["gaussian"] = numbers
+
+        def addPairwiseBilateral(self, rgbim, **numbers):
+            calls["bilateral"] = numbers
+
+        def inference(self, iterations):
+            calls["iterations"] = iterations
+            return np.full((2, 12), 0.5)
+
+    monkeypatch.setattr("cti.masks.crf.load_library", lambda: SimpleNamespace(DenseCRF2D=Field))
+    numbers = {"gaussian_sxy": 1, "gaussian_compat": 2, "bilateral_sxy": 4, "bilateral_srgb": 5, "bilateral_compat": 6}
+    config = CrfConfig(iterations=7, **numbers)
+    assert crf_step(np.zeros((3, 4, 3), np.uint8), np.ones((2, 3, 4), np.float32), config).shape == (2, 3, 4)
+    assert calls == {
+        "size": (4, 3, 2), "unary": (2, 12), "gaussian": {"sxy": 1, "compat": 2},
+        "bilateral": {"sxy": 4, "srgb": 5, "compat": 6}, "iterations": 7,
+    }  # fmt: skip
 
 
 def test_overrides_replace_only_their_numbers():

@@ -1,7 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from cti.config import AffinityConfig, MasksConfig
+from cti.masks import steps as chain
+from cti.masks.affinity_labels import confident_labels, confident_labels_crf, to_grid
 from cti.masks.pamr import pamr_step
 from cti.masks.scores import start_scores
 from cti.masks.seed_folder import SeedFolder
@@ -39,6 +43,41 @@ def test_the_head_is_trained_once_for_the_same_question(drawn, seeds, tmp_path, 
     assert head.stat().st_mtime_ns == written
     build_steps(drawn.photos[:3], seeds, config, tmp_path, features, progress=False)
     assert head.stat().st_mtime_ns > written
+
+
+@pytest.mark.parametrize("clean", ["none", "pamr", "crf"])
+def test_confident_pixels_are_those_of_cleaned_scores(drawn, seeds, tmp_path, features, monkeypatch, clean):
+    """What the affinity head learns from, after the steps before it and the cleaning that was asked for."""
+    if clean == "crf":
+        pytest.importorskip("pydensecrf.densecrf", reason="the crf extra is not installed")
+    given = []
+
+    def learn(samples, *_):
+        given.extend(samples)
+        raise InterruptedError
+
+    monkeypatch.setattr(chain, "train_affinity", learn)
+    config = MasksConfig(steps=("pamr", "affinity"), affinity=dataclasses.replace(SMALL, clean=clean, stride=2))
+    with pytest.raises(InterruptedError):
+        build_steps(drawn.photos, seeds, config, tmp_path, features, progress=False)
+    found = []
+    for photo, sample in zip(drawn.photos, given, strict=True):
+        image = read_rgb(photo)
+        scores = pamr_step(image, start_scores(seeds(photo.id), config), config.pamr)
+        labels = {
+            "none": lambda image, scores: confident_labels(scores, config.affinity),
+            "pamr": lambda image, scores: confident_labels(pamr_step(image, scores, config.pamr), config.affinity),
+            "crf": lambda image, scores: confident_labels_crf(image, scores, config),
+        }
+        expected = {
+            name: to_grid(function(image, scores), 2)
+            for name, function in labels.items()
+            if name == clean or name != "crf"
+        }
+        np.testing.assert_array_equal(sample.labels, expected[clean])
+        np.testing.assert_array_equal(sample.load(), image)
+        found.append(all((expected[clean] != other).any() for name, other in expected.items() if name != clean))
+    assert any(found)  # the ways differ here
 
 
 def test_affinity_without_a_backbone_is_said(drawn, seeds, tmp_path):

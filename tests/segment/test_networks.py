@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import VisionTransformer
 
 from cti.config import SegmentConfig, TrainConfig
 from cti.method.vit import PlainViT
+from cti.segment import networks
 from cti.segment.networks import LinearDecoder, ViTSegmenter, build_segmenter, describe, start_from
 from cti.segment.step import SegmentationStep
 
@@ -107,6 +109,11 @@ def test_every_trained_parameter_is_in_one_group(tiny: SegmentConfig, frozen: in
     if not frozen:
         assert decay[id(network.cls_token)] == decay[id(network.encoder.pos_embed)] == 0
         assert rate[id(network.cls_token)] == 1e-3
+
+
+def test_the_statistics_of_imagenet_are_timms() -> None:
+    assert networks.IMAGENET_MEAN == IMAGENET_DEFAULT_MEAN
+    assert networks.IMAGENET_STD == IMAGENET_DEFAULT_STD
 
 
 def test_an_smp_network_has_the_same_interface() -> None:

@@ -44,6 +44,25 @@ def test_items_have_the_promised_form(drawn: Drawn, tiny: SegmentConfig) -> None
     assert item["masks"].dtype == torch.int64
 
 
+def test_what_lies_around_a_small_photo_is_not_labelled(tmp_path: Path, tiny: SegmentConfig) -> None:
+    """A photo of nothing but class 2, smaller than the crop: the rest is the mean colour and 255."""
+    Image.fromarray(np.full((20, 25, 3), 200, np.uint8)).save(tmp_path / "p.png")
+    photo = Photo("p", tmp_path / "p.png", (1,))
+    mean, std = (0.5, 0.5, 0.5), (0.1, 0.1, 0.1)
+    config = replace(tiny, jitter=0.0, long_side=0, scale_range=(1.0, 1.0))
+    dataset = SegmentationDataset([photo], lambda _: np.full((20, 25), 2, np.uint8), 3, config, mean, std)
+    places = set()
+    for epoch in range(4):
+        item = dataset[epoch, 0]
+        inside = item["masks"] == 2
+        assert int(inside.sum()) == 20 * 25
+        assert (item["masks"][~inside] == 255).all()
+        assert (item["images"][:, ~inside] == 0).all()
+        torch.testing.assert_close(item["images"][:, inside], torch.full((3, 500), (200 / 255 - 0.5) / 0.1))
+        places.add(tuple(inside.nonzero()[0].tolist()))
+    assert len(places) > 1
+
+
 @pytest.mark.parametrize("long_side", [0, 24, 90])
 def test_image_and_mask_stay_aligned(drawn: Drawn, tiny: SegmentConfig, long_side: int) -> None:
     dataset = make(drawn, replace(tiny, jitter=0.0, long_side=long_side))

@@ -119,6 +119,7 @@ def test_metrics_are_logged_each_epoch(tmp_path: Path) -> None:
     assert [line["tag_map"] for line in lines if "tag_map" in line] == [0.0, 0.5]
     assert result.final == {"tag_map": 0.5}
     assert result.steps == 6
+    assert 0 < result.waited < 1
     assert any("loss/classification" in line for line in lines)
 
 

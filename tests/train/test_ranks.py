@@ -1,18 +1,25 @@
 """Several processes train what one does: step by step, when they are killed, and when others start them."""
 
 import json
+import logging
 import os
+import pickle
+import queue
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from logging.handlers import QueueHandler
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from cti.cli import main
 from cti.config import RuntimeConfig, SegmentTrainConfig
@@ -212,18 +219,212 @@ def test_other_machines_are_not_waited_for_unless_something_starts_them() -> Non
         processes(replace(RUNTIME, nodes=2))
 
 
-def test_batch_norms_are_computed_together_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_norms_are_computed_together_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
     ranks.check_batch_norms(network, RUNTIME)
     ranks.check_batch_norms(network[0], TWO)
     with pytest.raises(ValueError, match="batch norms, which processes on CPUs cannot compute together"):
         ranks.check_batch_norms(network, TWO)
+    with pytest.raises(ValueError, match="batch norms, which processes on CPUs cannot compute together"):
+        fit(network, Noise(), CONFIG, tmp_path / "run", parameter_groups(network, CONFIG), TWO)
+    assert not (tmp_path / "run").exists()
     assert ranks.synchronised(network) is network
+    assert not isinstance(network[1], nn.SyncBatchNorm)  # one process computes its own
     monkeypatch.setattr(ranks, "together", lambda: 2)
     weight = network[1].weight
     synchronised = ranks.synchronised(network)
     assert isinstance(synchronised[1], nn.SyncBatchNorm)
     assert synchronised[1].weight is weight  # the one that the optimiser has
+
+
+def _environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    """A copy of the environment, with these variables, that a test may change."""
+    monkeypatch.setattr(os, "environ", {**os.environ, **variables})
+
+
+@pytest.fixture
+def _quiet() -> Iterator[None]:
+    """Loggers are as before when the test is over."""
+    root, logger = logging.getLogger(), logging.getLogger("cti")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+    for handler in [handler for handler in root.handlers if isinstance(handler, QueueHandler)]:
+        root.removeHandler(handler)
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch, _quiet: None) -> list[str]:
+    """What `_started` does in its own process can be done in this one; says when processes met and parted."""
+    met: list[str] = []
+    _environment(monkeypatch)
+    monkeypatch.setattr(ranks, "_join", lambda: met.append("joined as " + os.environ["RANK"]))
+    monkeypatch.setattr(ranks.dist, "destroy_process_group", lambda: met.append("parted"))
+    monkeypatch.setattr(ranks, "_fabric", lambda runtime, precision: (runtime, precision))
+    return met
+
+
+def _answer(fabric: object, job: object) -> object:
+    if isinstance(job, Exception):
+        raise job
+    return fabric, job
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_started_process_knows_its_place_and_the_first_one_answers(
+    rank: int, tmp_path: Path, alone: list[str]
+) -> None:
+    (tmp_path / "work").write_bytes(pickle.dumps((_answer, "job", RUNTIME, "64")))
+    ranks._started(rank, 3, 5555, tmp_path, queue.SimpleQueue(), logging.WARNING)
+    expected = {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": "3",
+                "LOCAL_WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "5555"}  # fmt: skip
+    assert expected.items() <= os.environ.items()
+    assert alone == [f"joined as {rank}", "parted"]
+    first = rank == 0
+    assert (tmp_path / "work").is_file() != first  # removed once, after all have read it
+    assert (tmp_path / "answer").is_file() == first
+    if first:
+        assert pickle.loads((tmp_path / "answer").read_bytes()) == ((RUNTIME, "64"), "job")
+    assert logging.getLogger("cti").level == (logging.WARNING if first else logging.CRITICAL)
+    assert any(isinstance(handler, QueueHandler) for handler in logging.getLogger().handlers) == first
+
+
+def test_the_first_error_of_a_started_process_is_kept(tmp_path: Path, alone: list[str]) -> None:
+    for rank, error in ((1, ValueError("first")), (2, OSError("second"))):
+        (tmp_path / "work").write_bytes(pickle.dumps((_answer, error, RUNTIME, "64")))
+        with pytest.raises(SystemExit):
+            ranks._started(rank, 3, 5555, tmp_path, None, logging.WARNING)
+    assert str(pickle.loads((tmp_path / "error").read_bytes())) == "first"
+    assert not (tmp_path / "answer").exists()
+
+
+@pytest.mark.parametrize(
+    ("initialised", "message", "kind"),
+    [
+        (True, "[gloo] Connection closed by peer", ChildProcessError),
+        (True, "NCCL error", ChildProcessError),
+        (True, "shapes do not match", RuntimeError),
+        (False, "gloo", RuntimeError),
+    ],
+)
+def test_a_lost_process_is_told_from_an_error_of_ones_own(
+    monkeypatch: pytest.MonkeyPatch, alone: list[str], initialised: bool, message: str, kind: type[Exception]
+) -> None:
+    monkeypatch.setattr(ranks.dist, "is_initialized", lambda: initialised)
+    with pytest.raises(kind) as caught:
+        ranks._call(_answer, RuntimeError(message), RUNTIME, "32")
+    assert ("Another process" in str(caught.value)) == (kind is ChildProcessError)
+
+
+@pytest.mark.parametrize(
+    ("codes", "error", "kind", "sentence"),
+    [
+        ((0, 0), None, None, ""),
+        ((-15, -9), None, ChildProcessError, "Process 1 of the 2 that trained was ended by SIGKILL"),
+        ((-15, 1), ValueError("the second cannot go on"), ValueError, "the second cannot go on"),
+        ((-15, 1), None, ProcessExitedException, "ended"),
+    ],
+)
+def test_how_started_processes_ended(
+    monkeypatch: pytest.MonkeyPatch, codes: tuple[int, int], error: Any, kind: Any, sentence: str
+) -> None:
+    done: list[str] = []
+    processes = [
+        SimpleNamespace(exitcode=code, terminate=lambda: done.append("terminate"), join=lambda: done.append("join"))
+        for code in codes
+    ]
+
+    def start(function: Any, given: tuple[Any, ...], count: int, join: bool, start_method: str) -> Any:
+        folder = given[2]
+        assert (function, given[0], count, join, start_method) == (ranks._started, 2, 2, False, "spawn")
+        assert pickle.loads((folder / "work").read_bytes()) == ("the", "work")
+        turns = iter((False, True))
+
+        def wait() -> bool:
+            if any(codes):
+                if error is not None:
+                    (folder / "error").write_bytes(pickle.dumps(error))
+                raise ProcessExitedException("ended", 1, 1, 1)
+            (folder / "answer").write_bytes(pickle.dumps("answer"))
+            return next(turns)
+
+        return SimpleNamespace(processes=processes, join=wait)
+
+    monkeypatch.setattr(ranks, "start_processes", start)
+    if kind is None:
+        assert ranks._start(2, ("the", "work")) == "answer"
+    else:
+        with pytest.raises(kind, match=sentence):
+            ranks._start(2, ("the", "work"))
+    assert done == ["terminate"] * 2 + ["join"] * 2
+
+
+def test_what_torchrun_has_started_must_be_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    _environment(monkeypatch, LOCAL_WORLD_SIZE="4")
+    monkeypatch.setattr(ranks, "_control", object())
+    monkeypatch.setattr(ranks.dist, "get_world_size", lambda: 8)
+    asked = RuntimeConfig(devices="auto")
+    assert processes(asked) == processes(replace(asked, devices=4, nodes=2)) == processes(replace(asked, nodes=0)) == 8
+    assert ranks.runs_here(asked)
+    with pytest.raises(ValueError, match=r"runtime\.devices is 8, but 4 were started; give 4"):
+        processes(replace(asked, devices=8))
+    with pytest.raises(ValueError, match=r"runtime\.nodes is 3, but 2 were started; give 2"):
+        processes(replace(asked, nodes=3))
+
+
+def test_this_process_trains_where_it_is_the_only_one() -> None:
+    assert processes(RUNTIME) == 1
+    assert ranks.runs_here(RUNTIME)
+    assert processes(TWO) == 2
+    assert not ranks.runs_here(TWO)
+
+
+def test_the_first_process_is_followed_until_there_is_no_more_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[object] = [(1, 2), (3,), None]
+    done: list[tuple[object, ...]] = []
+
+    def broadcast(objects: list[object], src: int, group: object, device: torch.device) -> None:
+        assert (src, group, device.type) == (0, "control", "cpu")
+        objects[0] = sent.pop(0)
+
+    monkeypatch.setattr(ranks, "_control", "control")
+    monkeypatch.setattr(ranks.dist, "broadcast_object_list", broadcast)
+    monkeypatch.setattr(ranks, "_call", lambda *work: done.append(work))
+    ranks._follow()
+    assert done == [(1, 2), (3,)]
+    assert not sent
+    monkeypatch.setattr(ranks.dist, "broadcast_object_list", lambda *_, **__: exec("raise RuntimeError"))
+    with pytest.raises(ChildProcessError, match="The first process of this training has ended"):
+        ranks._follow()
+
+
+@pytest.mark.usefixtures("_quiet")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_that_something_started_meet_and_part(rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(ranks, "_understand_slurm", lambda: done.append("srun"))
+    monkeypatch.setattr(ranks, "_join", lambda: done.append("join"))
+    monkeypatch.setattr(ranks, "_follow", lambda: done.append("follow"))
+    monkeypatch.setattr(ranks, "_hand_over", lambda work: done.append(work))
+    monkeypatch.setattr(ranks.dist, "new_group", lambda backend, timeout: (backend, timeout.days >= 1))
+    monkeypatch.setattr(ranks.dist, "get_rank", lambda: rank)
+    monkeypatch.setattr(ranks.dist, "destroy_process_group", lambda: done.append("part"))
+    logging.getLogger("cti").setLevel(logging.NOTSET)
+    with ranks.with_the_others() as first:
+        assert first == (rank == 0)
+        assert ranks._control == ("gloo", True)
+        done.append("body")
+    assert done == (["srun", "join", "body", None, "part"] if first else ["srun", "join", "follow", "body", "part"])
+    assert ranks._control is None
+    assert (logging.getLogger("cti").level == logging.CRITICAL) == (rank > 0)
+
+
+def test_tasks_that_do_not_fill_their_nodes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"SLURM_STEP_NUM_TASKS": "7", "SLURM_STEP_NUM_NODES": "2"}
+    without = {name: value for name, value in os.environ.items() if name != "RANK"}
+    monkeypatch.setattr(os, "environ", without | said)
+    with pytest.raises(ValueError, match="srun started 7 tasks on 2 nodes"):
+        ranks._understand_slurm()
 
 
 def test_what_srun_says_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """Masks for new photos: `cti label`. It goes on where it stopped, and a photo that cannot be read stops nothing."""
 
 import csv
-import errno
 import hashlib
 import io
 import logging
@@ -15,18 +14,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from cti.data.images import MAX_PIXELS
-from cti.data.mask_records import (
-    add_record,
-    claim,
-    is_done,
-    locked,
-    read_records,
-    write_records,
-)
+from cti.data.mask_records import claim, locked
 from cti.data.source import photo_id
 from cti.data.tags import Hints, read_tags
 from cti.files import write_manifest, write_text
-from cti.predict.labeller import OVERLAYS, Labeller, Outcome, Photo, Report, Tags
+from cti.predict.books import Books, FolderBooks
+from cti.predict.labeller import Labeller, Outcome, Photo, Report, Tags
+from cti.predict.parquet_books import ParquetBooks, load_pyarrow
 from cti.predict.photos import find_photos
 from cti.predict.prediction import Threshold, class_indices
 from cti.predict.predictor import Predictor, Use
@@ -36,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 ERRORS = "errors.csv"
 Engine = Literal["local", "ray"]
+Format = Literal["png", "parquet"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +74,7 @@ def label(
     shard: Shard | None = None,
     false_alarms: float | None = None,
     engine: Engine = "local",
+    format: Format = "png",
 ) -> LabelResult:
     """Write a mask, and a picture of it, for every photo that has none yet in `out`, or was replaced since.
 
@@ -99,35 +95,42 @@ def label(
         shard: Only these photos are labelled, in a folder of their own below `out`: see `Shard`.
         false_alarms: See `Predictor.from_pretrained`.
         engine: `local` = this process; `ray` = see `cti.predict.ray_engine`.
+        format: `parquet` = `out` gets no files of masks, no pictures and no `photos.jsonl` and `photos.csv`, but tables
+            of all that: see `cti.predict.parquet_books`.
 
     Raises:
-        ModuleNotFoundError: for the engine `ray` without Ray.
+        ModuleNotFoundError: for the engine `ray` without Ray, or the format `parquet` without what writes it.
         FileNotFoundError: if a named photo, folder or file of tags does not exist.
         ValueError: if there is no photo, two share an id, a tag is unknown, `out` holds masks made in another way or is
             being written to, or the network cannot be had.
     """
     run_engine = _engine(engine)
+    if format == "parquet":
+        load_pyarrow()
     found = find_photos(photos, leave_out=Path(out))
     predictor = Predictor.from_pretrained(run, use, false_alarms=false_alarms)
     given = _given_tags(found, predictor.classes, tags, labels)
     target = shard.folder(Path(out)) if shard else Path(out)
     found = shard.of(found) if shard else found
+    wanted = {name: Photo(name, path, given[name]) for name, path in found.items()}
     with locked(target):
         settings = {
             "network": _digest(predictor.analyser.network),
             "tags": "per photo" if labels is not None else tags if tags is None else sorted(set(tags)),
             "threshold": threshold,
             "tag_thresholds": predictor.analyser.tag_thresholds,
+            "format": None if format == "png" else format,  # folders of before do not say it
         }
         claim(target, settings)
         write_text(target / "classes.txt", "".join(f"{name}\n" for name in predictor.classes))
         for leftover in target.rglob(".*.tmp.*"):
             leftover.unlink()  # a killed run's unfinished file
-        records = {name: record for name, record in read_records(target).items() if name in found}
-        done = {name for name, path in found.items() if is_done(target, name, records.get(name), path, given[name])}
-        missing = [Photo(name, path, given[name]) for name, path in found.items() if name not in done]
+        books = _books(format, target, wanted, predictor.classes)
+        done = books.done()
+        missing = [photo for name, photo in wanted.items() if name not in done]
         skipped: dict[str, str] = {}
-        labeller = Labeller(predictor.analyser, predictor.levels, target, threshold, overlays, max_pixels)
+        files = None if format == "parquet" else target
+        labeller = Labeller(predictor.analyser, predictor.levels, files, threshold, overlays, max_pixels)
         with Progress(console=Console(stderr=True), disable=not missing) as progress:
             bar = progress.add_task("labelling", total=len(missing))
 
@@ -136,18 +139,15 @@ def label(
                     logger.warning("Skipped: %s", outcome)
                     skipped[str(photo.path)] = outcome
                 else:
-                    add_record(target, photo.name, outcome)  # its being there says that the photo is done
-                    records[photo.name] = outcome
+                    books.add(photo.name, outcome)
                 progress.advance(bar)
 
-            run_engine(labeller, missing, report)
+            try:
+                run_engine(labeller, missing, report)
+            finally:
+                books.flush()
         unmade = {name for name, path in found.items() if str(path) in skipped}
-        for name in unmade:  # a mask of the photo that was there before
-            records.pop(name, None)
-            for path in (target / f"{name}.png", target / OVERLAYS / f"{name}.png"):
-                _remove(path)
-        records = {name: records[name] for name in found if name in records}  # batches come in another order
-        write_records(target, records, predictor.classes)
+        doubtful = books.finish(unmade)
         write_text(target / ERRORS, _table(("photo", "reason"), sorted(skipped.items())))
         result = LabelResult(
             labelled=len(missing) - len(unmade),
@@ -158,10 +158,10 @@ def label(
             use=predictor.use,
             out=str(target),
         )
-        if doubtful := sum(record.cannot_tell is True for record in records.values()):
+        if doubtful:
             logger.warning(
                 "%d of %d photos are marked 'cannot tell': the network is less sure of them than of nearly all photos "
-                "that were held out; look at them first.", doubtful, len(records),
+                "that were held out; look at them first.", doubtful, len(result.photos),
             )  # fmt: skip
         logger.info("%d photos labelled, %d kept, %d skipped: %s", result.labelled, len(done), len(skipped), target)
         write_manifest(target, asdict(result))
@@ -176,6 +176,10 @@ def _engine(name: Engine) -> Callable[[Labeller, Sequence[Photo], Report], None]
 
     ray_engine.load_ray()
     return ray_engine.label_on_ray
+
+
+def _books(format: Format, folder: Path, photos: Mapping[str, Photo], classes: tuple[str, ...]) -> Books:
+    return (ParquetBooks if format == "parquet" else FolderBooks)(folder, photos, classes)
 
 
 def _given_tags(
@@ -211,14 +215,6 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _in_order(tags: Iterable[str], classes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(classes[index] for index in class_indices(list(tags), classes))
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
 
 
 def _digest(network: torch.nn.Module) -> str:

@@ -10,9 +10,10 @@ from PIL import Image
 
 from cti.data.images import image_size, load_image, save_mask
 from cti.data.mask_records import PhotoRecord, file_digest
-from cti.files import atomic_path
+from cti.files import JsonObject, atomic_path
 from cti.predict.ahead import Behind, ahead
 from cti.predict.analyser import Analyser
+from cti.predict.annotations import mask_annotations
 from cti.predict.batches import in_batches
 from cti.predict.prediction import Analysis, Prediction, Threshold
 
@@ -35,8 +36,21 @@ class Photo:
     given: Tags
 
 
-Outcome = PhotoRecord | str
-"""What is known of a photo that has a mask, or why it has none."""
+@dataclass(frozen=True)
+class Labelled:
+    """What is known of a photo that has a mask.
+
+    Args:
+        record: All but the mask.
+        masks: The mask as COCO annotations of run-length codes, one per class; empty where it is a file.
+    """
+
+    record: PhotoRecord
+    masks: tuple[JsonObject, ...] = ()
+
+
+Outcome = Labelled | str
+"""A photo that has a mask, or why it has none."""
 Report = Callable[[Photo, Outcome], None]
 
 
@@ -47,7 +61,8 @@ class Labeller:
     Args:
         analyser: The network.
         levels: See `Predictor`.
-        folder: Gets `<name>.png` and, with `overlays`, `overlays/<name>.png`.
+        folder: Gets `<name>.png` and, with `overlays`, `overlays/<name>.png`; None = masks are reported as run-length
+            codes, and no file is written.
         threshold: See `Predictor`.
         overlays: Write the pictures too.
         max_pixels: Larger photos get no mask.
@@ -55,7 +70,7 @@ class Labeller:
 
     analyser: Analyser
     levels: tuple[float, ...]
-    folder: Path
+    folder: Path | None
     threshold: Threshold | None
     overlays: bool
     max_pixels: int
@@ -102,10 +117,12 @@ class Labeller:
             report(photo, reason)
         for decoded, analysis in labelled:
             prediction = analysis.predict(decoded.photo.given, self.threshold)
-            report(decoded.photo, self._files(decoded, prediction))
+            report(decoded.photo, self._outcome(decoded, prediction))
 
-    def _files(self, decoded: "_Decoded", prediction: Prediction) -> Outcome:
-        """Write the files of one photo."""
+    def _outcome(self, decoded: "_Decoded", prediction: Prediction) -> Outcome:
+        """What is known of one photo, whose files are written before."""
+        if self.folder is None:
+            return Labelled(_record(prediction, decoded), tuple(mask_annotations(prediction.mask, "rle")))
         name = decoded.photo.name
         try:
             save_mask(self.folder / f"{name}.png", prediction.mask)
@@ -116,7 +133,7 @@ class Labeller:
             if error.errno != errno.ENAMETOOLONG:
                 raise
             return f"The name of {decoded.photo.path} is too long for the files of its mask; shorten it."
-        return _record(prediction, decoded)
+        return Labelled(_record(prediction, decoded))
 
 
 @dataclass(frozen=True)

@@ -63,12 +63,13 @@ def _outcomes(ray: Any, labeller: Labeller, photos: Sequence[Photo]) -> Iterator
     workers = min(gpus or int(resources.get("CPU", 1)), len(chunks))
     ray.data.DataContext.get_current().enable_progress_bars = False  # `label` has one
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    folder = labeller.folder.resolve() if labeller.folder else None
     labeller.analyser.network.to("cpu")  # a worker may have another device, or none
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*ray_remote_args.*")  # where the number of retries is said
         done = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map_batches(
             _Worker,
-            fn_constructor_args=(replace(labeller, folder=labeller.folder.resolve()), str(Path.cwd())),
+            fn_constructor_args=(replace(labeller, folder=folder), str(Path.cwd())),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
             num_cpus=1,

@@ -61,6 +61,7 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> str:
         pytest.skip("finds Ray's workers in /proc")
     value = f"cti-test-{uuid.uuid4()}"
     monkeypatch.setenv("CTI_TEST_MARK", value)
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # a busy machine would let them starve
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
     return value
 
@@ -191,6 +192,21 @@ def test_a_killed_caller_leaves_no_worker_and_its_photos_are_finished_later(
     kept = [name for name in read_records(out) if (out / f"{name}.png").stat().st_mtime_ns == before.get(f"{name}.png")]
     assert len(kept) == len(told)  # these were not made again
     check_equal(out, whole)
+
+
+@pytest.mark.slow
+def test_ray_writes_the_tables_that_one_process_writes(run: Path, photos: Path, tmp_path: Path, mark: str) -> None:
+    pytest.importorskip("pycocotools", reason='pycocotools is not installed: pip install "cti[coco]"')
+    parquet = pytest.importorskip("pyarrow.parquet")
+    few = [photos / name for name in ("p0.png", "p1.png", "p2.png", "bad.png")]
+    tables = []
+    for engine in ("local", "ray"):
+        out = tmp_path / engine
+        result = label(few, run, out, format="parquet", engine=engine)  # type: ignore[arg-type]
+        assert (result.labelled, list(result.skipped)) == (3, [str(photos / "bad.png")])
+        assert not list(out.glob("*.png"))
+        tables.append(sorted(parquet.read_table(out / "photos").to_pylist(), key=lambda row: row["id"]))
+    assert tables[0] == tables[1]
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """What a photo costs `cti label` on one core, step by step, and what onnxruntime would change.
 
-python -m benchmarks.labelling PHOTOS [--count 48]
+python -m benchmarks.labelling PHOTOS [--count 48] [--rounds 3]
 
 The network is the segmenter of the recipe `own` with random weights (the same work as with trained ones). Costs are the
-seconds of processor time of one thread, the least of three rounds, in which torch and onnxruntime take turns.
+seconds of processor time of one thread, the least of several rounds, in which torch and onnxruntime take turns.
 """
 
 import argparse
@@ -17,26 +17,24 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-ROUNDS = 3
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", help="folder of photos; those of the most frequent size are taken")
     parser.add_argument("--count", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        costs = measure(Path(arguments.photos), arguments.count, Path(folder))
-    for name, seconds in costs.items():
-        print(f"{name:44} {1000 * seconds:8.1f} ms a photo")
+        measure(Path(arguments.photos), arguments.count, arguments.rounds, Path(folder))
 
 
-def measure(place: Path, count: int, folder: Path) -> dict[str, float]:
-    """Step -> seconds per photo."""
+def measure(place: Path, count: int, rounds: int, folder: Path) -> None:
+    """Say after each round what each step costs a photo."""
     import numpy as np
     import onnxruntime
     import torch
@@ -110,7 +108,7 @@ def measure(place: Path, count: int, folder: Path) -> dict[str, float]:
             prediction.shares()
             return prediction, prediction.confidence
 
-        for _ in range(ROUNDS):
+        for number in range(rounds):
             images = timed("read: decode and digest", lambda paths: [read(path) for path in paths], paths)
             found = timed("network, with what is around it", analysed, images)
             masks = [mask for mask, _ in timed("mask and record", lambda found: [decide(one) for one in found], found)]
@@ -119,7 +117,9 @@ def measure(place: Path, count: int, folder: Path) -> dict[str, float]:
             timed("run-length codes", lambda masks: [list(mask_annotations(mask.mask, "rle")) for mask in masks], masks)
             timed("network alone, torch", on_torch, inputs)
             timed("network alone, onnxruntime", on_onnxruntime, inputs)
-    return dict(costs)
+            print(f"after {number + 1} of {rounds} rounds:", flush=True)
+            for step, seconds in costs.items():
+                print(f"{step:44} {1000 * seconds:8.1f} ms a photo", flush=True)
 
 
 if __name__ == "__main__":

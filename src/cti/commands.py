@@ -173,6 +173,8 @@ def label(
     use: Use | None = None,
     threshold: float | Literal["free"] | None = None,
     shard: str = "",
+    engine: Literal["local", "ray"] = "local",
+    format: Literal["png", "parquet"] = "png",
     false_alarms: float | None = None,
     max_pixels: int = 100_000_000,
 ) -> "LabelResult":
@@ -187,6 +189,8 @@ def label(
         use: Which network; default: the segmenter if there is one.
         threshold: Background score from 0 to 1, or free = the background's own map; default: the run's.
         shard: Part i of n as i/n, counted from 0: only these photos, in OUT/i-of-n.
+        engine: ray = workers on all cores or GPUs of this machine, or of a Ray cluster.
+        format: parquet = masks as run-length codes in tables, with scores and confidence, and no other files per photo.
         false_alarms: Share of the photos held out without a class that may be said to show it; default: the run's
             predict.false_alarms.
         max_pixels: Largest photo; others are skipped.
@@ -197,7 +201,7 @@ def label(
     part = Shard.parse(shard) if shard else None
     return label_photos(
         photos, model, out, tags, labels or None, use, threshold,
-        max_pixels=max_pixels, shard=part, false_alarms=false_alarms,
+        max_pixels=max_pixels, shard=part, false_alarms=false_alarms, engine=engine, format=format,
     )  # fmt: skip
 
 

@@ -1,46 +1,36 @@
 """Masks for new photos: `cti label`. It goes on where it stopped, and a photo that cannot be read stops nothing."""
 
 import csv
-import errno
 import hashlib
 import io
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from cti.data.images import MAX_PIXELS, image_size, load_image, save_mask
-from cti.data.mask_records import (
-    PhotoRecord,
-    add_record,
-    claim,
-    file_digest,
-    is_done,
-    locked,
-    read_records,
-    write_records,
-)
+from cti.data.images import MAX_PIXELS
+from cti.data.mask_records import claim, locked
 from cti.data.source import photo_id
 from cti.data.tags import Hints, read_tags
-from cti.files import atomic_path, write_manifest, write_text
-from cti.predict.ahead import Behind, ahead
-from cti.predict.batches import in_batches
+from cti.files import write_manifest, write_text
+from cti.predict.books import Books, FolderBooks
+from cti.predict.labeller import Labeller, Outcome, Photo, Report, Tags
+from cti.predict.parquet_books import ParquetBooks, load_pyarrow
 from cti.predict.photos import find_photos
-from cti.predict.prediction import Analysis, Prediction, Threshold, class_indices
+from cti.predict.prediction import Threshold, class_indices
 from cti.predict.predictor import Predictor, Use
 from cti.predict.shard import Shard
 
 logger = logging.getLogger(__name__)
 
-OVERLAYS = "overlays"
 ERRORS = "errors.csv"
-Tags = tuple[str, ...] | None  # of one photo; None = the network decides
+Engine = Literal["local", "ray"]
+Format = Literal["png", "parquet"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +73,8 @@ def label(
     max_pixels: int = MAX_PIXELS,
     shard: Shard | None = None,
     false_alarms: float | None = None,
+    engine: Engine = "local",
+    format: Format = "png",
 ) -> LabelResult:
     """Write a mask, and a picture of it, for every photo that has none yet in `out`, or was replaced since.
 
@@ -102,49 +94,60 @@ def label(
         max_pixels: Larger photos are skipped.
         shard: Only these photos are labelled, in a folder of their own below `out`: see `Shard`.
         false_alarms: See `Predictor.from_pretrained`.
+        engine: `local` = this process; `ray` = see `cti.predict.ray_engine`.
+        format: `parquet` = `out` gets no files of masks, no pictures and no `photos.jsonl` and `photos.csv`, but tables
+            of all that: see `cti.predict.parquet_books`.
 
     Raises:
+        ModuleNotFoundError: for the engine `ray` without Ray, or the format `parquet` without what writes it.
         FileNotFoundError: if a named photo, folder or file of tags does not exist.
         ValueError: if there is no photo, two share an id, a tag is unknown, `out` holds masks made in another way or is
             being written to, or the network cannot be had.
     """
+    run_engine = _engine(engine)
+    if format == "parquet":
+        load_pyarrow()
     found = find_photos(photos, leave_out=Path(out))
     predictor = Predictor.from_pretrained(run, use, false_alarms=false_alarms)
     given = _given_tags(found, predictor.classes, tags, labels)
     target = shard.folder(Path(out)) if shard else Path(out)
     found = shard.of(found) if shard else found
+    wanted = {name: Photo(name, path, given[name]) for name, path in found.items()}
     with locked(target):
         settings = {
             "network": _digest(predictor.analyser.network),
             "tags": "per photo" if labels is not None else tags if tags is None else sorted(set(tags)),
             "threshold": threshold,
             "tag_thresholds": predictor.analyser.tag_thresholds,
+            "format": None if format == "png" else format,  # folders of before do not say it
         }
         claim(target, settings)
         write_text(target / "classes.txt", "".join(f"{name}\n" for name in predictor.classes))
         for leftover in target.rglob(".*.tmp.*"):
             leftover.unlink()  # a killed run's unfinished file
-        records = {name: record for name, record in read_records(target).items() if name in found}
-        done = {name for name, path in found.items() if is_done(target, name, records.get(name), path, given[name])}
-        missing = {name: path for name, path in found.items() if name not in done}
+        books = _books(format, target, wanted, predictor.classes)
+        done = books.done()
+        missing = [photo for name, photo in wanted.items() if name not in done]
         skipped: dict[str, str] = {}
+        files = None if format == "parquet" else target
+        labeller = Labeller(predictor.analyser, predictor.levels, files, threshold, overlays, max_pixels)
+        with Progress(console=Console(stderr=True), disable=not missing) as progress:
+            bar = progress.add_task("labelling", total=len(missing))
 
-        def write(labelled: Sequence[tuple[_Decoded, Analysis]]) -> None:
-            for photo, analysis in labelled:
-                prediction = analysis.predict(given[photo.name], threshold)
-                records[photo.name] = _record(prediction, photo.path, photo.digest, given[photo.name])
-                _write(target, photo.name, prediction, records[photo.name], overlays, skipped)
+            def report(photo: Photo, outcome: Outcome) -> None:
+                if isinstance(outcome, str):
+                    logger.warning("Skipped: %s", outcome)
+                    skipped[str(photo.path)] = outcome
+                else:
+                    books.add(photo.name, outcome)
+                progress.advance(bar)
 
-        with Behind(depth=1) as writer:  # a batch is written while the next is in the network and one more is read
-            for labelled in _analyses(predictor, missing, max_pixels, skipped):
-                writer.do(partial(write, labelled))
+            try:
+                run_engine(labeller, missing, report)
+            finally:
+                books.flush()
         unmade = {name for name, path in found.items() if str(path) in skipped}
-        for name in unmade:  # a mask of the photo that was there before
-            records.pop(name, None)
-            for path in (target / f"{name}.png", target / OVERLAYS / f"{name}.png"):
-                _remove(path)
-        records = {name: records[name] for name in found if name in records}  # batches come in another order
-        write_records(target, records, predictor.classes)
+        doubtful = books.finish(unmade)
         write_text(target / ERRORS, _table(("photo", "reason"), sorted(skipped.items())))
         result = LabelResult(
             labelled=len(missing) - len(unmade),
@@ -155,14 +158,28 @@ def label(
             use=predictor.use,
             out=str(target),
         )
-        if doubtful := sum(record.cannot_tell is True for record in records.values()):
+        if doubtful:
             logger.warning(
                 "%d of %d photos are marked 'cannot tell': the network is less sure of them than of nearly all photos "
-                "that were held out; look at them first.", doubtful, len(records),
+                "that were held out; look at them first.", doubtful, len(result.photos),
             )  # fmt: skip
         logger.info("%d photos labelled, %d kept, %d skipped: %s", result.labelled, len(done), len(skipped), target)
         write_manifest(target, asdict(result))
     return result
+
+
+def _engine(name: Engine) -> Callable[[Labeller, Sequence[Photo], Report], None]:
+    """What labels the photos; that it is not installed is said before anything is read."""
+    if name == "local":
+        return Labeller.label
+    from cti.predict import ray_engine
+
+    ray_engine.load_ray()
+    return ray_engine.label_on_ray
+
+
+def _books(format: Format, folder: Path, photos: Mapping[str, Photo], classes: tuple[str, ...]) -> Books:
+    return (ParquetBooks if format == "parquet" else FolderBooks)(folder, photos, classes)
 
 
 def _given_tags(
@@ -198,92 +215,6 @@ def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _in_order(tags: Iterable[str], classes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(classes[index] for index in class_indices(list(tags), classes))
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    """A photo that was read, and the digest of its file."""
-
-    name: str
-    path: Path
-    image: Image.Image
-    digest: str
-
-
-def _analyses(
-    predictor: Predictor, photos: Mapping[str, Path], max_pixels: int, skipped: dict[str, str]
-) -> Iterator[list[tuple[_Decoded, Analysis]]]:
-    """Batches of photos that the network has seen; the next are decoded meanwhile, the unreadable `skipped`."""
-
-    def size(photo: tuple[str, Path]) -> tuple[int, int]:
-        try:
-            return image_size(photo[1], max_pixels)
-        except (ValueError, OSError):
-            return 1, 1  # what is wrong is said when it is decoded
-
-    def load(batch: Sequence[tuple[str, Path]]) -> list[_Decoded]:
-        decoded = []
-        for name, path in batch:
-            try:
-                decoded.append(
-                    _Decoded(name, path, load_image(path, max_pixels, levels=predictor.levels), file_digest(path))
-                )
-            except (ValueError, OSError) as error:
-                logger.warning("Skipped: %s", error)
-                skipped[str(path)] = str(error)
-        return decoded
-
-    batches = ahead(load, in_batches(photos.items(), size, predictor.analyser.seen_as), depth=2)
-    with Progress(console=Console(stderr=True), disable=not photos) as progress:
-        bar = progress.add_task("labelling", total=len(photos))
-        for batch, loaded in batches:
-            if decoded := loaded.result():
-                images, sources = [photo.image for photo in decoded], [str(photo.path) for photo in decoded]
-                yield list(zip(decoded, predictor.analyser.analyse(images, sources), strict=True))
-            progress.advance(bar, len(batch))
-
-
-def _write(
-    folder: Path, name: str, prediction: Prediction, record: PhotoRecord, overlays: bool, skipped: dict[str, str]
-) -> None:
-    """Write the files of one photo, the record last: its being there says that the photo is done."""
-    try:
-        save_mask(folder / f"{name}.png", prediction.mask)
-        if overlays:
-            with atomic_path(folder / OVERLAYS / f"{name}.png") as temporary:
-                prediction.overlay().save(temporary)
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        reason = f"The name of {record.photo} is too long for the files of its mask; shorten it."
-        logger.warning("Skipped: %s", reason)
-        skipped[record.photo] = reason
-        return
-    add_record(folder, name, record)
-
-
-def _record(prediction: Prediction, path: Path, digest: str, given: Tags) -> PhotoRecord:
-    return PhotoRecord(
-        photo=str(path),
-        digest=digest,
-        size=prediction.size,
-        given=given,
-        tags=prediction.tags,
-        scores=prediction.scores,
-        shares=prediction.shares(),
-        empty=not prediction.mask.any(),
-        confidence=prediction.confidence,
-        certainty=prediction.certainty,
-        cannot_tell=prediction.analysis.cannot_tell if given is None else None,
-    )
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
 
 
 def _digest(network: torch.nn.Module) -> str:

@@ -14,7 +14,7 @@ from cti.data.read import data_root
 from cti.data.readers.voc import find_voc
 from cti.data.source import photo_id, read_lines
 from cti.device import default_device
-from cti.files import read_manifest
+from cti.files import read_manifest, read_object
 from cti.run.stage_folder import read_split
 from cti.segment.checkpoint import load_segmenter
 from cti.segment.predict import predict_folder
@@ -139,6 +139,8 @@ def _labels(folder: Path) -> Labelled:
     manifest = read_manifest(folder)
     if manifest is None:
         raise ValueError(f"`cti label` has not finished in {folder}; call it again, it goes on where it stopped.")
+    if read_object(folder / LABEL_FILE).get("format") == "parquet":
+        raise ValueError(f"{folder} holds its masks in Parquet tables; label with --format png what is to be exported.")
     result = manifest["result"]
     photos = {name: Path(path) for name, path in result["photos"].items()}
     return Labelled(folder, photos, tuple(result["classes"]))

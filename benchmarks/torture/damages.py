@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import cti
 from benchmarks.torture.mutate import mutate
 
 _FACTS = "damages.jsonl"
@@ -80,7 +81,7 @@ def _damage(sound: Path, run: Path, name: Path, rng: random.Random, words: list[
             return "unmentioned", ", ".join(found)
     except (ValueError, OSError) as error:
         last = traceback.extract_tb(error.__traceback__)[-1].filename
-        if str(path) not in str(error) or "/cti/" not in last:
+        if str(path) not in str(error) or str(Path(cti.__file__).parent) not in last:
             return "traceback", f"{type(error).__name__}: {str(error)[:300]}"
         return "refused", str(error)[:300]
     except Exception as error:  # noqa: BLE001  # every other one is what we look for

@@ -15,10 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import cti
+
 SECONDS = 20
 MEMORY = 2 * 2**30  # bytes
 _STUCK = SECONDS + 20  # seconds after which a process that does not even hear its alarm is ended
 _FACTS = "inputs.jsonl"
+_SOURCE = str(Path(cti.__file__).parent)
 
 
 class Hang(BaseException):
@@ -165,11 +168,11 @@ def _is_ours(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.filename is not None:
         return True
     last = traceback.extract_tb(error.__traceback__)[-1].filename
-    return "/cti/" in last and type(error) not in (UnicodeDecodeError, json.JSONDecodeError)
+    return _SOURCE in last and type(error) not in (UnicodeDecodeError, json.JSONDecodeError)
 
 
 def _named(error: BaseException) -> str:
-    places = [frame for frame in traceback.extract_tb(error.__traceback__) if "/cti/" in frame.filename]
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if _SOURCE in frame.filename]
     place = f" at {Path(places[-1].filename).name}:{places[-1].lineno}" if places else ""
     return f"{type(error).__name__}: {str(error)[:300]}{place}"
 

@@ -8,7 +8,19 @@ from typing import Any
 
 from tiny import options, tiny_shapes
 
-_PASSING = ("seconds", "finished", "digest", "files", "out", "root", "machine", "versions", "cost", "taken_from")
+_PASSING = (
+    "seconds",
+    "finished",
+    "digest",
+    "files",
+    "out",
+    "root",
+    "machine",
+    "versions",
+    "cost",
+    "taken_from",
+    "picture",
+)
 """What two equal runs may say differently: times, places, and digests of files that say them."""
 _COMPARED = (".npz", ".png", ".safetensors", ".txt", ".csv", ".jsonl", ".json")
 

@@ -81,7 +81,7 @@ def _choices(annotations: list[dict[str, Any]]) -> tuple[str, ...]:
             if isinstance(value, dict):
                 for field in _FIELDS:
                     names = value.get(field) or []
-                    found += [tidy(str(name)) for name in ([names] if isinstance(names, str) else names)]
+                    found += [tidy(str(name)) for name in (names if isinstance(names, list) else [names])]
     return tuple(dict.fromkeys(name for name in found if name))
 
 

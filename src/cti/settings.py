@@ -75,7 +75,20 @@ def _content(path: Path) -> str:
     for name in _TEXTS:
         if isinstance(data, dict) and isinstance(data.get(name), list):
             data[name] = words["data"][name]
-    return json.dumps(content, default=str)
+    _drop_empty(content, Config())
+    try:
+        return json.dumps(content, default=str)
+    except TypeError as error:
+        raise argparse.ArgumentError(None, f"{path} has a setting whose name is no text ({error})") from error
+
+
+def _drop_empty(content: Any, settings: Any) -> None:
+    """Leave out sections of which nothing is said (`train:`), as if they were not there."""
+    for name in [name for name in content if is_dataclass(getattr(settings, str(name), None))]:
+        if content[name] is None:
+            del content[name]
+        elif isinstance(content[name], dict):
+            _drop_empty(content[name], getattr(settings, str(name)))
 
 
 def _as_text(words: Sequence[str]) -> list[str]:

@@ -1,6 +1,8 @@
 """Kinds of damage that mutated inputs (`benchmarks/torture`) have found: each is one sentence that names the file."""
 
 import json
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +15,11 @@ from cti.config import DataConfig
 from cti.data import read_photos
 from cti.data.images import load_image
 from cti.data.outside_masks import outside_masks
+from cti.data.readers.coco_mask import draw_mask
 from cti.data.review import read_entries
 from cti.data.seed_file import Seed, read_seed, write_seed
 from cti.data.tags.cells import split_cells
+from cti.data.tags.tools import read_label_studio
 from cti.data.text import read_foreign_json
 from cti.files import parse_json, parse_yaml
 from cti.settings import load_config
@@ -119,3 +123,53 @@ def test_a_class_may_be_called_like_nothing(tmp_path: Path, name: str) -> None:
     photos = read_photos(DataConfig(root=str(tmp_path), val_fraction=0))
     assert photos.classes == ("cat", name)
     assert {photo.id: photo.tags for photo in photos.photos()} == {"p0": (1,), "p1": (0,), "p2": (0, 1), "p3": ()}
+
+
+def test_a_cell_of_a_hundred_thousand_words_takes_no_minutes() -> None:
+    started = time.monotonic()
+    names, _, _ = split_cells(["a, golden retriever", "golden retriever dog " * 50_000])
+    assert names == [("a", "golden retriever"), ("golden retriever", "dog")]
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("annotations", [1.5, "x", [{"result": 1.5}], [{"result": "x"}]])
+def test_label_studio_with_annotations_that_are_no_list(tmp_path: Path, annotations: object) -> None:
+    tasks = [{"data": {"image": "a.png"}, "annotations": annotations}]
+    (tmp_path / "a.json").write_text(json.dumps(tasks))
+    assert not any(row.tags for row in read_label_studio(tmp_path / "a.json", tasks).rows)
+
+
+def test_a_coco_count_without_end() -> None:
+    with pytest.raises(ValueError, match=r"x\.json: annotation 5 cannot be drawn"):
+        draw_mask(
+            [{"id": 5, "category_id": 1, "segmentation": {"size": [math.inf, 4], "counts": [16]}}],
+            (4, 4),
+            {1: 1},
+            "x.json",
+        )
+    with pytest.raises(ValueError, match=r"x\.json: annotation 5 cannot be drawn"):
+        draw_mask([{"id": 5, "category_id": 1, "segmentation": [], "iscrowd": math.inf}], (4, 4), {1: 1}, "x.json")
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ("segment: {network: null}", r"segment\.network is null; give a text"),
+        ("masks: {steps: [null]}", r"masks\.steps"),
+        ("data: {2001-01-01: 3, [a]: 1}", r"a\.yaml"),
+        ("data: {2001-01-01: 3}", r"a\.yaml has a setting whose name is no text"),
+        ("model: {embed_dim: 10, num_heads: 3}", r"model\.embed_dim is 10; give a multiple of num_heads, 3"),
+        ("seeds: {long_side: 2147483648}", r"seeds\.long_side is 2147483648; give"),
+        ("seeds: {scales: [1.0e+30]}", r"seeds\.scales is .*; give"),
+    ],
+)
+def test_settings_that_would_end_in_a_traceback_or_never(tmp_path: Path, section: str, says: str) -> None:
+    extra = "{backbone: vit, " if section.startswith("model") else "{"
+    (tmp_path / "a.yaml").write_text(section.replace("{", extra, 1))
+    with pytest.raises(ValueError, match=says):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_a_section_of_which_nothing_is_said_is_as_usual(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("train:\nsegment: {train: null, depth: 2}\n")
+    assert load_config(tmp_path / "a.yaml") == load_config(None, ["--segment.depth", "2"])

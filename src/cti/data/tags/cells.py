@@ -114,12 +114,13 @@ def _parts_of_text(text: str) -> tuple[bool, list[str]]:
 
 def _words(text: str, longest: Sequence[str]) -> list[str]:
     found: list[str] = []
-    words = text.split()
-    while words:
-        rest = " ".join(words)
-        name = next((name for name in longest if rest == name or rest.startswith(f"{name} ")), words[0])
+    words, start = text.split(), 0
+    most = max((len(name.split()) for name in longest), default=1)
+    while start < len(words):
+        rest = " ".join(words[start : start + most])
+        name = next((name for name in longest if rest == name or rest.startswith(f"{name} ")), words[start])
         found.append(name)
-        words = words[len(name.split()) :]
+        start += len(name.split())
     return found
 
 

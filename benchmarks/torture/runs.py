@@ -23,6 +23,7 @@ _PASSING = (
     "picture",
     "per_second",
     "memory",
+    "waited",
 )
 """What two equal runs may say differently: times, places, and digests of files that say them."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:")

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXTRAS ?= dev
 CHROMIUM ?= /usr/bin/chromium
 
-.PHONY: help setup quickstart bench test test-data test-slow test-web web-screenshots lint format clean
+.PHONY: help setup quickstart bench test test-data test-slow test-web torture web-screenshots lint format clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ test-web: setup  ## The web page in a headless Chromium, which is installed if i
 
 bench: setup  ## Measure speed and memory against the plain reference: about 12 quiet minutes
 	$(BIN)/python -m benchmarks
+
+torture: setup  ## Mutated inputs, damaged files and killed runs, as figures: half an hour; TORTURE="--inputs 500 ..."
+	$(BIN)/python -m benchmarks.torture $(TORTURE)
 
 web-screenshots:  ## Retake docs/web-*.png: RUN=runs/... PHOTOS=folder [TAGS="cat sofa"], after make test-web
 	CHROMIUM=$(CHROMIUM) $(BIN)/python tests/apps/web/screenshots.py $(RUN) $(PHOTOS) $(if $(TAGS),--tags $(TAGS))

@@ -333,7 +333,7 @@ def test_damage_is_named_and_mended(
     caplog.set_level(logging.INFO)
     run, path = copy / "run", copy / "run" / name
     if how == "deleted":
-        if path.name in ("manifest.json", "stage.json"):
+        if path.name == "stage.json" or name == "evaluate/manifest.json":
             pytest.skip("is an unfinished stage, which is no damage")
         path.unlink()
     else:

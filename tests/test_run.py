@@ -211,3 +211,15 @@ def test_photos_are_told_apart_by_their_files(tmp_path: Path) -> None:
     there, lacking = split_by_file(photos, [tmp_path / f"{photo.id}.png" for photo in photos])
     assert [photo.id for photo in there] == ["b"]
     assert [photo.id for photo in lacking] == ["a", "c"]
+
+
+def test_what_a_killed_process_was_writing_is_removed(config: Config) -> None:
+    run = Run(config)
+    names = ("train/.state.x.tmp.pt", "evaluate/.panels.x.tmp.png", "masks/pseudo/.a.x.tmp.png", ".config.x.tmp.yaml")
+    mine = run.review / ".a.x.tmp.png"  # the page may be writing there
+    for path in (*(run.folder / name for name in names), mine):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    Work()(config)
+    assert [name for name in names if (run.folder / name).exists()] == []
+    assert mine.exists()

@@ -57,8 +57,10 @@ Share = Annotated[float, Bounds(least=0, most=1)]
 Part = Annotated[float, Bounds(least=0, below=1)]
 Positive = Annotated[float, Bounds(above=0)]
 NotNegative = Annotated[float, Bounds(least=0)]
+Scale = Annotated[float, Bounds(above=0, most=8)]
 Count = Annotated[int, Bounds(least=1)]
 CountOrNone = Annotated[int, Bounds(least=0)]
+Side = Annotated[int, Bounds(least=0, most=16_384)]  # of a photo as it is seen: the time grows with the fourth power
 CountOrAuto = Annotated[int, Bounds(least=-1)]
 
 
@@ -78,6 +80,8 @@ class Section:
         for name, bounds in _bounded_fields(section):
             for value in _numbers(getattr(self, name)):
                 self.check(bounds.hold(value), f"{name} is {getattr(self, name)}; give {bounds}.")
+        for name in _texts(section):  # jsonargparse lets null pass for a text
+            self.check(isinstance(getattr(self, name), str), f"{name} is null; give a text.")
 
     def check(self, condition: bool, message: str) -> None:
         """Raise a `ValueError` with the section's name before the message unless the condition holds."""
@@ -89,6 +93,11 @@ class Section:
 def _bounded_fields(section: Any) -> tuple[tuple[str, Bounds], ...]:
     hints = get_type_hints(section, include_extras=True)
     return tuple((name, bounds) for name, hint in hints.items() if (bounds := next(_bounds_in(hint), None)))
+
+
+@cache
+def _texts(section: Any) -> tuple[str, ...]:
+    return tuple(name for name, hint in get_type_hints(section).items() if hint is str)
 
 
 def _bounds_in(hint: Any) -> Iterator[Bounds]:
@@ -193,6 +202,13 @@ class BackboneConfig(Section):
     num_heads: Count = 3
     patch_size: Count = 8
     stem: Literal["patch", "conv"] = "patch"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check(
+            self.backbone != "vit" or self.embed_dim % self.num_heads == 0,
+            f"embed_dim is {self.embed_dim}; give a multiple of num_heads, {self.num_heads}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -366,8 +382,8 @@ class SeedsConfig(Section):
 
     section: ClassVar[str] = "seeds"
 
-    scales: tuple[Positive, ...] = (1.0,)
-    long_side: CountOrNone = 0
+    scales: tuple[Scale, ...] = (1.0,)
+    long_side: Side = 0
     window: CountOrAuto = -1
     flip: bool = True
     blocks: CountOrNone = 0
@@ -580,7 +596,7 @@ class SegmentConfig(BackboneConfig):
     network: str = "vit-upsample"
     masks: str = ""
     crop_size: Count = 224
-    long_side: CountOrNone = 0
+    long_side: Side = 0
     scale_range: tuple[Positive, Positive] = (0.5, 2.0)
     jitter: Part = 0.4
     frozen_blocks: CountOrNone = 0
@@ -631,7 +647,7 @@ class PredictConfig(Section):
     section: ClassVar[str] = "predict"
 
     variants: tuple[Literal["single", "multi-scale", "single+crf", "multi-scale+crf"], ...] = ("single",)
-    multi_scales: tuple[Positive, ...] = (0.75, 1.0, 1.25)
+    multi_scales: tuple[Scale, ...] = (0.75, 1.0, 1.25)
     flip: bool = True
     window: CountOrNone = 512
     stride: CountOrNone = 0

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 import time
@@ -14,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
@@ -22,6 +24,13 @@ JsonObject = dict[str, Any]
 """A JSON object where it is read or written; what the code works with is made of it as a type (`from_json`)."""
 MANIFEST = "manifest.json"
 _NO_ROOM = 2**16  # bytes
+_DEEP = 50  # levels of YAML: nothing of ours has a tenth of them, and the time they take grows with their square
+_OPEN = (
+    yaml.BlockMappingStartToken, yaml.BlockSequenceStartToken, yaml.FlowMappingStartToken, yaml.FlowSequenceStartToken,
+)  # fmt: skip
+_CLOSE = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+_HALF = re.compile(r"\\ud[89a-f]", re.IGNORECASE)
+"""The first or second half of a character, as JSON may have it; a half alone can be neither shown nor written."""
 
 
 @contextmanager
@@ -71,6 +80,47 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def parse_json(text: str) -> Any:
+    """Make a value of JSON; unlike `json.loads`, one error says whatever is wrong with it.
+
+    Raises:
+        ValueError: if it is not JSON (then a `JSONDecodeError`), is nested without end, has numbers of thousands of
+            digits, or half a character.
+    """
+    try:
+        value = json.loads(text)
+        if _HALF.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds half a character, such as \\ud800") from error
+    return value
+
+
+def parse_yaml(text: str, loader: Any = yaml.SafeLoader) -> Any:
+    """Make a value of YAML that somebody else may have written, in little time and memory.
+
+    Args:
+        text: The YAML.
+        loader: `yaml.BaseLoader` keeps all as text.
+
+    Raises:
+        ValueError: if it is not YAML, or refers to a part of itself, which can fill all memory, or is nested deeply.
+    """
+    depth = 0
+    try:
+        for token in yaml.scan(text):
+            if isinstance(token, yaml.AliasToken):
+                raise ValueError("it refers to a part of itself (*name); write the values out")
+            depth += isinstance(token, _OPEN) - isinstance(token, _CLOSE)
+            if depth > _DEEP:
+                raise ValueError("it is nested too deeply")
+        return yaml.load(text, loader)
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:  # the latter: values that fit no tag
+        raise ValueError(" ".join(str(error).split())) from error
+
+
 def read_json(path: Path | str) -> Any:
     """Read a JSON file.
 
@@ -78,8 +128,8 @@ def read_json(path: Path | str) -> Any:
         ValueError: if the file is not JSON; the message names it.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, nested without end
+        return parse_json(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, no UTF-8
         raise ValueError(f"{path} is not valid JSON ({error}); delete it or restore it.") from error
 
 

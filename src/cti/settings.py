@@ -18,6 +18,7 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter, Namespace  # type: ignore[attr-defined]
 
 from cti.config import Config
+from cti.files import parse_yaml
 
 CONFIG_FILE = "config.yaml"
 
@@ -64,12 +65,9 @@ def _content(path: Path) -> str:
     """A configuration file as JSON, read as UTF-8 whatever the platform's encoding is."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # nested, they fill all memory
-            raise argparse.ArgumentError(None, f"{path} refers to a part of itself (*name); write the values out")
-        content, words = yaml.safe_load(text), yaml.load(text, yaml.BaseLoader)
-    except (UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise argparse.ArgumentError(None, f"{path} cannot be read as YAML in UTF-8: {reason}") from error
+        content, words = parse_yaml(text), parse_yaml(text, yaml.BaseLoader)
+    except ValueError as error:
+        raise argparse.ArgumentError(None, f"{path} cannot be read as YAML in UTF-8: {error}") from error
     content = content or {}
     if not isinstance(content, dict):
         raise argparse.ArgumentError(None, f"{path} is no configuration: give sections such as `train:` with settings")
@@ -77,7 +75,20 @@ def _content(path: Path) -> str:
     for name in _TEXTS:
         if isinstance(data, dict) and isinstance(data.get(name), list):
             data[name] = words["data"][name]
-    return json.dumps(content, default=str)
+    _drop_empty(content, Config())
+    try:
+        return json.dumps(content, default=str)
+    except TypeError as error:
+        raise argparse.ArgumentError(None, f"{path} has a setting whose name is no text ({error})") from error
+
+
+def _drop_empty(content: Any, settings: Any) -> None:
+    """Leave out sections of which nothing is said (`train:`), as if they were not there."""
+    for name in [name for name in content if is_dataclass(getattr(settings, str(name), None))]:
+        if content[name] is None:
+            del content[name]
+        elif isinstance(content[name], dict):
+            _drop_empty(content[name], getattr(settings, str(name)))
 
 
 def _as_text(words: Sequence[str]) -> list[str]:
@@ -94,8 +105,8 @@ def _as_text(words: Sequence[str]) -> list[str]:
 
 def _list_of_text(value: str) -> str:
     try:
-        items = yaml.load(value, yaml.BaseLoader)
-    except yaml.YAMLError:
+        items = parse_yaml(value, yaml.BaseLoader)
+    except ValueError:
         return value
     return json.dumps(items) if isinstance(items, list) else value
 

@@ -43,7 +43,9 @@ def verify(run: Run) -> tuple[str, ...]:
 def _damaged(run: Run, stage: str) -> list[str]:
     folder = run.stage_folder(stage)
     if not (folder / MANIFEST).is_file():
-        return []
+        later = FOLDERS[FOLDERS.index(stage) + 1 :]
+        went_on = any((run.stage_folder(other) / MANIFEST).is_file() for other in later)
+        return [MANIFEST] if went_on and (folder / SETTINGS).is_file() else []
     try:
         manifest = read_manifest(folder) or {}
     except ValueError:

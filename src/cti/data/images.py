@@ -56,7 +56,10 @@ _EXIF_ORIENTATION = 0x0112
 _MAX_SAMPLE_VALUE, _SAMPLES_PER_PIXEL = 281, 277  # TIFF
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 # What Pillow raises on damaged files besides its own OSError.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, OverflowError)
+_DECODING_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, OverflowError,
+    Image.DecompressionBombError,  # a frame of a GIF that is larger than the GIF
+)  # fmt: skip
 
 
 @contextmanager

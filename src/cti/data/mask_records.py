@@ -17,7 +17,7 @@ from pathlib import Path
 import filelock
 
 from cti.data.images import load_mask
-from cti.files import JsonObject, read_object, write_json, write_text
+from cti.files import JsonObject, parse_json, read_object, write_json, write_text
 
 SETTINGS = "label.json"
 RECORDS = "photos.jsonl"
@@ -102,7 +102,7 @@ def read_records(folder: Path) -> dict[str, PhotoRecord]:
     records: dict[str, PhotoRecord] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
-            fields = json.loads(line)
+            fields = parse_json(line)
             name = fields.pop("id")
             given = fields["given"]
             records[name] = PhotoRecord(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -19,7 +18,7 @@ from cti.data.readers.coco_file import is_coco, read_coco_file
 from cti.data.readers.coco_mask import draw_mask
 from cti.data.source import read_classes
 from cti.data.text import read_foreign_json, read_lines, read_text
-from cti.files import JsonObject
+from cti.files import JsonObject, parse_yaml
 
 Size = tuple[int, int]
 _NOTHING = {name_key(name) for name in (BACKGROUND, "_background_", "__background__")}
@@ -211,10 +210,15 @@ def _yolo_names(folder: Path) -> tuple[str, ...]:
     if not path.is_file():
         return read_classes(folder)
     try:
-        names = yaml.safe_load(read_text(path))["names"]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} names no classes ('names: [...]'); add them.") from error
-    return tuple(map(str, (names[key] for key in sorted(names)) if isinstance(names, dict) else names))
+        content = parse_yaml(read_text(path))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as YAML ({error}); export it again.") from error
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict) and all(isinstance(key, int) for key in names):
+        names = [names[key] for key in sorted(names)]
+    if not isinstance(names, list):
+        raise ValueError(f"{path} names no classes ('names: [...]'); add them.")
+    return tuple(map(str, names))
 
 
 def _yolo_row(

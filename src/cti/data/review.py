@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from cti.classes import IGNORE_INDEX
 from cti.data.images import load_mask
 from cti.data.photos import Photo, PhotoSet
-from cti.files import file_digest, from_json, write_text
+from cti.data.text import read_lines
+from cti.files import file_digest, from_json, parse_json, write_text
 
 Verdict = Literal["open", "accepted", "rejected"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -51,12 +52,13 @@ def read_entries(folder: Path) -> dict[str, Entry]:
     """
     path = folder / FILE
     entries: dict[str, Entry] = {}
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else (), 1):
+    for number, text in read_lines(path) if path.is_file() else ():
         place = f"{path}, line {number},"
         try:
-            line = from_json(_Line, json.loads(text), place)
-        except json.JSONDecodeError as error:
+            content = parse_json(text)
+        except ValueError as error:
             raise ValueError(f"{place} is not valid JSON ({error}); restore it or remove it.") from error
+        line = from_json(_Line, content, place)
         entries[line.photo] = Entry(line.verdict, line.tags, line.threshold)
     return entries
 

@@ -93,9 +93,9 @@ def read_seed(path: Path | str, kind: str = "") -> Seed:
             kinds = [str(name) for name in arrays["kinds"]]
             wanted = kind or kinds[0]
             found = _seed(arrays, wanted) if wanted in kinds else None
-    except OSError:
-        raise
     except Exception as error:  # numpy and zipfile raise a dozen types for a broken file
+        if isinstance(error, OSError) and error.filename:  # the file cannot be opened; others are of what is in it
+            raise
         raise ValueError(f"{path} is not a seed file ({error}); delete it and run `cti seeds` again.") from error
     if found is None:
         raise ValueError(f"{path} has no '{kind}' maps, only {', '.join(kinds)}; extract that kind first.")

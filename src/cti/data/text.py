@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cti.files import parse_json
+
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -48,8 +50,8 @@ def read_foreign_json(path: Path) -> Any:
         ValueError: if it is not JSON; the message names it and the line.
     """
     try:
-        return json.loads(read_text(path))
+        return parse_json(read_text(path))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); export it again.") from error
-    except RecursionError as error:
-        raise ValueError(f"{path} is nested too deeply to be read; export it again.") from error
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}; export it again.") from error

@@ -121,6 +121,8 @@ def about_run(run: Path, stage: str, description: JsonObject) -> About:
         ValueError: if the scores were written by another version.
     """
     settings = description.get("model") or description.get("segment") or {}
+    if not isinstance(settings, dict):
+        raise ValueError(f"{run / stage / CONFIG} was not written by this version of cti; make it again.")
     network = str(settings.get("network", ""))
     smp = network.startswith("smp:")
     backbone = network.split(":")[2] if smp else settings.get("backbone", "")

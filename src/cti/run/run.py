@@ -63,6 +63,7 @@ from cti.run.stage_folder import (
     read_made,
     read_split,
     seal,
+    sweep,
     take_over,
     write_made,
 )
@@ -106,6 +107,7 @@ class Run:
         self.folder = Path(config.out)
         self.origin = Path(taken_from) if taken_from else None
         self._known: set[str] = set()  # stages of which has been said that they are finished
+        self._swept = False
         if self.origin and not (self.origin / CONFIG_FILE).is_file():
             raise ValueError(f"{self.origin} is no run folder: it has no {CONFIG_FILE}; give one to --from.")
         if self.origin and self.origin.resolve() == self.folder.resolve():
@@ -270,6 +272,9 @@ class Run:
         folder = self.stage_folder(name)
         new_run = not self.folder.exists()
         with locked(self.folder):
+            if not self._swept:
+                sweep(self.folder, FOLDERS)
+                self._swept = True
             self._take_over()
             fresh = not folder.exists()
             action, change = self._action(name, now)

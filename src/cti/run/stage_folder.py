@@ -60,6 +60,12 @@ def locked(run: Path) -> Iterator[None]:
             shutil.rmtree(run, ignore_errors=True)
 
 
+def sweep(run: Path, stages: Iterable[str]) -> None:
+    """Remove what a killed process was writing; the caller holds the lock, so nobody is writing there now."""
+    for leftover in (*run.glob(".*.tmp*"), *(path for stage in stages for path in (run / stage).rglob(".*.tmp*"))):
+        leftover.unlink(missing_ok=True)
+
+
 def read_made(folder: Path) -> Made | None:
     """What the stage in a folder was made from, or None if nothing was begun there.
 

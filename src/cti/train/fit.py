@@ -29,7 +29,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cti.config import OptimiserConfig, RuntimeConfig
 from cti.device import objects_of_all, sum_of_all, together
-from cti.files import atomic_path
+from cti.files import atomic_path, parse_json
 from cti.train.allocator import keep_freed_memory
 from cti.train.optimiser import build_optimiser, epochs_by_size, learning_rate
 from cti.train.ranks import check_batch_norms, check_batch_size, on_all, runs_here, synchronised
@@ -340,8 +340,8 @@ class _Log:
 
 def _step_of(line: str) -> float:
     try:
-        return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError):
+        return float(parse_json(line)["step"])
+    except (ValueError, KeyError, TypeError):
         return math.inf  # a line cut short by a kill
 
 

@@ -8,11 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from cti.config import Config
-from cti.files import JsonObject, write_text
+from cti.files import JsonObject, parse_yaml, write_text
 from cti.settings import dump_config, load_config
 
 STAGES = ("first_look", "train", "seeds", "evaluate")
@@ -110,13 +109,13 @@ def load_grid(name: str) -> Grid:
     if path is None:
         raise ValueError(f"There is no grid '{name}'; give a YAML file or one of {', '.join(shipped_grids())}.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = parse_yaml(path.read_text(encoding="utf-8-sig"))
         return TypeAdapter(Grid).validate_python({"name": path.stem, **(content or {})})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
         raise ValueError(f"{path} is no grid ({place}: {first['msg'].removeprefix('Value error, ')}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+    except (ValueError, TypeError) as error:  # no YAML in UTF-8; no mapping
         raise ValueError(f"{path} is no grid: {' '.join(str(error).split())}.") from error
 
 

@@ -77,7 +77,7 @@ def draw_mask(
         try:
             inside = _inside(item.get("segmentation"), size)
             crowd = bool(int(item.get("iscrowd") or 0))
-        except (TypeError, KeyError, IndexError, ValueError) as error:
+        except (TypeError, KeyError, IndexError, ValueError, OverflowError) as error:
             reason = str(error) if isinstance(error, ValueError) else repr(error)
             number = item.get("id", "?")
             raise ValueError(f"{source}: annotation {number} cannot be drawn ({reason}); mend or remove it.") from error

@@ -1,6 +1,5 @@
 """From the cells of a column of tags to names: whatever separates them, and names of several words."""
 
-import json
 import math
 import re
 import unicodedata
@@ -10,11 +9,12 @@ from itertools import pairwise
 from typing import Any
 
 from cti.data.names import tidy
+from cti.files import parse_json
 
 _SEPARATORS = re.compile(r"[;,|\t\n]")
 _SOFT = re.compile(r"[/+&]")  # these separate only what are names without them, too
 _QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
-_NOTHING = frozenset({"", "nan", "null", "n/a", "<na>", "-", "[]", "{}", "()"})
+_NOTHING = frozenset({"", "n/a", "<na>", "-", "[]", "{}", "()"})  # `nan`, `none` and `null` are names like others
 _SHOWN = 3
 
 
@@ -93,7 +93,7 @@ def _parts_of_text(text: str) -> tuple[bool, list[str]]:
     inner = text[1:-1]
     if (text[0], text[-1]) in (("[", "]"), ("{", "}"), ("(", ")")):
         try:
-            value = json.loads(text)
+            value = parse_json(text)
         except ValueError:
             value = None
         if isinstance(value, list | dict):
@@ -114,12 +114,13 @@ def _parts_of_text(text: str) -> tuple[bool, list[str]]:
 
 def _words(text: str, longest: Sequence[str]) -> list[str]:
     found: list[str] = []
-    words = text.split()
-    while words:
-        rest = " ".join(words)
-        name = next((name for name in longest if rest == name or rest.startswith(f"{name} ")), words[0])
+    words, start = text.split(), 0
+    most = max((len(name.split()) for name in longest), default=1)
+    while start < len(words):
+        rest = " ".join(words[start : start + most])
+        name = next((name for name in longest if rest == name or rest.startswith(f"{name} ")), words[start])
         found.append(name)
-        words = words[len(name.split()) :]
+        start += len(name.split())
     return found
 
 

@@ -1,11 +1,11 @@
 """Tags in JSON: one object per photo, a name with its tags, or one object per line."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from cti.data.tags.table import Cells
 from cti.data.text import read_lines
+from cti.files import parse_json
 
 _FORMS = 'write [{"image": "a.jpg", "tags": ["cat"]}, ...], {"a.jpg": ["cat"], ...}, or one object per line (.jsonl)'
 
@@ -21,7 +21,7 @@ def read_json_lines(path: Path) -> Cells:
     for number, line in read_lines(path):
         place = f"{path}, line {number}"
         try:
-            value = json.loads(line)
+            value = parse_json(line)
         except ValueError as error:
             raise ValueError(f"{place}: not valid JSON ({error}); write one object per line.") from error
         if not isinstance(value, dict):

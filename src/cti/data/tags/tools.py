@@ -38,8 +38,8 @@ def read_label_studio(path: Path, tasks: list[dict[str, Any]]) -> TagTable:
         image = next(iter([*usual, *(text for text in texts.values() if "." in text)]), None)
         if image is None:
             raise ValueError(f"{place}: its data name no photo; export tasks that have an image.")
-        annotations = task.get("annotations", task.get("completions")) or []
-        kept = [item for item in annotations if isinstance(item, dict) and not item.get("was_cancelled")]
+        annotations = task.get("annotations", task.get("completions"))
+        kept = [item for item in _listed(annotations) if isinstance(item, dict) and not item.get("was_cancelled")]
         if kept:
             rows.append(TagRow(_uploaded(image), _choices(kept), place))
     note = f"{path.name}: Label Studio, {len(rows)} of {len(tasks)} tasks annotated"
@@ -76,13 +76,18 @@ def read_cvat(path: Path) -> TagTable:
 def _choices(annotations: list[dict[str, Any]]) -> tuple[str, ...]:
     found: list[str] = []
     for annotation in annotations:
-        for item in annotation.get("result") or []:
+        for item in _listed(annotation.get("result")):
             value = item.get("value") if isinstance(item, dict) else None
             if isinstance(value, dict):
                 for field in _FIELDS:
                     names = value.get(field) or []
-                    found += [tidy(str(name)) for name in ([names] if isinstance(names, str) else names)]
+                    found += [tidy(str(name)) for name in (names if isinstance(names, list) else [names])]
     return tuple(dict.fromkeys(name for name in found if name))
+
+
+def _listed(value: Any) -> list[Any]:
+    """A list as it is; nothing for what should have been one."""
+    return value if isinstance(value, list) else []
 
 
 def _uploaded(image: str) -> str:

@@ -1,0 +1,1 @@
+"""Faults as figures: mutated inputs, damaged files of runs, killed runs: `python -m benchmarks.torture`."""

@@ -224,7 +224,7 @@ def _segmenter_prediction(setting: Setting, contender: str) -> Work:
 
     def predict() -> Tensor:
         if contender == "ours":
-            return predict_probabilities(network, photo, Inference())
+            return predict_probabilities(network, photo, Inference(precision="32"))
         return plain_probabilities(network, photo)
 
     return Work(_timed(predict), lambda: predict().numpy(), 1)

@@ -139,8 +139,8 @@ def test_a_worker_hands_over_what_it_found_and_what_stopped_it(
     chunk = [Photo("p0", Path("p0.png"), ("cat",)), Photo("bad", Path("bad.png"), None)]
     (answer,) = worker({"photos": [pickle.dumps(chunk)]})["outcomes"]
     outcomes = {photo.name: outcome for photo, outcome in pickle.loads(answer)}
-    assert outcomes["p0"].photo == "p0.png"
-    assert outcomes["p0"].tags == ("cat",)
+    assert outcomes["p0"].record.photo == "p0.png"
+    assert outcomes["p0"].record.tags == ("cat",)
     assert "bad.png is not a readable image" in outcomes["bad"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["p0.png"]
     (tmp_path / "file").touch()

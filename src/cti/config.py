@@ -328,14 +328,15 @@ class TrainConfig(OptimiserConfig):
 
     Args:
         warm_start: Start from a linear head on the frozen backbone (the stage `first_look`); `auto` = where the
-            backbone has pre-trained weights; `only` = stay with it: nothing is trained, minutes instead of an hour.
+            backbone has pre-trained weights; `only` = stay with it: nothing is trained, minutes instead of an hour;
+            `enough` = `only` where the backbone has pre-trained weights, else training from scratch.
         frozen_blocks: The first so many blocks of the ViT (and its patch embedding) keep their weights, which few
             photos could only spoil, and need no backward pass; 0 trains everything.
     """
 
     section: ClassVar[str] = "train"
 
-    warm_start: Literal["auto", "on", "only", "off"] = "auto"
+    warm_start: Literal["auto", "on", "only", "enough", "off"] = "auto"
     frozen_blocks: CountOrNone = 0
 
 

@@ -10,7 +10,7 @@ from cti.config import Config
 from cti.evaluate.scores import RunScores
 from cti.evaluate.stage import evaluate
 from cti.files import read_manifest
-from cti.first_look.stage import FirstLook, first_look
+from cti.first_look.stage import FirstLook, first_look, is_enough
 from cti.masks.crf import load_library, needs_library
 from cti.masks.stage import MasksResult, masks
 from cti.run import Run
@@ -88,8 +88,8 @@ def run(config: Config, taken_from: Path | str | None = None, verified: bool = F
     started = time.perf_counter()
     for number, stage in enumerate(stages, 1):
         if stage in todo:
-            # With `only` the network is the first look's, and the stage does hardly anything.
-            idle = ["train"] if config.train.warm_start == "only" else []
+            # Where that is enough, the network is the first look's, and the stage does hardly anything.
+            idle = ["train"] if is_enough(config) else []
             left = time_left(time.perf_counter() - started, done, todo[len(done) :], idle)
             logger.info("Stage %d of %d: %s%s", number, len(stages), stage.replace("_", "-"), left)
             done.append(stage)
@@ -121,7 +121,7 @@ def check_before_training(run: Run) -> None:
     crf_later = "segment" in unfinished and any(variant.endswith("+crf") for variant in config.predict.variants)
     if crf_later or ("masks" in unfinished and needs_library(config.masks)):
         load_library()
-    if "train" in unfinished and config.train.warm_start != "only":
+    if "train" in unfinished and not is_enough(config):
         check_batch_size(config.train, config.runtime)
     if "segment" in unfinished:
         check_batch_size(config.segment.train, config.runtime)

@@ -1,16 +1,18 @@
 """The stage `first_look` on a tiny run, and training that starts from it and cannot lose."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from cti import pipeline
+from cti.config import Config, ModelConfig, TrainConfig
 from cti.data.seed_file import read_seed
 from cti.first_look.features import extract_features
 from cti.first_look.locator import locate
-from cti.first_look.stage import FirstLook, first_look
+from cti.first_look.stage import FirstLook, first_look, is_enough, wanted
 from cti.method.checkpoint import load_model
 from cti.run import Run
 from cti.train.keep import BestNetwork
@@ -162,3 +164,22 @@ def test_frozen_blocks_stay_as_they_were(photos: Path, tmp_path: Path) -> None:
     too_many = Run(tiny_config(photos, tmp_path / "other", **WARM, train__frozen_blocks="99"))
     with pytest.raises(ValueError, match=r"train\.frozen_blocks is 99, but the backbone has"):
         pipeline.train(too_many)
+
+
+@pytest.mark.parametrize(
+    ("start", "weights", "looked", "enough"),
+    [
+        ("enough", "timm", True, True),
+        ("enough", "none", False, False),  # random weights know nothing: they are trained
+        ("only", "none", True, True),
+        ("on", "none", True, False),
+        ("auto", "timm", True, False),
+        ("auto", "none", False, False),
+        ("off", "timm", False, False),
+    ],
+)
+def test_when_the_first_look_is_taken_and_when_it_is_enough(
+    start: Any, weights: str, looked: bool, enough: bool
+) -> None:
+    config = Config(model=ModelConfig(weights=weights), train=TrainConfig(warm_start=start))
+    assert (wanted(config), is_enough(config)) == (looked, enough)

@@ -76,7 +76,12 @@ class FirstLook:
 def wanted(config: Config) -> bool:
     """Whether training starts from a linear head: where `train.warm_start` says so, or the backbone has weights."""
     start = config.train.warm_start
-    return start in ("on", "only") or (start == "auto" and config.model.weights != "none")
+    return start in ("on", "only") or (start in ("auto", "enough") and config.model.weights != "none")
+
+
+def is_enough(config: Config) -> bool:
+    """Whether the first look's network is taken as it is."""
+    return wanted(config) and config.train.warm_start in ("only", "enough")
 
 
 def first_look(run: Run) -> FirstLook | None:

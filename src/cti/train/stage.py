@@ -12,7 +12,7 @@ from cti.evaluate.tags import TagScores, score_tags
 from cti.evaluate.wrong_tags import write_tag_logits
 from cti.first_look.features import evenly, extract_features
 from cti.first_look.locator import ENOUGH_PHOTOS, locate
-from cti.first_look.stage import first_look
+from cti.first_look.stage import first_look, is_enough
 from cti.method import CTI
 from cti.method.checkpoint import load_model, save_model
 from cti.method.step import CTIStep
@@ -56,7 +56,7 @@ def train(run: Run) -> TrainResult:
     """Train CTI from tags: train/, with the network, its training state, metrics, tag thresholds and lists."""
     config = run.config
     fits = run.fits("train")
-    if not fits and config.train.warm_start != "only":
+    if not fits and not is_enough(config):
         check_batch_size(config.train, config.runtime)
     look = None if fits else first_look(run)
     with run.stage("train") as stage:
@@ -71,7 +71,7 @@ def train(run: Run) -> TrainResult:
             model = CTI.from_config(classes, config.model)
         else:
             model, _ = load_model(run.stage_folder("first_look"))
-            if model.tag_head is not None and config.train.warm_start != "only":
+            if model.tag_head is not None and not is_enough(config):
                 model.tag_head.weight.zero_()  # what is trained answers until it is fitted again
         model.recompute = config.train.recompute
         model.backbone.freeze(config.train.frozen_blocks, "train.frozen_blocks")
@@ -91,9 +91,12 @@ def train(run: Run) -> TrainResult:
         step = CTIStep(model, config.method, positive_weights(photos, len(classes), config.method.positive_weight))
         groups = parameter_groups(step, config.train, new=NEW_PARTS, no_decay=("cls_token",))
 
-        if config.train.warm_start == "only":
+        if is_enough(config):
             fitted = nothing_fitted()
-            kept = "Nothing was trained (train.warm_start: only): the network is the first look's."
+            kept = (
+                f"Nothing was trained (train.warm_start: {config.train.warm_start}): the network is the first look's; "
+                "--train.warm_start on trains it from there."
+            )
         else:
             # After each epoch: the tags of photos not trained on, which must not fall below the linear head's.
             judge = Judge(model, held_out, config.seeds, config.runtime, best) if held_out else None

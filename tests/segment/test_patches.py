@@ -176,3 +176,9 @@ def test_colours_are_learned_from_masks(tmp_path: Path) -> None:
     mean, std = torch.tensor(network.mean)[:, None, None], torch.tensor(network.std)[:, None, None]
     found = network((pixels - mean) / std).argmax(1)[0].numpy()
     assert (found == masks["p12"]).mean() > 0.85
+
+
+def test_a_single_patch_is_enough_to_start_from() -> None:
+    network = tiny_mlp()
+    PatchStep(network, PatchDataset(torch.ones(1, 64).half(), torch.tensor([[0.5, 0.5, 0]]), 0), 0.5, fresh=True)
+    assert network(torch.randn(1, 3, 16, 16)).isfinite().all()

@@ -195,7 +195,7 @@ class PatchStep(nn.Module):
         if fresh:
             patches = dataset.patches.float()
             decoder.mean.copy_(patches.mean(dim=0))
-            decoder.std.copy_(patches.std(dim=0).clamp(min=1e-4))
+            decoder.std.copy_(patches.std(dim=0, correction=0).clamp(min=1e-4))
 
     def forward(self, batch: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
         """Loss and accuracy.

@@ -332,12 +332,15 @@ class TrainConfig(OptimiserConfig):
             `enough` = `only` where the backbone has pre-trained weights, else training from scratch.
         frozen_blocks: The first so many blocks of the ViT (and its patch embedding) keep their weights, which few
             photos could only spoil, and need no backward pass; 0 trains everything.
+        keep: `better` = training cannot lose: where it ends with worse tags than it began with, the better network is
+            kept; `last` = what training ended with, whatever it is, which is what comparing methods needs.
     """
 
     section: ClassVar[str] = "train"
 
     warm_start: Literal["auto", "on", "only", "enough", "off"] = "auto"
     frozen_blocks: CountOrNone = 0
+    keep: Literal["better", "last"] = "better"
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,18 @@ def test_a_network_that_falls_below_the_head_is_not_kept(run: Run, tmp_path: Pat
     assert BestNetwork(tmp_path / "none", start, None).settle(bad, 0.1) == ""
 
 
+@pytest.mark.parametrize(("keep", "changes"), [("better", False), ("last", True)])
+def test_a_training_that_loses_is_kept_only_where_that_was_asked_for(
+    photos: Path, tmp_path: Path, keep: str, changes: bool
+) -> None:
+    ruin = {"train__lr": "10", "train__warmup_epochs": "0", "train__clip": "0"}
+    run = Run(tiny_config(photos, tmp_path / "run", **WARM, **ruin, train__keep=keep))
+    result = pipeline.train(run)
+    start, trained = (load_model(run.stage_folder(stage))[0] for stage in ("first_look", "train"))
+    assert torch.equal(start.patch_head.weight, trained.patch_head.weight) is not changes
+    assert bool(result.kept) is not changes
+
+
 def test_nothing_is_trained_where_the_first_look_is_enough(photos: Path, tmp_path: Path) -> None:
     run = Run(tiny_config(photos, tmp_path / "run", train__warm_start="only"))
     result = pipeline.train(run)

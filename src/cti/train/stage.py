@@ -76,7 +76,8 @@ def train(run: Run) -> TrainResult:
         model.recompute = config.train.recompute
         model.backbone.freeze(config.train.frozen_blocks, "train.frozen_blocks")
         linear = look.linear_tag_map if look is not None and held_out else None
-        best = BestNetwork(stage.folder / "best", run.stage_folder("first_look"), linear)
+        may_lose = config.train.keep == "last"
+        best = BestNetwork(stage.folder / "best", run.stage_folder("first_look"), None if may_lose else linear)
 
         # The step of the method on two random views of each photo.
         dataset = TwoViewDataset(
@@ -112,7 +113,7 @@ def train(run: Run) -> TrainResult:
             some = evenly(photos, ENOUGH_PHOTOS)
             locate(model.eval(), extract_features(model, some, config.seeds, config.runtime), some)
         tags = _score_tags(model, run, stage.folder)
-        if look is not None and tags is not None and _clearly_below(tags.mean_average_precision, look.tag_map):
+        if not may_lose and look and tags and _clearly_below(tags.mean_average_precision, look.tag_map):
             start, _ = load_model(run.stage_folder("first_look"))
             model.load_state_dict(start.state_dict())
             kept = (

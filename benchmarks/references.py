@@ -118,17 +118,17 @@ def plain_walk(
 def plain_blocks(network: ViTSegmenter) -> None:
     """Make a segmenter run timm's own blocks, with attention as a matrix product, a softmax and a matrix product."""
 
-    def logits(images: Tensor) -> Tensor:
+    def padded(images: Tensor) -> tuple[Tensor, None]:
         patches, grid = network.encoder.embed(images)
         tokens = torch.cat([network.cls_token.expand(len(images), -1, -1), patches], dim=1)
         for block in network.encoder.blocks:
             tokens = block(tokens)
         features = network.encoder.norm(tokens)[:, 1:].transpose(1, 2).unflatten(2, grid)
-        return network.decoder(features, images)
+        return network.decoder(features, images), None
 
     for block in network.encoder.blocks:
         block.attn.fused_attn = False
-    network.padded_logits = logits
+    network.padded = padded
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from cti.run import Run
 from cti.segment.inference import inference
 from cti.segment.networks import MLPDecoder, ViTSegmenter, build_segmenter, start_from
 from cti.segment.patches import PatchDataset, PatchStep, patch_dataset
-from cti.segment.predict import argmax_at, predict_probabilities, without_unlikely
+from cti.segment.predict import argmax_at, look_at, without_unlikely
 from cti.segment.stage import segment_config, training_masks
 from cti.train.fit import fit
 
@@ -62,9 +62,9 @@ def train_and_score(run: Run, network: ViTSegmenter, data: PatchDataset, balance
     for photo in run.photos.lists["val"]:
         assert photo.mask is not None
         image, truth = photo.load(), photo.mask.load()
-        found = predict_probabilities(network, image, settings)
-        own = without_unlikely(found, [-1.0 if tag in photo.tags else 1.0 for tag in range(len(run.photos.classes))])
-        for matrix, probabilities in zip(matrices, (found, own), strict=True):
+        (found,) = look_at(network, [image], settings)
+        own = without_unlikely(found, [-1.0 if tag in photo.tags else 2.0 for tag in range(len(run.photos.classes))])
+        for matrix, probabilities in zip(matrices, (found.probabilities, own), strict=True):
             matrix.update(argmax_at(probabilities, truth.shape), truth)
     return matrices[0].miou, matrices[1].miou
 

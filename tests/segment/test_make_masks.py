@@ -21,7 +21,7 @@ from cti.segment import make_masks as module
 from cti.segment.checkpoint import load_segmenter
 from cti.segment.inference import inference
 from cti.segment.make_masks import join
-from cti.segment.predict import predict_mask, predict_probabilities
+from cti.segment.predict import Seen, look_at, predict_mask, predict_probabilities
 
 CLASSES = ("disc", "box", "bar")
 TAGS = {"a": ("disc",), "b": ("box", "bar"), "c": (), "d": ("disc", "box"), "e": ("bar",), "f": ()}
@@ -79,13 +79,13 @@ def copied(finished: Path, tmp_path: Path) -> Path:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A word for each photo that the network is run on from here on."""
     photos: list[str] = []
-    real: Callable[..., torch.Tensor] = predict_probabilities
+    real: Callable[..., list[Seen]] = look_at
 
-    def counted(network: object, image: Image.Image, settings: object) -> torch.Tensor:
-        photos.append("photo")
-        return real(network, image, settings)
+    def counted(network: object, images: list[Image.Image], settings: object) -> list[Seen]:
+        photos.extend("photo" for _ in images)
+        return real(network, images, settings)
 
-    monkeypatch.setattr(module, "predict_probabilities", counted)
+    monkeypatch.setattr(module, "look_at", counted)
     return photos
 
 

@@ -46,7 +46,7 @@ def test_the_features_are_timms(tiny: SegmentConfig) -> None:
     tokens = vit.forward_features(images)[:, 1:]
     network = ViTSegmenter(PlainViT(vit), LinearDecoder(32, 4)).eval()
     expected = network.decoder(tokens.transpose(1, 2).reshape(2, 32, 4, 4), images)
-    torch.testing.assert_close(network.padded_logits(images), expected)
+    torch.testing.assert_close(network.padded(images)[0], expected)
 
 
 def test_the_up_sampling_decoder_sees_what_the_patches_blur(tiny: SegmentConfig) -> None:
@@ -62,7 +62,7 @@ def test_the_decoder_makes_cells_of_about_four_pixels(patch: int, cells: int) ->
         backbone="vit", weights="none", embed_dim=16, depth=1, num_heads=1, patch_size=patch, crop_size=patch * 3
     )
     images = torch.randn(1, 3, patch * 3, patch * 3)
-    assert build_segmenter(config, 2).padded_logits(images).shape == (1, 3, 3 * cells, 3 * cells)
+    assert build_segmenter(config, 2).padded(images)[0].shape == (1, 3, 3 * cells, 3 * cells)
 
 
 def test_frozen_blocks_get_no_gradient_and_the_rest_does(tiny: SegmentConfig) -> None:

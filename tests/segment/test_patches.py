@@ -16,6 +16,7 @@ from cti.segment.patches import (
     PatchStep,
     choose,
     class_weights,
+    fit_tag_head,
     patch_dataset,
     patch_loss,
     patch_shares,
@@ -182,3 +183,32 @@ def test_a_single_patch_is_enough_to_start_from() -> None:
     network = tiny_mlp()
     PatchStep(network, PatchDataset(torch.ones(1, 64).half(), torch.tensor([[0.5, 0.5, 0]]), 0), 0.5, fresh=True)
     assert network(torch.randn(1, 3, 16, 16)).isfinite().all()
+
+
+def test_all_patches_together_say_which_tags_a_photo_has() -> None:
+    """Class 0 shows in patches that each look like the other's; only the mean of what is not background tells."""
+    torch.manual_seed(0)
+    decoder = MLPDecoder(4, 3)
+    photos = [Photo(f"p{n}", Path("none.png"), tags=((0,), (1,), ())[n % 3]) for n in range(60)]
+    patches = torch.randn(60, 10, 4)
+    for number, photo in enumerate(photos):
+        patches[number, :, 0] = -5  # background
+        for tag in photo.tags:
+            patches[number, :4, 0] = 5
+            patches[number, :4, 1 + tag] += 3
+    with torch.no_grad():  # tells what is background by the first feature, and the classes not at all
+        decoder.layers = torch.nn.Linear(4, 3)
+        decoder.layers.weight.zero_()
+        decoder.layers.weight[0, 0] = -2
+        decoder.layers.bias.zero_()
+    dataset = PatchDataset(patches.flatten(0, 1).half(), torch.ones(600, 3), 0, {photo.id: 10 for photo in photos[:30]})
+    dataset.patches = dataset.patches[:300]
+    assert not decoder.tags(patches).any()  # says nothing before
+    fit_tag_head(decoder, dataset, photos, ("a", "b"))
+    said = decoder.tags(patches[30:])  # of photos that it has not seen
+    truth = torch.tensor([[tag in photo.tags for tag in range(2)] for photo in photos[30:]])
+    assert ((said > 0) == truth).float().mean() > 0.95
+    pooled = decoder.pool(patches)
+    weights = 1 - decoder.classify(patches).softmax(-1)[..., :1]
+    torch.testing.assert_close(pooled, (weights * patches).sum(1) / weights.sum(1), rtol=0.05, atol=0.05)
+    assert not any(parameter.requires_grad for parameter in decoder.tag_head.parameters())

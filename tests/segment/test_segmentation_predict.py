@@ -21,8 +21,10 @@ from cti.segment.checkpoint import load_segmenter, save_segmenter
 from cti.segment.inference import Inference
 from cti.segment.networks import Segmenter, build_segmenter
 from cti.segment.predict import (
+    Seen,
     argmax_at,
     decided_mask,
+    look_at,
     predict_folder,
     predict_mask,
     predict_probabilities,
@@ -42,9 +44,9 @@ class PixelNetwork(Segmenter):
         self.classify = nn.Conv2d(3, num_outputs, 1)
         self.sizes: list[tuple[int, ...]] = []
 
-    def padded_logits(self, images: Tensor) -> Tensor:
+    def padded(self, images: Tensor) -> tuple[Tensor, None]:
         self.sizes.append(tuple(images.shape))
-        return self.classify(images)
+        return self.classify(images), None
 
 
 def photo(height: int = 45, width: int = 61, seed: int = 0) -> Image.Image:
@@ -82,13 +84,15 @@ def test_windows_give_what_the_whole_gives_if_pixels_are_on_their_own(window: in
 
 def test_overlapping_windows_are_averaged() -> None:
     class WindowMean(PixelNetwork):
-        def padded_logits(self, images: Tensor) -> Tensor:
-            return self.classify(images.mean(dim=(2, 3), keepdim=True).expand_as(images))
+        def padded(self, images: Tensor) -> tuple[Tensor, None]:
+            return self.classify(images.mean(dim=(2, 3), keepdim=True).expand_as(images)), None
 
     network = WindowMean()
     image = torch.randn(3, 1, 6)
     config = Inference(precision="32", flip=False, window=4, stride=2)
-    averaged = window_probabilities(network, lambda rows, columns: image[None, :, rows, columns], (1, 6), config)[0]
+    found, tags = window_probabilities(network, lambda rows, columns: image[None, :, rows, columns], (1, 6), config)
+    averaged = found[0]
+    assert tags.tolist() == [[0, 0, 0]]
     left, right = (network(part[None]).softmax(dim=1)[0] for part in (image[..., :4], image[..., 2:]))
     torch.testing.assert_close(averaged[..., :2], left[..., :2].detach())
     torch.testing.assert_close(averaged[..., 2:4], ((left[..., 2:] + right[..., :2]) / 2).detach())
@@ -239,11 +243,41 @@ def test_masks_by_bands_are_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_classes_that_do_not_exceed_their_limit_are_not_in_a_photo() -> None:
     probabilities = torch.tensor([[[0.1, 0.4]], [[0.75, 0.1]], [[0.3, 0.5]]])
+    seen = Seen(probabilities, torch.tensor([0.75, 0.5]))
     image = Image.new("RGB", (2, 1))
-    assert decided_mask(image, probabilities, Inference()).tolist() == [[1, 2]]
-    assert decided_mask(image, probabilities, Inference(limits=(0.75, -1.0))).tolist() == [[2, 2]]
-    assert decided_mask(image, probabilities, Inference(limits=(0.7, 0.5))).tolist() == [[1, 0]]
+    assert decided_mask(image, seen, Inference()).tolist() == [[1, 2]]
+    assert decided_mask(image, seen, Inference(limits=(0.75, -1.0))).tolist() == [[2, 2]]
+    assert decided_mask(image, seen, Inference(limits=(0.7, 0.5))).tolist() == [[1, 0]]
+    assert decided_mask(
+        image, replace(seen, scores=torch.tensor([0.1, 0.9])), Inference(limits=(0.7, 0.5))
+    ).tolist() == [
+        [2, 2]  # the score decides, not the highest probability
+    ]
     assert probabilities[1, 0, 0] == 0.75  # not changed
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("window", [0, 40])
+def test_what_is_said_of_the_whole_photo_moves_the_scores_and_nothing_else(flip: bool, window: int) -> None:
+    class Telling(PixelNetwork):
+        def padded(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            self.sizes.append(tuple(images.shape))
+            self.said.append(torch.randn(len(images), 3, generator=torch.Generator().manual_seed(len(self.said))))
+            return self.classify(images), self.said[-1]
+
+    network, silent = Telling(), PixelNetwork()
+    network.said = []
+    config = replace(PLAIN, flip=flip, window=window, stride=window)
+    images = [photo(seed=0), photo(seed=1)]
+    told, plain = look_at(network, images, config), look_at(silent, images, config)
+    by_window = [said.reshape(-1, 2, 3).mean(dim=0) for said in network.said]
+    assert len(by_window) == (4 if window else 1)
+    highest = torch.stack(by_window).amax(dim=0)  # (2, 3), of any window
+    for number in range(2):
+        torch.testing.assert_close(told[number].probabilities, plain[number].probabilities)
+        torch.testing.assert_close(plain[number].scores, plain[number].probabilities[1:].amax(dim=(1, 2)))
+        expected = (plain[number].scores.logit() + highest[number]).sigmoid()
+        torch.testing.assert_close(told[number].scores, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_thresholds_are_kept_with_the_network(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from cti.data.stretched import count_values
 from cti.files import JsonObject, read_json, write_json
@@ -19,10 +18,11 @@ from cti.segment.checkpoint import TrainedSegmenter, save_segmenter
 from cti.segment.inference import Inference, inference
 from cti.segment.networks import Segmenter
 from cti.segment.predict import (
+    Seen,
     argmax_at,
-    batch_probabilities,
     certainties,
     leading_values,
+    look_at,
     pixel_probabilities,
     working_sizes,
 )
@@ -62,18 +62,18 @@ class SegmenterAnalyser:
         return working_sizes(size, self.config)
 
     def analyse(self, images: Sequence[Image.Image], sources: Sequence[str]) -> list[Analysis]:
-        """Class probabilities; a class's score is its highest probability at any pixel.
+        """Class probabilities, and a score per class (`cti.segment.predict.Seen`).
 
         The predicted classes are those that lead somewhere (before the CRF, if there is one) and whose score exceeds
         their threshold, if there is one. At the default threshold,
         `free`, the mask is the most probable among the background and the chosen classes, which for the predicted ones
         is what the stage `segment` writes.
         """
-        found = batch_probabilities(self.network, images, self.config)
+        found = look_at(self.network, images, self.config)
         return [self._analysis(*photo) for photo in zip(images, sources, found, strict=True)]
 
-    def _analysis(self, image: Image.Image, source: str, probabilities: Tensor) -> Analysis:
-        crf, scores = self.config.crf != "none", probabilities[1:].amax(dim=(1, 2)).numpy()
+    def _analysis(self, image: Image.Image, source: str, seen: Seen) -> Analysis:
+        probabilities, crf, scores = seen.probabilities, self.config.crf != "none", seen.scores.numpy()
         sure = certainties(probabilities)
         limits = [self.tag_thresholds.get(name, -1.0) for name in self.classes]
         present = (

@@ -24,8 +24,8 @@ class TrainedSegmenter:
         config: What it is.
         predict: How it predicts.
         classes: The C foreground classes.
-        tag_thresholds: Class -> what its largest probability must exceed for it to be in a photo without tags; classes
-            that are not named have none.
+        tag_thresholds: Class -> what its score must exceed for it to be in a photo without tags; classes that are not
+            named have none.
     """
 
     network: Segmenter

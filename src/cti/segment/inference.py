@@ -19,7 +19,7 @@ class Inference:
         stride: Distance between windows in pixels; 0 = two thirds of the window.
         crf: Preset of the dense CRF on the probabilities, or `none`.
         precision: Of the network: `auto` = bf16 where the processor is quick at it, else float32.
-        limits: (C,) what a class's largest probability must exceed, else it is not in the photo; empty = none.
+        limits: (C,) what a class's score must exceed, else it is not in the photo; empty = none.
     """
 
     long_side: int = 0

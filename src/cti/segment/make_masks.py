@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from cti.classes import BACKGROUND
 from cti.data.images import load_mask, save_mask
@@ -29,7 +28,7 @@ from cti.run import Run
 from cti.segment.checkpoint import WEIGHTS
 from cti.segment.inference import Inference, inference
 from cti.segment.networks import Segmenter
-from cti.segment.predict import certainties, chosen_probabilities, decided_mask, predict_probabilities
+from cti.segment.predict import Seen, certainties, chosen_probabilities, decided_mask, look_at
 
 logger = logging.getLogger(__name__)
 
@@ -107,11 +106,11 @@ def make_masks(
     wanted, predicted = ({photo.id for photo in photos} for photos in (unmade, unpredicted))
     for photo in track(todo.values(), "masks", total=len(todo), console=Console(stderr=True)):
         image = photo.load()
-        probabilities = predict_probabilities(network, image, settings)
+        (seen,) = look_at(network, [image], settings)
         if photo.id in predicted:
-            save_mask(run.prediction(photo), decided_mask(image, probabilities, settings))
+            save_mask(run.prediction(photo), decided_mask(image, seen, settings))
         if photo.id in wanted:
-            mask, record = _mask(run, photo, image, probabilities, settings)
+            mask, record = _mask(run, photo, image, seen, settings)
             save_mask(run.mask(photo), mask)
             add_record(folder, photo.id, record)
     if unmade:
@@ -136,13 +135,13 @@ def _evidence(
 
 
 def _mask(
-    run: Run, photo: Photo, image: Image.Image, probabilities: Tensor, settings: Inference
+    run: Run, photo: Photo, image: Image.Image, seen: Seen, settings: Inference
 ) -> tuple[NDArray[np.uint8], PhotoRecord]:
     """A photo's mask and what is known of it."""
     classes = run.photos.classes
     values = np.array([0, *(tag + 1 for tag in photo.tags)], dtype=np.int64)
     size = (image.height, image.width)
-    chosen = chosen_probabilities(image, probabilities, values, settings)
+    chosen = chosen_probabilities(image, seen.probabilities, values, settings)
     pseudo = load_mask(path, max_pixels=photo.max_pixels) if (path := run.pseudo_mask(photo)).is_file() else None
     mask, confidence = np.empty(size, np.uint8), 0.0
     for rows in bands(size, 2 * len(values)):
@@ -159,11 +158,11 @@ def _mask(
         size=size,
         given=names,
         tags=names,
-        scores=dict(zip(classes, probabilities[1:].amax(dim=(1, 2)).tolist(), strict=True)),
+        scores=dict(zip(classes, seen.scores.tolist(), strict=True)),
         shares={(BACKGROUND, *classes)[value]: int(counts[value]) / mask.size for value in np.flatnonzero(counts)},
         empty=not mask.any(),
         confidence=confidence,
-        certainty=dict(zip(classes, certainties(probabilities).tolist(), strict=True)),
+        certainty=dict(zip(classes, certainties(seen.probabilities).tolist(), strict=True)),
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cti.config import SegmentConfig
+from cti.method.locator import pool_foreground
 from cti.method.vit import PlainViT, middle_block, run_block
 from cti.method.weights import build_backbone, read_state_dict
 
@@ -26,7 +27,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Segmenter(nn.Module):
     """A network that gives every pixel a logit per class, background first.
 
-    Subclasses implement `padded_logits`.
+    Subclasses implement `padded`.
 
     Args:
         mean: Mean by which the images are normalised: RGB, of values in [0, 1].
@@ -44,16 +45,28 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, 1 + C, H, W) of normalised images (B, 3, H, W)."""
+        return self.see(images)[0]
+
+    def see(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits of pixels as `forward` gives them, and what the images as a whole say of their tags.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+
+        Returns:
+            (B, 1 + C, H, W); and (B, C), added to the logit of a class's highest probability where it is asked whether
+            the class is there at all, or None for a network that says no more than its pixels.
+        """
         height, width = images.shape[-2:]
         # Zero is the mean colour of a normalised image.
         padded = F.pad(images, (0, -width % self.multiple, 0, -height % self.multiple))
-        logits = self.padded_logits(padded)
+        logits, tags = self.padded(padded)
         if logits.shape[-2:] != padded.shape[-2:]:
             logits = F.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=False)
-        return logits[..., :height, :width]
+        return logits[..., :height, :width], tags
 
-    def padded_logits(self, images: Tensor) -> Tensor:
-        """Logits, at any resolution, of images whose sides are multiples of `multiple`."""
+    def padded(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What `see` returns, at any resolution, of images whose sides are multiples of `multiple`."""
         raise NotImplementedError
 
 
@@ -90,10 +103,11 @@ class ViTSegmenter(Segmenter):
         encoder.freeze(frozen_blocks, "segment.frozen_blocks")
         self.cls_token.requires_grad_(frozen_blocks == 0)
 
-    def padded_logits(self, images: Tensor) -> Tensor:
-        """Logits (B, 1 + C, ., .) at the decoder's resolution."""
-        logits: Tensor = self.decoder(self.features(images), images)
-        return logits
+    def padded(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits (B, 1 + C, ., .) at the decoder's resolution, and tag logits (B, C) if it has any."""
+        features = self.features(images)
+        tags = self.decoder.tags(features.flatten(2).transpose(1, 2)) if isinstance(self.decoder, MLPDecoder) else None
+        return self.decoder(features, images), tags
 
     def features(self, images: Tensor) -> Tensor:
         """What the decoder sees of images (B, 3, H, W) whose sides are multiples of the patch: (B, D or 2D, h, w)."""
@@ -127,7 +141,9 @@ class MLPDecoder(nn.Module):
     """Two linear layers per patch, on features that nothing trains; probabilities are stretched to pixels.
 
     One layer cannot tell the classes apart on features that were not made for them; two can, and see no neighbours, so
-    a thing of one patch is not drowned by what is around it (docs/results.md).
+    a thing of one patch is not drowned by what is around it (docs/results.md). What is in the photo at all is said
+    better by all patches together: a linear head on their mean, each weighing as much as it is not background, which
+    is fitted, not trained (`cti.segment.patches.fit_tag_head`), and says nothing before.
 
     Args:
         width: Number of features of a patch.
@@ -145,6 +161,20 @@ class MLPDecoder(nn.Module):
         self.layers = nn.Sequential(
             nn.Dropout(0.2), nn.Linear(width, hidden), nn.GELU(), nn.Dropout(0.2), nn.Linear(hidden, num_outputs)
         )
+        self.tag_head = nn.Linear(width, num_outputs - 1).requires_grad_(False)
+        nn.init.zeros_(self.tag_head.weight)
+        nn.init.zeros_(self.tag_head.bias)
+
+    def pool(self, patches: Tensor) -> Tensor:
+        """Mean (..., width) of patches (..., N, width), each weighing as much as it is not background."""
+        return pool_foreground(patches.float(), self.classify(patches).float())
+
+    def tags(self, patches: Tensor) -> Tensor:
+        """Logits (..., C) of the tags of a photo with patches (..., N, width), in float32."""
+        pooled = self.pool(patches)
+        with torch.autocast(pooled.device.type, enabled=False):
+            logits: Tensor = self.tag_head(pooled)
+        return logits
 
     def classify(self, patches: Tensor) -> Tensor:
         """Logits (..., num_outputs) of patches (..., width)."""
@@ -208,10 +238,9 @@ class SMPSegmenter(Segmenter):
         super().__init__(mean, std, multiple=32)  # the encoders' deepest stride, whatever the architecture
         self.network = network
 
-    def padded_logits(self, images: Tensor) -> Tensor:
+    def padded(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits (B, 1 + C, H, W) at the images' size."""
-        logits: Tensor = self.network(images)
-        return logits
+        return self.network(images), None
 
 
 def build_segmenter(config: SegmentConfig, num_classes: int, recompute: bool = False) -> Segmenter:

@@ -5,7 +5,8 @@ D features, C classes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from torch.utils.data import Dataset
 from cti.classes import IGNORE_INDEX
 from cti.config import RuntimeConfig, SegmentConfig
 from cti.data.batches import load_batches, size_batches
+from cti.data.datasets import multi_hot
 from cti.data.photos import Photo
 from cti.data.windows import windows
 from cti.device import quick_bfloat16, sum_of_all, together
+from cti.first_look.head import choose_head
 from cti.segment.masks import MaskOf, ReviewedOf, count_pixels
 from cti.segment.networks import MLPDecoder, ViTSegmenter
 from cti.train.optimiser import parameter_groups
@@ -44,10 +47,13 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         shares: (P, 1 + C) of each patch's pixels, by their label; they sum to 1 less the share of unlabelled
             ones, or to more where a person gave the labels.
         seed: Seed of all draws.
+        by_photo: Photo id -> number of its patches, in their order; what of a photo is left is in one piece.
     """
 
-    def __init__(self, patches: Tensor, shares: Tensor, seed: int) -> None:
-        self.patches, self.shares, self._seed = patches, shares, seed
+    def __init__(
+        self, patches: Tensor, shares: Tensor, seed: int, by_photo: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
+        self.patches, self.shares, self._seed, self.by_photo = patches, shares, seed, by_photo
 
     def __len__(self) -> int:
         return math.ceil(len(self.patches) / CHUNK)
@@ -95,6 +101,7 @@ def patch_dataset(
     quota = max(MAX_PATCHES // (2 * len(photos)), 1)
     rng = np.random.default_rng(config.train.seed)
     kept: list[tuple[Tensor, Tensor]] = []
+    by_photo: dict[str, int] = {}
     batches = size_batches(photos, config.long_side, patch, runtime.batch_size)
     for batch, images in load_batches(batches, network.mean, network.std, runtime, "features"):
         with torch.autocast(device.type, torch.bfloat16, enabled=quick_bfloat16(device.type)):
@@ -108,8 +115,31 @@ def patch_dataset(
             shares = shares.flatten(0, 1)  # (h * w, 1 + C)
             chosen = choose(shares, quota, rng)
             kept.append((found.flatten(1).T[chosen], shares[chosen]))
+            by_photo[photo.id] = len(chosen)
     patches, shares = (torch.cat(parts) for parts in zip(*kept, strict=True))
-    return PatchDataset(patches, shares, config.train.seed)
+    return PatchDataset(patches, shares, config.train.seed, by_photo)
+
+
+@torch.no_grad()
+def fit_tag_head(decoder: MLPDecoder, dataset: PatchDataset, photos: Sequence[Photo], classes: Sequence[str]) -> None:
+    """Fit the head of a trained decoder that says which tags a photo has, by the photos' tags.
+
+    Args:
+        decoder: Gets the head; in evaluation mode.
+        dataset: What it has learned from.
+        photos: Photos; those of which `dataset` has no patch do not count.
+        classes: The C class names.
+    """
+    decoder.eval()
+    device, pooled = decoder.mean.device, dict[str, Tensor]()
+    for name, patches in zip(dataset.by_photo, dataset.patches.split(list(dataset.by_photo.values())), strict=True):
+        if len(patches):
+            pooled[name] = decoder.pool(patches.float().to(device)).cpu()
+    known = [photo for photo in photos if photo.id in pooled]
+    labels = torch.stack([multi_hot(photo.tags, len(classes)) for photo in known])
+    head, _, _ = choose_head(torch.stack([pooled[photo.id] for photo in known]), labels, classes)
+    decoder.tag_head.weight.copy_(head.weight.T)
+    decoder.tag_head.bias.copy_(head.bias)
 
 
 def windowed_features(network: ViTSegmenter, images: Tensor, window: int) -> Tensor:

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -33,19 +33,25 @@ MOST_CELLS = 2**24
 """Places at which probabilities of a photo are kept; each costs four bytes a class."""
 
 
-def predict_probabilities(network: Segmenter, image: Image.Image, config: Inference) -> Tensor:
-    """Class probabilities of a photo, averaged over `config.scales` and, with `config.flip`, its mirror image.
+@dataclass(frozen=True)
+class Seen:
+    """What a segmenter sees in a photo.
 
     Args:
-        network: The segmenter, on any device; used in evaluation mode.
-        image: RGB, any size.
-        config: `scales`, `flip`, `long_side`, `window` and `stride`.
-
-    Returns:
-        (1 + C, h, w) float32 on the CPU, background first, summing to 1 over classes; (h, w) is the photo's size, or
-        that size with `long_side` as its longest side; of more than `MOST_CELLS` pixels, squares of them are averaged.
+        probabilities: (1 + C, h, w) float32 on the CPU, background first, summing to 1 over classes; (h, w) is the
+            photo's size, or that size with `long_side` as its longest side; of more than `MOST_CELLS` pixels, squares
+            of them are averaged.
+        scores: (C,) how sure it is that a class is in the photo, from 0 to 1: the class's highest probability, raised
+            or lowered by what the network says of the photo as a whole, if anything (`Segmenter.see`).
     """
-    return batch_probabilities(network, [image], config)[0]
+
+    probabilities: Tensor
+    scores: Tensor
+
+
+def predict_probabilities(network: Segmenter, image: Image.Image, config: Inference) -> Tensor:
+    """The probabilities (1 + C, h, w) of a photo; see `look_at`."""
+    return look_at(network, [image], config)[0].probabilities
 
 
 def working_sizes(size: tuple[int, int], config: Inference) -> tuple[tuple[int, int], ...]:
@@ -53,22 +59,31 @@ def working_sizes(size: tuple[int, int], config: Inference) -> tuple[tuple[int, 
     return tuple(working_size(size, config.long_side, scale) for scale in (1.0, *config.scales))
 
 
-def batch_probabilities(network: Segmenter, images: Sequence[Image.Image], config: Inference) -> Tensor:
-    """What `predict_probabilities` gives, (B, 1 + C, h, w), of photos that agree in their `working_sizes`."""
+def look_at(network: Segmenter, images: Sequence[Image.Image], config: Inference) -> list[Seen]:
+    """What the network sees, averaged over `config.scales` and, with `config.flip`, each photo and its mirror image.
+
+    Args:
+        network: The segmenter, on any device; used in evaluation mode.
+        images: B photos, RGB, of any size, that agree in their `working_sizes`.
+        config: `scales`, `flip`, `long_side`, `window` and `stride`.
+    """
     size, *scaled_sizes = working_sizes(images[0].size[::-1], config)
     cell = math.ceil(math.sqrt(size[0] * size[1] / MOST_CELLS))
-    total: Tensor | None = None
+    total, tags = torch.zeros(()), torch.zeros(())
     with _evaluating(network):
         for scaled in scaled_sizes:
             grid = _cells(scaled, cell)
             at = (grid[0] * cell, grid[1] * cell)
             # Of a very large photo no resized copy is made; others are resized as a whole, which is quicker.
             seen = [_resized(image, at) for image in images] if cell == 1 else images
-            found = window_probabilities(network, partial(_part, network, seen, at), grid, config, cell)
+            found, said = window_probabilities(network, partial(_part, network, seen, at), grid, config, cell)
             probabilities = _resize(found, _cells(size, cell))
-            total = probabilities if total is None else total.add_(probabilities)
-    assert total is not None
-    return total.div_(len(config.scales))
+            total = total.add_(probabilities) if total.ndim else probabilities
+            tags = tags + said
+    total, tags = total.div_(len(config.scales)), tags / len(config.scales)
+    highest = total[:, 1:].amax(dim=(2, 3))
+    scores = (highest.clamp(1e-6, 1 - 1e-6).logit() + tags).sigmoid() if tags.any() else highest
+    return [Seen(*photo) for photo in zip(total, scores, strict=True)]
 
 
 def _cells(size: tuple[int, int], cell: int) -> tuple[int, int]:
@@ -91,11 +106,11 @@ def _part(
 @torch.no_grad()
 def window_probabilities(
     network: Segmenter, part: Callable[[slice, slice], Tensor], grid: tuple[int, int], config: Inference, cell: int = 1
-) -> Tensor:
-    """Class probabilities (B, 1 + C, h, w), on the CPU, of normalised images at this size.
+) -> tuple[Tensor, Tensor]:
+    """Class probabilities (B, 1 + C, h, w), on the CPU, of normalised images at this size, and tag logits (B, C).
 
     The network sees one window of each (and its mirror image) at a time; where windows overlap, probabilities are
-    averaged.
+    averaged. Of the tag logits the highest of any window counts; they are 0 for a network without any.
 
     Args:
         network: In evaluation mode.
@@ -107,6 +122,7 @@ def window_probabilities(
     device = next(network.parameters()).device
     side, stride = (max(pixels // cell, 1) if pixels else 0 for pixels in (config.window, config.stride))
     total: Tensor | None = None
+    tags: list[Tensor] = []  # of each window
     visits = torch.zeros(grid)
     for rows in windows(grid[0], side, stride):
         for columns in windows(grid[1], side, stride):
@@ -115,11 +131,14 @@ def window_probabilities(
             if config.flip:
                 images = torch.cat([images, images.flip(-1)])
             with torch.autocast(device.type, torch.bfloat16, enabled=config.half(device.type)):
-                logits = network(images)
+                logits, said = network.see(images)
             probabilities = logits.float().softmax(dim=1)
+            said = torch.zeros(1, 1) if said is None else said.float().cpu()
             if config.flip:
                 plain, mirrored = probabilities.chunk(2)
                 probabilities = (plain + mirrored.flip(-1)) / 2
+                said = said.unflatten(0, (2, -1)).mean(dim=0) if len(said) > 1 else said
+            tags.append(said)
             if cell > 1:
                 probabilities = F.avg_pool2d(probabilities, cell)
             if total is None:
@@ -127,7 +146,7 @@ def window_probabilities(
             total[..., rows, columns] += probabilities.cpu()
             visits[rows, columns] += 1
     assert total is not None
-    return total.div_(visits)
+    return total.div_(visits), torch.stack(tags).amax(dim=0).expand(len(total), total.shape[1] - 1)
 
 
 def predict_mask(network: Segmenter, image: Image.Image, config: Inference) -> NDArray[np.uint8]:
@@ -136,17 +155,17 @@ def predict_mask(network: Segmenter, image: Image.Image, config: Inference) -> N
     Args:
         network: The segmenter.
         image: RGB, any size.
-        config: See `predict_probabilities`; and `crf`.
+        config: See `look_at`; and `crf`, `limits`.
 
     Raises:
         ModuleNotFoundError: if a CRF is asked for and pydensecrf2 is not installed.
     """
-    return decided_mask(image, predict_probabilities(network, image, config), config)
+    return decided_mask(image, look_at(network, [image], config)[0], config)
 
 
-def decided_mask(image: Image.Image, probabilities: Tensor, config: Inference) -> NDArray[np.uint8]:
-    """The same mask from what `predict_probabilities` gave."""
-    probabilities = without_unlikely(probabilities, config.limits)
+def decided_mask(image: Image.Image, seen: Seen, config: Inference) -> NDArray[np.uint8]:
+    """The same mask from what `look_at` gave."""
+    probabilities = without_unlikely(seen, config.limits)
     if config.crf == "none":
         return argmax_at(probabilities, image.size[::-1])
     # A class that leads nowhere only costs time (docs/method.md: CRF on present classes only).
@@ -154,12 +173,12 @@ def decided_mask(image: Image.Image, probabilities: Tensor, config: Inference) -
     return present[pixel_probabilities(image, probabilities, present, config).argmax(axis=0)].astype(np.uint8)
 
 
-def without_unlikely(probabilities: Tensor, limits: Sequence[float]) -> Tensor:
-    """Probabilities (1 + C, h, w), with 0 for classes whose largest one does not exceed its limit."""
-    unlikely = [value for value, limit in enumerate(limits, 1) if float(probabilities[value].max()) <= limit]
+def without_unlikely(seen: Seen, limits: Sequence[float]) -> Tensor:
+    """Probabilities (1 + C, h, w), with 0 for classes whose score does not exceed its limit; empty = all may be."""
+    unlikely = [value for value, limit in enumerate(limits, 1) if float(seen.scores[value - 1]) <= limit]
     if not unlikely:
-        return probabilities
-    kept = probabilities.clone()
+        return seen.probabilities
+    kept = seen.probabilities.clone()
     kept[unlikely] = 0
     return kept
 

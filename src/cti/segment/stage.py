@@ -32,8 +32,8 @@ from cti.segment.networks import (
     describe,
     start_from,
 )
-from cti.segment.patches import PatchStep, patch_dataset
-from cti.segment.predict import predict_folder, predict_probabilities
+from cti.segment.patches import PatchStep, fit_tag_head, patch_dataset
+from cti.segment.predict import look_at, predict_folder
 from cti.segment.rounds import ROUNDS, own_masks
 from cti.segment.step import SegmentationStep
 from cti.train.fit import STATE, FitResult, fit
@@ -119,7 +119,7 @@ def fit_round(
 
 
 def thresholds_of(trained: TrainedSegmenter, run: Run) -> dict[str, float]:
-    """Class -> what its largest probability must exceed, by the tags of photos not trained on: the best F1.
+    """Class -> what its score must exceed, by the tags of photos not trained on: the best F1.
 
     A network that names things pixel by pixel finds a little of many classes; tags of photos tell how much is nothing.
     Classes of too few such photos get no threshold.
@@ -129,7 +129,7 @@ def thresholds_of(trained: TrainedSegmenter, run: Run) -> dict[str, float]:
         return {}
     network, settings = trained.network.to(default_device()), trained.inference(run.config.predict)
     photos = track(held_out, "thresholds", console=Console(stderr=True))
-    scores = [predict_probabilities(network, photo.load(), settings)[1:].amax(dim=(1, 2)) for photo in photos]
+    scores = [look_at(network, [photo.load()], settings)[0].scores for photo in photos]
     return certain_thresholds(torch.stack(scores), held_out, trained.classes)
 
 
@@ -168,7 +168,9 @@ def _learn_patches(
     dataset = patch_dataset(network, photos, mask_of, len(run.photos.classes), config, window, runtime, reviewed)
     step = PatchStep(network.cpu(), dataset, config.balance, fresh=not warm)
     settings = replace(config.train, epochs=config.train.epochs or dataset.epochs(config.train.batch_size))
-    return fit(step, dataset, settings, folder, step.parameter_groups(config), runtime, title="segment")
+    fitted = fit(step, dataset, settings, folder, step.parameter_groups(config), runtime, title="segment")
+    fit_tag_head(step.decoder, dataset, photos, run.photos.classes)
+    return fitted
 
 
 def keep_records(run: Run) -> None:

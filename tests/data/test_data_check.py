@@ -16,7 +16,7 @@ from rich.console import Console
 from cti.config import DataConfig
 from cti.data import read_photos, save_mask
 from cti.data.check import check_cache, check_data, usable
-from cti.data.check_report import CheckReport, print_report
+from cti.data.check_report import CheckReport, few_sentence, print_report
 from cti.data.fingerprint import mask_fingerprint, record_photos
 
 Writer = Callable[..., Path]
@@ -221,6 +221,13 @@ def test_replaced_photos_and_masks_of_equal_size_are_noticed(folder_set: Writer)
     assert mask_fingerprint(photos, _check(root)) != masks
 
 
+def test_few_photos_are_said_up_to_the_twentieth() -> None:
+    assert few_sentence({"cat": 20, "dog": 0}) == ""
+    sentence = few_sentence({"cat": 19, "cow": 7, "dog": 20, "owl": 0})
+    assert sentence.startswith("Few photos of cow (7), cat (19): with fewer than 20, masks of a class may be ")
+    assert sentence.endswith("add photos, or correct some masks (`cti serve`).")
+
+
 def test_rare_and_misspelt_classes_and_classes_absent_from_val_are_said(folder_set: Writer) -> None:
     rows = {f"{number}.png": "cat" if number % 2 else "dog" for number in range(12)} | {"slip.png": "cta"}
     names = [f"{number}" for number in range(10)]
@@ -230,6 +237,7 @@ def test_rare_and_misspelt_classes_and_classes_absent_from_val_are_said(folder_s
     text = " ".join(report.problems)
     assert "'cta' may be meant as 'cat'" in text
     assert "on one or two photos to train on cannot be learnt: cta (1)" in text
+    assert "Few photos of cat (5), dog (5): with fewer than 20" in text  # cta cannot be learnt anyway
     assert "No photo of val has the class cta, dog" in text
     assert not report.stops_training
     assert report.to_dict()["suggestions"] == {"cta": "cat"}

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cti.data import Photo
+from cti.data.check_report import few_sentence
 from cti.data.images import load_mask
 from cti.evaluate.doubt import Doubt, Facts, class_shares, doubts, mask_agreement, usual_shares
 from cti.evaluate.tags import TagScores, read_tags
@@ -68,6 +69,8 @@ class Verdict:
         ]
         empty = {name: one for name, one in self.classes.items() if one.empty and name not in nowhere}
         lines += [f"{one.empty} of {one.masks} masks of {name} hold none of it." for name, one in empty.items()]
+        if few := few_sentence({name: one.photos for name, one in self.classes.items()}):
+            lines.append(few)
         tags = sum(any(reason.kind == "tag" for reason in doubt.reasons) for doubt in self.doubtful)
         if self.doubts:
             look = f"{len(self.doubtful)} of {len(self.doubts)} photos are worth a look"

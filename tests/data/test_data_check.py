@@ -159,8 +159,20 @@ def test_the_report_can_be_read(damaged: Path) -> None:
     print_report(_check(damaged), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "train (8)" in text
+    assert "score (8)" in text
+    assert "1 tag: 8, 2 tags: 1" in text
     assert "Training would stop" in text
     assert "unknown values 99" in text
+
+
+def test_without_masks_there_is_no_list_to_score(folder_set: Writer) -> None:
+    root = folder_set({"a.png": "cat", "b.png": "dog"}, train=["a"], val=["b"])
+    console = Console(file=io.StringIO(), width=200)
+    print_report(_check(root), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "train (1)" in text
+    assert "val (1)" in text
+    assert "score" not in text.split("Tags per photo")[0]
 
 
 def test_the_fingerprint_follows_the_data_not_the_place(folder_set: Writer, tmp_path: Path) -> None:

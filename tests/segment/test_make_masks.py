@@ -175,6 +175,7 @@ def never_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("never_a_bar")
 def test_a_class_that_the_join_erases_is_given_back(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     run = open_run(copied, pseudo_weight=2)
     pipeline.segment(run)
     photos = {photo.id: photo for photo in run.photos.photos()}
@@ -184,6 +185,7 @@ def test_a_class_that_the_join_erases_is_given_back(copied: Path, caplog: pytest
     assert record.shares["bar"] == pytest.approx((pseudo == 3).mean())
     assert not load_mask(run.mask(photos["e"])).any()  # no pseudo-mask holds its bar
     assert "in no mask" not in caplog.text
+    assert "1 of the 4 with tags show none of them" in caplog.text
     # The confidence is that of the mask as it is.
     trained = load_segmenter(run.stage_folder("segment"))
     settings = inference(trained.config, run.config.predict)

@@ -156,13 +156,13 @@ def few_sentence(photos: Mapping[str, int]) -> str:
 
 
 def print_report(report: CheckReport, console: Console) -> None:
-    """Write a report for people: counts per class and list, tags per photo, notes, problems."""
-    header = ("class", *(f"{name} ({count})" for name, count in report.lists.items()))
-    rows = (
-        row(label, *(str(report.classes[name][label]) for name in report.lists)) for label in report.classes["train"]
-    )
+    """Write a report for people: counts per class and list (`score` if there are masks), tags per photo, problems."""
+    lists = {name: count for name, count in report.lists.items() if name != "score" or report.num_masks}
+    header = ("class", *(f"{name} ({count})" for name, count in lists.items()))
+    rows = (row(label, *(str(report.classes[name][label]) for name in lists)) for label in report.classes["train"])
     console.print(to_rich(Table("Photos per class", header, tuple(rows))))
-    spread = ", ".join(f"{tags} tags: {photos}" for tags, photos in sorted(report.tags_per_image.items()))
+    counts = sorted(report.tags_per_image.items())
+    spread = ", ".join(f"{tags} {'tag' if tags == 1 else 'tags'}: {photos}" for tags, photos in counts)
     console.print(f"Tags per photo: {spread or 'no photos'}", highlight=False)
     for note in report.notes:
         if note not in report.problems:

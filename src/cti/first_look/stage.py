@@ -218,7 +218,8 @@ def remarks_on(quality: TagScores, photos: dict[str, float], total: int) -> tupl
         chance = photos[name] / total
         if precision < chance + _LEARNED * (1 - chance):
             advice = "look at its tags, give more photos, or raise seeds.long_side"
-            remarks.append(f"{name}: {precision:.2f}, {photos[name]:.0f} photos; {advice}.")
+            learned = f"average precision {precision:.2f}, {photos[name]:.0f} photos to learn from"
+            remarks.append(f"{name}: its tag is hardly learned ({learned}); {advice}.")
         else:
             known += 1
     if not known and any(precision is not None for precision in quality.average_precision.values()):
@@ -245,6 +246,9 @@ def _say(look: FirstLook) -> None:
     score = "no class occurs among the photos held out" if look.tag_map is None else f"tag mAP {look.tag_map:.3f}"
     logger.info("First look after %.0f s: %s; %s", look.seconds, score, look.picture)
     if look.stand_out:
-        logger.info("Located by what differs from photos without any class: %s", ", ".join(look.stand_out))
+        logger.info(
+            "Looked for as what differs from photos without any class: %s",
+            ", ".join(look.stand_out),
+        )
     for remark in look.remarks:
         logger.warning("%s", remark)

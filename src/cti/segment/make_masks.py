@@ -135,9 +135,8 @@ def make_masks(
         write_records(folder, records, run.photos.classes)
         tagged = [record for record in records.values() if record.tags]
         empty = sum(record.empty for record in tagged)
-        logger.info(
-            "%d masks in %s; %d of the %d with tags show none of them.", len(records), folder, empty, len(tagged)
-        )
+        nothing = f"; {empty} of the {len(tagged)} with tags show none of them" if empty else ""
+        logger.info("%d masks in %s%s.", len(records), folder, nothing)
         for sentence in absent_sentences(records, run.photos.classes):
             logger.warning("%s", sentence)
 

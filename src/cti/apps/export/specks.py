@@ -33,7 +33,7 @@ def without_specks(mask: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
         labels, _ = ndimage.label(mask == value, structure=_EIGHT_NEIGHBOURS)
         sizes = np.bincount(labels.ravel())
         specks = sizes < limit
-        specks[[0, 1 + sizes[1:].argmax()]] = False  # what is not of this class, and its largest part
+        specks[0] = specks[1 + int(sizes[1:].argmax())] = False  # what is not of this class, and its largest part
         if specks.any():
             found = np.where(specks[labels], np.uint8(0), found)
             left_out += int(specks.sum())

@@ -119,6 +119,7 @@ def test_photos_added_and_a_tag_changed(
     assert "masks: 4 photos added, 1 tag changed: masks of 5 photos are made, the others stay" in caplog.text
     assert "the network stays as it is (--retrain trains it again)" in caplog.text
     assert "the segmenter goes on from its weights" in caplog.text
+    assert "train: finished before" not in caplog.text  # which is said by then
     begun = [message for message in caplog.messages if message.startswith("Stage ")]  # as a fresh run says it
     assert [words.split(",")[0] for words in begun] == [
         f"Stage {number} of 5: {stage}"

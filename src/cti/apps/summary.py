@@ -55,6 +55,6 @@ def _doubts(results: Results) -> Iterator[str]:
     if (trained := results.get("train")) is not None and trained.fit.steps and trained.kept:
         yield trained.kept
     if (masks := results.get("masks")) is not None and masks.without_foreground:
-        yield f"{masks.without_foreground} pseudo-masks of tagged photos hold no class at all."
+        yield f"Pseudo-masks of tagged photos that hold no class at all: {masks.without_foreground}."
     if (scores := results.get("evaluate")) is not None:
         yield from scores.remarks

@@ -357,6 +357,7 @@ class Run:
             changes = (*history.changes, said)
             write_json(folder / HISTORY, to_json(History(history.taken_from, now.photos.digest, changes)))
             seal(folder)
+            self._known.add(name)
             return
         make_way(folder, action, change)
         if action != "again":

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,13 @@ def test_photos_added_and_a_tag_changed(
     assert "masks: 4 photos added, 1 tag changed: masks of 5 photos are made, the others stay" in caplog.text
     assert "the network stays as it is (--retrain trains it again)" in caplog.text
     assert "the segmenter goes on from its weights" in caplog.text
+    assert "train: finished before" not in caplog.text  # which is said by then
+    begun = [message for message in caplog.messages if message.startswith("Stage ")]  # as a fresh run says it
+    assert [words.split(",")[0] for words in begun] == [
+        f"Stage {number} of 5: {stage}"
+        for number, stage in ((2, "seeds"), (3, "masks"), (4, "segment"), (5, "evaluate"))
+    ]
+    assert begun[-1].endswith(", about a minute left in all")
     before = load(weights)
     assert all(torch.equal(tensor, before[name]) for name, tensor in starts[0].items())
     assert not (run / "segment" / "start").exists()
@@ -180,7 +188,8 @@ def test_a_new_run_takes_what_still_fits(finished: Path, tmp_path: Path, capsys:
     said = " ".join(capsys.readouterr().err.split())
     assert "masks: masks.threshold: 0.25 there, 0.5 now: made again" in said
     assert "evaluate: masks is a new one; segment is a new one: made again" not in said  # scores are not taken
-    assert "Stage 1 of 5" not in said
+    begun = re.findall(r"Stage (\d of 5: \w+)", said)
+    assert begun == ["3 of 5: masks", "4 of 5: segment", "5 of 5: evaluate"]
     assert f"taken from {old}" in (new / "train" / "history.json").read_text()
     assert {path: path.stat().st_mtime_ns for path in old.rglob("*") if path.is_file()} == before
     assert Run.open(new).config.masks.threshold == 0.5

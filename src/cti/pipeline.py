@@ -9,11 +9,10 @@ from typing import Any, TypedDict, cast
 from cti.config import Config
 from cti.evaluate.scores import RunScores
 from cti.evaluate.stage import evaluate
-from cti.files import read_manifest
 from cti.first_look.stage import FirstLook, first_look, is_enough
 from cti.masks.crf import load_library, needs_library
 from cti.masks.stage import MasksResult, masks
-from cti.run import Run
+from cti.run import FOLDERS, Run
 from cti.seeds.stage import SeedsResult, seeds
 from cti.segment.stage import SegmentResult, build, segment
 from cti.train.ranks import check_batch_norms, check_batch_size
@@ -83,18 +82,37 @@ def run(config: Config, taken_from: Path | str | None = None, verified: bool = F
     check_before_training(this_run)
     results: dict[str, object] = {}
     stages = config.stages[: config.stages.index(stop_after) + 1] if stop_after else config.stages
-    todo = [stage for stage in stages if read_manifest(this_run.existing(stage)) is None]
-    done: list[str] = []
-    started = time.perf_counter()
-    for number, stage in enumerate(stages, 1):
-        if stage in todo:
-            # Where that is enough, the network is the first look's, and the stage does hardly anything.
-            idle = ["train"] if is_enough(config) else []
-            left = time_left(time.perf_counter() - started, done, todo[len(done) :], idle)
-            logger.info("Stage %d of %d: %s%s", number, len(stages), stage.replace("_", "-"), left)
-            done.append(stage)
+    this_run.begins = Progress(stages, config)
+    for stage in stages:
+        if stage not in FOLDERS:  # what has no folder is made every time
+            this_run.begins(stage)
         results[stage] = STAGES[stage](this_run)
     return cast(Results, results)
+
+
+class Progress:
+    """Says which stage begins, and how long the rest takes. Whatever follows a stage that is made is made as well.
+
+    Args:
+        stages: The stages of the run, in their order.
+        config: Its configuration.
+    """
+
+    def __init__(self, stages: Sequence[str], config: Config) -> None:
+        self.stages = stages
+        # Where that is enough, the network is the first look's, and the stage does hardly anything.
+        self.idle = ["train"] if is_enough(config) else []
+        self.done: list[str] = []
+        self.started = time.perf_counter()
+
+    def __call__(self, stage: str) -> None:
+        """A stage begins; where `train` makes the first look itself, that counts as its own."""
+        if stage not in self.stages:
+            return
+        place = self.stages.index(stage)
+        left = time_left(time.perf_counter() - self.started, self.done, self.stages[place:], self.idle)
+        logger.info("Stage %d of %d: %s%s", place + 1, len(self.stages), stage.replace("_", "-"), left)
+        self.done.append(stage)
 
 
 def time_left(seconds: float, done: Sequence[str], left: Sequence[str], idle: Sequence[str] = ()) -> str:

@@ -16,7 +16,7 @@ from rich.console import Console
 from cti.config import DataConfig
 from cti.data import read_photos, save_mask
 from cti.data.check import check_cache, check_data, usable
-from cti.data.check_report import CheckReport, print_report
+from cti.data.check_report import CheckReport, few_sentence, print_report
 from cti.data.fingerprint import mask_fingerprint, record_photos
 
 Writer = Callable[..., Path]
@@ -159,8 +159,20 @@ def test_the_report_can_be_read(damaged: Path) -> None:
     print_report(_check(damaged), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "train (8)" in text
+    assert "score (8)" in text
+    assert "1 tag: 8, 2 tags: 1" in text
     assert "Training would stop" in text
     assert "unknown values 99" in text
+
+
+def test_without_masks_there_is_no_list_to_score(folder_set: Writer) -> None:
+    root = folder_set({"a.png": "cat", "b.png": "dog"}, train=["a"], val=["b"])
+    console = Console(file=io.StringIO(), width=200)
+    print_report(_check(root), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "train (1)" in text
+    assert "val (1)" in text
+    assert "score" not in text.split("Tags per photo")[0]
 
 
 def test_the_fingerprint_follows_the_data_not_the_place(folder_set: Writer, tmp_path: Path) -> None:
@@ -221,6 +233,13 @@ def test_replaced_photos_and_masks_of_equal_size_are_noticed(folder_set: Writer)
     assert mask_fingerprint(photos, _check(root)) != masks
 
 
+def test_few_photos_are_said_up_to_the_twentieth() -> None:
+    assert few_sentence({"cat": 20, "dog": 0}) == ""
+    sentence = few_sentence({"cat": 19, "cow": 7, "dog": 20, "owl": 0})
+    assert sentence.startswith("Few photos of cow (7), cat (19): with fewer than 20, masks of a class may be ")
+    assert sentence.endswith("add photos, or correct some masks (`cti serve`).")
+
+
 def test_rare_and_misspelt_classes_and_classes_absent_from_val_are_said(folder_set: Writer) -> None:
     rows = {f"{number}.png": "cat" if number % 2 else "dog" for number in range(12)} | {"slip.png": "cta"}
     names = [f"{number}" for number in range(10)]
@@ -230,6 +249,7 @@ def test_rare_and_misspelt_classes_and_classes_absent_from_val_are_said(folder_s
     text = " ".join(report.problems)
     assert "'cta' may be meant as 'cat'" in text
     assert "on one or two photos to train on cannot be learnt: cta (1)" in text
+    assert "Few photos of cat (5), dog (5): with fewer than 20" in text  # cta cannot be learnt anyway
     assert "No photo of val has the class cta, dog" in text
     assert not report.stops_training
     assert report.to_dict()["suggestions"] == {"cta": "cat"}

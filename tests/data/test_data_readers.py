@@ -73,7 +73,7 @@ def test_photos_without_a_tag_left_can_be_negatives(folder_set: Writer) -> None:
     assert set(_tags(_read(root, classes=("cat",), empty_tags="skip"))) == {"a"}
     photos = _read(root, classes=("cat",))
     assert _tags(photos) == {"a": {"cat"}, "b": set()}  # an empty cell says so, a tag of another class does not
-    assert "1 of 2 photos are negatives: none of the classes is there." in photos.notes
+    assert "1 of 2 photos show none of the classes." in photos.notes
     assert _tags(_read(root, classes=("cat",), empty_tags="negative")) == {"a": {"cat"}, "b": set(), "c": set()}
 
 

@@ -70,8 +70,8 @@ def test_empty_cells_are_negatives_and_photos_without_a_row_unlabelled(folder_se
     photos = _read(root)
     assert photos.classes == ("crack",)
     assert _tags(photos) == {"a": {"crack"}, "b": set(), "c": set(), "d": {"crack"}}
-    assert "2 of 4 photos are negatives: none of the classes is there." in photos.notes
-    assert any("1 photos are normal (good)" in note for note in photos.notes)
+    assert "2 of 4 photos show none of the classes." in photos.notes
+    assert "good: taken to say that none of the classes is there (data.normal)." in photos.notes
     assert [(photo.id, photo.image, photo.tags) for photo in photos.unlabelled] == [("extra", extra, ())]
     assert _tags(_read(root, empty_tags="skip")) == {"a": {"crack"}, "d": {"crack"}}
     assert _read(root, classes=("good", "crack")).classes == ("good", "crack")  # the user's word

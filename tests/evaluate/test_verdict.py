@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cti import pipeline
+from cti.data.check_report import few_sentence
 from cti.data.images import load_mask, save_mask
 from cti.evaluate.verdict import read_verdict
 from cti.evaluate.wrong_tags import read_tag_logits, write_tag_logits
@@ -38,6 +39,13 @@ def test_a_class_that_is_in_no_mask_is_said(run: Run) -> None:
     assert verdict.classes["dog"].empty == 0
     assert (cat.average_precision, cat.auroc) == (0.5, 0.5)
     assert "Class cat is in no mask, though 3 photos carry its tag." in verdict.sentences
+    counts = {name: one.learned for name, one in verdict.classes.items()}
+    assert counts == run.photos.count_tags("train")
+    held_out = len(run.photos.lists["val"])
+    assert verdict.held_out == held_out
+    assert f"Scores of tags come from {held_out} photos held out, too few to rely on." in verdict.sentences
+    assert few_sentence(counts) in verdict.sentences
+    assert f"cat ({counts['cat']})" in few_sentence(counts)
 
 
 def test_photos_are_sorted_and_their_reasons_named(run: Run) -> None:

@@ -1,5 +1,6 @@
 """The stage `first_look` on a tiny run, and training that starts from it and cannot lose."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from cti import pipeline
+from cti.apps.summary import summary
 from cti.config import Config, ModelConfig, TrainConfig
 from cti.data.seed_file import read_seed
 from cti.first_look.features import extract_features
@@ -139,15 +141,25 @@ def test_a_training_that_loses_is_kept_only_where_that_was_asked_for(
     assert bool(result.kept) is not changes
 
 
-def test_nothing_is_trained_where_the_first_look_is_enough(photos: Path, tmp_path: Path) -> None:
+def test_nothing_is_trained_where_the_first_look_is_enough(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     run = Run(tiny_config(photos, tmp_path / "run", train__warm_start="only"))
     result = pipeline.train(run)
     assert result.fit.steps == 0
     assert "Nothing was trained" in result.kept
+    assert [record.levelname for record in caplog.records if record.message == result.kept] == ["INFO"]
     start, trained = (load_model(run.stage_folder(stage))[0].state_dict() for stage in ("first_look", "train"))
     assert all(torch.equal(start[name], trained[name]) for name in start)
     assert result.tags is not None
     assert result.tags.mean_average_precision is not None
+    # That is the usual way, so that it is no doubt, and one score is not said as two.
+    look = run.result("first_look", FirstLook)
+    lines = "\n".join(summary(run.config, {"first_look": look, "train": result}))
+    assert "tag mAP of the first look" in lines
+    assert "trained network" not in lines
+    assert "Nothing was trained" not in lines
 
 
 def test_large_photos_are_looked_at_by_windows(photos: Path, tmp_path: Path) -> None:
@@ -195,3 +207,11 @@ def test_when_the_first_look_is_taken_and_when_it_is_enough(
 ) -> None:
     config = Config(model=ModelConfig(weights=weights), train=TrainConfig(warm_start=start))
     assert (wanted(config), is_enough(config)) == (looked, enough)
+
+
+def test_a_trained_network_is_summed_up_with_its_score(run: Run) -> None:
+    trained = run.result("train", TrainResult)
+    assert trained is not None
+    lines = "\n".join(summary(run.config, {"train": replace(trained, kept="It fell below the first look.")}))
+    assert "tag mAP of the trained network" in lines
+    assert "It fell below the first look." in lines

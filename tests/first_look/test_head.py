@@ -125,9 +125,14 @@ def test_classes_that_are_not_learned_are_named() -> None:
     good = score_tags(torch.tensor([[3.0, 0, 0], [0, -1, 0], [2, 0, 0], [0, -2, 0]]), labels, CLASSES)
     remarks = remarks_on(good, {"disc": 20.0, "ring": 31.0, "star": 0.0}, 100)
     assert len(remarks) == 2
-    assert remarks[0].startswith("ring: 0.42, 31 photos; look at its tags")
-    assert remarks[1].startswith("star: no photo held out has this tag")
+    assert remarks[0].startswith(
+        "Tags hardly learned (average precision, photos to learn from): ring (0.42, 31 photos); look at these tags"
+    )
+    assert remarks[1].startswith("No photo held out has the tag star, so")
     bad = score_tags(-torch.tensor([[3.0, 0, 0], [0, 1, 0], [2, 0, 0], [0, 2, 0]]), labels, CLASSES)
+    one, *_ = remarks_on(bad, {"disc": 50.0, "ring": 50.0, "star": 0.0}, 100)  # one sentence for all
+    assert "disc (" in one
+    assert "ring (" in one
     assert "are its weights pre-trained" in remarks_on(bad, {"disc": 50.0, "ring": 50.0, "star": 0.0}, 100)[-1]
 
 

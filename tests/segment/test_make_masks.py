@@ -20,7 +20,7 @@ from cti.run import Run
 from cti.segment import make_masks as module
 from cti.segment.checkpoint import load_segmenter
 from cti.segment.inference import inference
-from cti.segment.make_masks import join
+from cti.segment.make_masks import give_back, join
 from cti.segment.predict import Seen, look_at, predict_mask, predict_probabilities
 
 CLASSES = ("disc", "box", "bar")
@@ -162,16 +162,63 @@ def test_masks_are_made_again_only_where_they_are_missing_or_would_differ(copied
     assert {photo.id: run.mask(photo).read_bytes() for photo in run.photos.photos()} != masks
 
 
-def test_a_class_that_is_in_no_mask_is_said(
-    copied: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def never_a_bar(*arguments: object) -> np.ndarray:
+@pytest.fixture
+def never_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A join that leaves no pixel of bar, whatever the pseudo-mask says."""
+
+    def erasing(*arguments: object) -> np.ndarray:
         mask = join(*arguments)  # type: ignore[arg-type]
         return np.where(mask == 3, 0, mask).astype(np.uint8)
 
+    monkeypatch.setattr(module, "join", erasing)
+
+
+@pytest.mark.usefixtures("never_a_bar")
+def test_a_class_that_the_join_erases_is_given_back(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr(module, "join", never_a_bar)
     run = open_run(copied, pseudo_weight=2)
+    pipeline.segment(run)
+    photos = {photo.id: photo for photo in run.photos.photos()}
+    mask, pseudo = load_mask(run.mask(photos["b"])), load_mask(run.pseudo_mask(photos["b"]))
+    np.testing.assert_array_equal(mask == 3, pseudo == 3)
+    record = read_records(run.stage_folder("masks"))["b"]
+    assert record.shares["bar"] == pytest.approx((pseudo == 3).mean())
+    assert not load_mask(run.mask(photos["e"])).any()  # no pseudo-mask holds its bar
+    assert "in no mask" not in caplog.text
+    assert "1 of the 4 with tags show none of them" in caplog.text
+    # The confidence is that of the mask as it is.
+    trained = load_segmenter(run.stage_folder("segment"))
+    settings = inference(trained.config, run.config.predict)
+    plain = predict_probabilities(trained.network, photos["b"].load(), settings).numpy()
+    sure = np.take_along_axis(plain, mask[None].astype(np.int64), axis=0)
+    assert record.confidence == pytest.approx(float(sure.mean()), rel=1e-5)
+    pipeline.segment(open_run(copied, pseudo_weight=0))  # the segmenter alone
+    assert not (load_mask(run.mask(photos["b"])) == 3).any()
+
+
+@pytest.mark.parametrize(
+    ("joined", "pseudo", "expected"),
+    [
+        ([0, 0, 2, 2], [3, 255, 2, 2], [3, 0, 2, 2]),
+        ([0, 2, 3, 2], [3, 3, 2, 2], [0, 2, 3, 2]),  # nothing is erased, so nothing is given back
+        ([3, 3, 3, 0], [2, 2, 3, 3], [2, 2, 3, 0]),
+        ([3, 3, 0, 0], [2, 2, 3, 255], [2, 2, 3, 0]),  # the one erases the other, which then gets its own
+        ([0, 0, 0, 0], [1, 0, 255, 255], [0, 0, 0, 0]),  # 1 is no tag of this photo, and 2 and 3 are nowhere
+    ],
+)
+def test_what_is_given_back(joined: list[int], pseudo: list[int], expected: list[int]) -> None:
+    mask = np.array([joined], np.uint8)
+    give_back(mask, np.array([pseudo], np.uint8), VALUES)
+    assert mask.tolist() == [expected]
+
+
+@pytest.mark.usefixtures("never_a_bar")
+def test_a_class_that_is_in_no_mask_is_said(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    run = open_run(copied, pseudo_weight=2)
+    (photo,) = (photo for photo in run.photos.photos() if photo.id == "b")
+    pseudo = load_mask(run.pseudo_mask(photo))
+    save_mask(run.pseudo_mask(photo), np.where(pseudo == 3, 255, pseudo).astype(np.uint8))  # nor in a pseudo-mask
     pipeline.segment(run)
     sentence = "bar is tagged on 2 photos and is in no mask; "
     assert sentence in caplog.text

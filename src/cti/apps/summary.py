@@ -35,7 +35,7 @@ def _qualities(results: Results) -> Iterator[str]:
     look, trained, scores = results.get("first_look"), results.get("train"), results.get("evaluate")
     if look is not None and look.tag_map is not None:
         yield f"tag mAP of the first look {look.tag_map:.2f}"
-    if trained is not None and trained.tags and trained.tags.mean_average_precision is not None:
+    if trained is not None and trained.fit.steps and trained.tags and trained.tags.mean_average_precision is not None:
         yield f"tag mAP of the trained network {trained.tags.mean_average_precision:.2f}"
     if scores is not None:
         for name, one in scores.lists.items():
@@ -52,9 +52,9 @@ def _qualities(results: Results) -> Iterator[str]:
 def _doubts(results: Results) -> Iterator[str]:
     if (look := results.get("first_look")) is not None:
         yield from look.remarks
-    if (trained := results.get("train")) is not None and trained.kept:
+    if (trained := results.get("train")) is not None and trained.fit.steps and trained.kept:
         yield trained.kept
     if (masks := results.get("masks")) is not None and masks.without_foreground:
-        yield f"{masks.without_foreground} pseudo-masks of tagged photos hold no class at all."
+        yield f"Pseudo-masks of tagged photos that hold no class at all: {masks.without_foreground}."
     if (scores := results.get("evaluate")) is not None:
         yield from scores.remarks

@@ -1,6 +1,6 @@
 """What a data check found, and how it reads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from rich.console import Console
@@ -8,6 +8,9 @@ from rich.console import Console
 from cti.data.photos import dropped_sentence
 from cti.files import JsonObject
 from cti.tables import Table, row, to_rich
+
+FEW = 20
+"""Photos of a class below which its masks are not to be trusted; a judgement, by runs with about 12 photos a class."""
 
 _RARE = 2  # photos
 _SHOWN = 5  # names in a sentence
@@ -86,7 +89,7 @@ class CheckReport:
         absent = [name for name, count in self.classes["train"].items() if count == 0]
         if absent:
             found.append(f"No photo to train on has the class {', '.join(absent)}; its maps will mean nothing.")
-        found += [*self._rare(), *self._unseen_in_val(), *self._misspelt(), *self.doubts]
+        found += [*self._rare(), *self._few(), *self._unseen_in_val(), *self._misspelt(), *self.doubts]
         if self.dropped_tags:
             found.append(dropped_sentence(self.dropped_tags))
         if self.duplicates:
@@ -101,6 +104,10 @@ class CheckReport:
         counts = {name: count for name, count in self.classes["train"].items() if 0 < count <= _RARE}
         named = _named([f"{name} ({count})" for name, count in counts.items()])
         return [f"Classes on one or two photos to train on cannot be learnt: {named}; add photos."] if counts else []
+
+    def _few(self) -> list[str]:
+        few = few_sentence({name: count for name, count in self.classes["train"].items() if count > _RARE})
+        return [few] if few else []
 
     def _unseen_in_val(self) -> list[str]:
         val = self.classes.get("val", {})
@@ -132,14 +139,30 @@ class CheckReport:
         return {**content, "problems": self.problems, "stops_training": self.stops_training}
 
 
-def print_report(report: CheckReport, console: Console) -> None:
-    """Write a report for people: counts per class and list, tags per photo, notes, problems."""
-    header = ("class", *(f"{name} ({count})" for name, count in report.lists.items()))
-    rows = (
-        row(label, *(str(report.classes[name][label]) for name in report.lists)) for label in report.classes["train"]
+def few_sentence(photos: Mapping[str, int]) -> str:
+    """A sentence about the classes of too few photos; empty if there are none.
+
+    Args:
+        photos: Class -> photos with its tag.
+    """
+    few = {name: count for name, count in photos.items() if 0 < count < FEW}
+    if not few:
+        return ""
+    named = _named([f"{name} ({count})" for name, count in sorted(few.items(), key=lambda one: one[1])])
+    return (
+        f"Few photos of {named}: with fewer than {FEW}, masks of a class may be much too large or in the wrong place; "
+        "add photos, or correct some masks (`cti serve`)."
     )
+
+
+def print_report(report: CheckReport, console: Console) -> None:
+    """Write a report for people: counts per class and list (`score` if there are masks), tags per photo, problems."""
+    lists = {name: count for name, count in report.lists.items() if name != "score" or report.num_masks}
+    header = ("class", *(f"{name} ({count})" for name, count in lists.items()))
+    rows = (row(label, *(str(report.classes[name][label]) for name in lists)) for label in report.classes["train"])
     console.print(to_rich(Table("Photos per class", header, tuple(rows))))
-    spread = ", ".join(f"{tags} tags: {photos}" for tags, photos in sorted(report.tags_per_image.items()))
+    counts = sorted(report.tags_per_image.items())
+    spread = ", ".join(f"{tags} {'tag' if tags == 1 else 'tags'}: {photos}" for tags, photos in counts)
     console.print(f"Tags per photo: {spread or 'no photos'}", highlight=False)
     for note in report.notes:
         if note not in report.problems:

@@ -68,7 +68,7 @@ def read_photos(config: DataConfig, earlier: EarlierSplit | None = None) -> Phot
     members = {photo.id: photo for listed in kept.values() for photo in listed}
     negatives = sum(not photo.tags for photo in members.values())
     if negatives:
-        notes.append(f"{negatives} of {len(members)} photos are negatives: none of the classes is there.")
+        notes.append(f"{negatives} of {len(members)} photos show none of the classes.")
     skipped = used - members.keys()
     if skipped:
         notes.append(f"{len(skipped)} photos without a tag of the chosen classes were left out (data.empty_tags).")

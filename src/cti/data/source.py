@@ -157,8 +157,7 @@ def settle_names(
         forms = sorted(tidy(name) for name in counts if spelling[name] == target and tidy(name) != target)
         notes.append(f"{', '.join(forms)} and {target} are one class: {target}.")
     if nothing:
-        count = sum(1 for names in tags.values() if names & nothing)
-        notes.append(f"{count} photos are normal ({', '.join(sorted(nothing))}): none of the classes (data.normal).")
+        notes.append(f"{', '.join(sorted(nothing))}: taken to say that none of the classes is there (data.normal).")
     return settled, notes
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cti.data import Photo
+from cti.data import Photo, PhotoSet
+from cti.data.check_report import FEW, few_sentence
 from cti.data.images import load_mask
 from cti.evaluate.doubt import Doubt, Facts, class_shares, doubts, mask_agreement, usual_shares
 from cti.evaluate.tags import TagScores, read_tags
@@ -31,6 +32,7 @@ class ClassVerdict:
         usual_share: Share of a photo that it covers, the median over the masks that hold it; None if none does.
         masks: Masks of photos that carry its tag.
         empty: Those of them that hold none of it.
+        learned: Photos that carry its tag among those learned from.
     """
 
     photos: int
@@ -40,6 +42,7 @@ class ClassVerdict:
     usual_share: float | None
     masks: int
     empty: int
+    learned: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,12 @@ class Verdict:
     Args:
         classes: Class -> what is known about it.
         doubts: Every photo that has a mask or predicted tags, the most doubtful first.
+        held_out: Photos not learned from, by which tags are scored.
     """
 
     classes: dict[str, ClassVerdict]
     doubts: tuple[Doubt, ...]
+    held_out: int = 0
 
     @property
     def doubtful(self) -> tuple[Doubt, ...]:
@@ -68,6 +73,10 @@ class Verdict:
         ]
         empty = {name: one for name, one in self.classes.items() if one.empty and name not in nowhere}
         lines += [f"{one.empty} of {one.masks} masks of {name} hold none of it." for name, one in empty.items()]
+        if few := few_sentence({name: one.learned for name, one in self.classes.items()}):
+            lines.append(few)
+        if 0 < self.held_out < FEW:
+            lines.append(f"Scores of tags come from {self.held_out} photos held out, too few to rely on.")
         tags = sum(any(reason.kind == "tag" for reason in doubt.reasons) for doubt in self.doubtful)
         if self.doubts:
             look = f"{len(self.doubtful)} of {len(self.doubts)} photos are worth a look"
@@ -96,33 +105,32 @@ def make_verdict(run: Run) -> Verdict:
         if masks or given is not None:
             facts.append(Facts(photo.id, photo.tags, shares.get("mask"), shares.get("segmentation"), agreement, given))
     tags = read_tags(run.stage_folder("train")) or read_tags(run.stage_folder("first_look"))
-    verdict = Verdict(class_verdicts(facts, run.photos.photos(), classes, tags), doubts(facts, classes))
+    verdict = Verdict(class_verdicts(facts, run.photos, tags), doubts(facts, classes), len(run.photos.lists["val"]))
     write_json(run.stage_folder("evaluate") / FILE, to_json(verdict))
     return verdict
 
 
-def class_verdicts(
-    facts: Sequence[Facts], photos: Sequence[Photo], classes: Sequence[str], tags: TagScores | None
-) -> dict[str, ClassVerdict]:
+def class_verdicts(facts: Sequence[Facts], photos: PhotoSet, tags: TagScores | None) -> dict[str, ClassVerdict]:
     """What is known about each class.
 
     Args:
         facts: What is known about the photos that have a mask.
-        photos: All photos.
-        classes: The C class names.
+        photos: All photos, in their lists.
         tags: How well the tags are learned, if that is known.
     """
-    usual, verdicts = usual_shares(facts, len(classes)), {}
-    for index, name in enumerate(classes):
+    usual, verdicts = usual_shares(facts, len(photos.classes)), {}
+    learned = photos.count_tags("train")
+    for index, name in enumerate(photos.classes):
         held = [one.shares[index] for one in facts if one.shares is not None and index in one.tags]
         verdicts[name] = ClassVerdict(
-            photos=sum(index in photo.tags for photo in photos),
+            photos=sum(index in photo.tags for photo in photos.photos()),
             average_precision=tags.average_precision.get(name) if tags else None,
             auroc=tags.auroc.get(name) if tags else None,
             f1=tags.f1.get(name) if tags else None,
             usual_share=usual[index],
             masks=len(held),
             empty=int(np.sum(np.array(held) == 0)),
+            learned=learned[name],
         )
     return verdicts
 

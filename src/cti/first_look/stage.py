@@ -56,7 +56,7 @@ class FirstLook:
         linear_tag_map: That of the linear head alone, on mean features of whole photos: what training must not lose.
         choice: How the head was chosen.
         stand_out: Classes that are located by what differs from photos without any class.
-        remarks: A sentence about each class that is not learned, and about the backbone if it knows none.
+        remarks: Sentences about classes that are not learned, and about the backbone if it knows none.
         picture: The first maps, as a picture.
         seconds: Time taken.
     """
@@ -202,25 +202,33 @@ def first_seeds(model: CTI, photos: Sequence[Photo], run: Run) -> list[tuple[Pho
 
 
 def remarks_on(quality: TagScores, photos: dict[str, float], total: int) -> tuple[str, ...]:
-    """A sentence about each class that is not learned, and one if none is.
+    """Sentences about classes that are not learned, or of which it cannot be said, and one if none is learned.
 
     Args:
         quality: How well tags are predicted on photos not learned from.
         photos: Class -> photos that carry its tag among those learned from.
         total: Photos learned from.
     """
-    remarks = []
+    remarks, badly, unknown = [], [], []
     known = 0
     for name, precision in quality.average_precision.items():
         if precision is None:
-            remarks.append(f"{name}: no photo held out has this tag, so it cannot be said whether it is learned.")
+            unknown.append(name)
             continue
         chance = photos[name] / total
         if precision < chance + _LEARNED * (1 - chance):
-            advice = "look at its tags, give more photos, or raise seeds.long_side"
-            remarks.append(f"{name}: {precision:.2f}, {photos[name]:.0f} photos; {advice}.")
+            badly.append(f"{name} ({precision:.2f}, {photos[name]:.0f} photos)")
         else:
             known += 1
+    if badly:
+        remarks.append(
+            f"Tags hardly learned (average precision, photos to learn from): {', '.join(badly)}; look at these tags, "
+            "give more photos, or raise seeds.long_side."
+        )
+    if unknown:
+        remarks.append(
+            f"No photo held out has the tag {', '.join(unknown)}, so it cannot be said whether that is learned."
+        )
     if not known and any(precision is not None for precision in quality.average_precision.values()):
         remarks.append(
             "None of the classes is learned from what the backbone knows; are its weights pre-trained "
@@ -245,6 +253,9 @@ def _say(look: FirstLook) -> None:
     score = "no class occurs among the photos held out" if look.tag_map is None else f"tag mAP {look.tag_map:.3f}"
     logger.info("First look after %.0f s: %s; %s", look.seconds, score, look.picture)
     if look.stand_out:
-        logger.info("Located by what differs from photos without any class: %s", ", ".join(look.stand_out))
+        logger.info(
+            "Looked for as what differs from photos without any class: %s",
+            ", ".join(look.stand_out),
+        )
     for remark in look.remarks:
         logger.warning("%s", remark)

@@ -21,7 +21,7 @@ Nobody else knows the layout:
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -106,6 +106,8 @@ class Run:
         self.config = fit_to_weights(config)
         self.folder = Path(config.out)
         self.origin = Path(taken_from) if taken_from else None
+        self.begins: Callable[[str], None] = lambda stage: None
+        """Is called with a stage's name when something is to be done in it, for the first time or again."""
         self._known: set[str] = set()  # stages of which has been said that they are finished
         self._swept = False
         if self.origin and not (self.origin / CONFIG_FILE).is_file():
@@ -287,6 +289,7 @@ class Run:
                 self._known.add(name)
                 yield stage
                 return
+            self.begins(name)
             self._begin(folder, now)
             try:
                 yield stage
@@ -354,6 +357,7 @@ class Run:
             changes = (*history.changes, said)
             write_json(folder / HISTORY, to_json(History(history.taken_from, now.photos.digest, changes)))
             seal(folder)
+            self._known.add(name)
             return
         make_way(folder, action, change)
         if action != "again":

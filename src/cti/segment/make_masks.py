@@ -63,6 +63,22 @@ def joint_probabilities(
     return np.asarray(odds / odds.sum(axis=0))
 
 
+def give_back(mask: NDArray[np.uint8], pseudo: NDArray[np.uint8], values: NDArray[np.int64]) -> None:
+    """Give back classes that the join erased: a photo shows what it is tagged with, however small.
+
+    A class without a pixel gets those that the pseudo-mask gives it. Where another class lay on nothing but these, that
+    one gets its own of the pseudo-mask then; if it has none there, it is gone.
+
+    Args:
+        mask: (H, W) the joined mask, changed in place.
+        pseudo: (H, W) the pseudo-mask.
+        values: (1 + n,) the mask values of the background and the photo's n classes.
+    """
+    held = [value for value in values[1:].tolist() if (pseudo == value).any()]
+    while lost := [value for value in held if not (mask == value).any()]:
+        mask[pseudo == lost[0]] = lost[0]  # which stays: no other class is given these pixels
+
+
 def kept_records(run: Run) -> dict[str, PhotoRecord]:
     """What is known of the masks that the segmenter has made, and that are still as they would be made now.
 
@@ -118,9 +134,8 @@ def make_masks(
         write_records(folder, records, run.photos.classes)
         tagged = [record for record in records.values() if record.tags]
         empty = sum(record.empty for record in tagged)
-        logger.info(
-            "%d masks in %s; %d of the %d with tags show none of them.", len(records), folder, empty, len(tagged)
-        )
+        nothing = f"; {empty} of the {len(tagged)} with tags show none of them" if empty else ""
+        logger.info("%d masks in %s%s.", len(records), folder, nothing)
         for sentence in absent_sentences(records, run.photos.classes):
             logger.warning("%s", sentence)
 
@@ -144,9 +159,13 @@ def _mask(
     chosen = chosen_probabilities(image, seen.probabilities, values, settings)
     pseudo = load_mask(path, max_pixels=photo.max_pixels) if (path := run.pseudo_mask(photo)).is_file() else None
     mask, confidence = np.empty(size, np.uint8), 0.0
+    weight = run.config.predict.pseudo_weight
+    for rows in bands(size, 2 * len(values)):
+        mask[rows] = join(chosen.rows(rows).numpy(), values, None if pseudo is None else pseudo[rows], weight)
+    if pseudo is not None and weight > 0:
+        give_back(mask, pseudo, values)
     for rows in bands(size, 2 * len(values)):
         sure = chosen.rows(rows).numpy()
-        mask[rows] = join(sure, values, None if pseudo is None else pseudo[rows], run.config.predict.pseudo_weight)
         label = np.take_along_axis(sure, np.searchsorted(values, mask[rows])[None], axis=0)
         confidence += float(label.mean()) * (len(mask[rows]) / len(mask))
     mask = with_review(run.review, photo, mask, len(classes))  # what a person painted wins

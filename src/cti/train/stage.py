@@ -106,7 +106,7 @@ def train(run: Run) -> TrainResult:
             )
             kept = best.settle(model, fitted.final.get("tag_map"))
         if kept:
-            logger.warning("%s", kept)
+            logger.log(logging.INFO if is_enough(config) else logging.WARNING, "%s", kept)
         model.to(default_device())
         # Features have moved: where the classes are is fitted once more.
         if model.tag_head is not None and look is not None and not bool(model.tag_head.weight.any()):

@@ -28,6 +28,7 @@ class Exported:
         masks: Class -> number of masks that show it.
         pixels: Pixels of background and of each class, and `unsure` ones (255), in the masks.
         lost_unsure: Number of unsure pixels that the format cannot say.
+        specks: Number of parts too small for an outline that are left out, in formats of outlines (`specks.py`).
     """
 
     out: str
@@ -36,9 +37,12 @@ class Exported:
     masks: dict[str, int] = field(default_factory=dict)
     pixels: dict[str, int] = field(default_factory=dict)
     lost_unsure: int = 0
+    specks: int = 0
 
     def __str__(self) -> str:
         """The counts, in words."""
         classes = ", ".join(f"{name} in {count}" for name, count in self.masks.items())
         objects = f", {self.objects} objects" if self.objects else ""
-        return f"{self.images} masks ({classes}){objects}"
+        parts = "part" if self.specks == 1 else "parts"
+        specks = f", {self.specks} {parts} of a few pixels left out" if self.specks else ""
+        return f"{self.images} masks ({classes}){objects}{specks}"

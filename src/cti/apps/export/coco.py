@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cti.apps.export import Exported
 from cti.apps.export.png import checked_masks
+from cti.apps.export.specks import without_specks
 from cti.apps.export.tally import Tally
 from cti.classes import IGNORE_INDEX
 from cti.files import JsonObject, write_json
@@ -19,7 +20,7 @@ def export_coco(
     shape: Shape = "polygons",
     per: Per = "class",
 ) -> Exported:
-    """Write masks as one COCO JSON; both shapes give every pixel back when they are drawn.
+    """Write masks as one COCO JSON; drawn again, both shapes give every pixel back, polygons all but those of specks.
 
     Category id = mask value. Unsure pixels (255) become a crowd region, which COCO's evaluation ignores, of every class
     in the photo; in a photo without any class they cannot be said, and are counted.
@@ -29,7 +30,8 @@ def export_coco(
         photos: Id -> photo; `file_name` is its path relative to the photos' common folder.
         classes: The C class names behind the values.
         out: The JSON file.
-        shape: `polygons`, which people can edit, or `rle`, which is smaller. Crowds are always run-length codes.
+        shape: `polygons`, which people can edit, without specks (`without_specks`), or `rle`, which is smaller. Crowds
+            are always run-length codes.
         per: One annotation per `class` of a photo, or per connected `component` of it.
 
     Returns:
@@ -46,20 +48,22 @@ def export_coco(
         "annotations": [],
         "categories": [{"id": index, "name": name} for index, name in enumerate(classes, 1)],
     }
-    tally, lost = Tally(classes), 0
+    tally, lost, specks = Tally(classes), 0, 0
     names = _file_names(photos)
     for number, (name, mask) in enumerate(checked_masks(masks, photos, classes), 1):
         height, width = mask.shape
         tally.add(mask)
         content["images"].append({"id": number, "file_name": names[name], "height": height, "width": width})
-        for annotation in mask_annotations(mask, shape, per):
+        drawn, left_out = without_specks(mask) if shape == "polygons" else (mask, 0)
+        specks += left_out
+        for annotation in mask_annotations(drawn, shape, per):
             place = {"id": len(content["annotations"]) + 1, "image_id": number}
             content["annotations"].append(place | annotation)
         unsure = mask == IGNORE_INDEX
         if unsure.any() and not (~unsure & (mask > 0)).any():
             lost += int(unsure.sum())
     write_json(out, content)
-    return tally.exported(out, objects=len(content["annotations"]), lost_unsure=lost)
+    return tally.exported(out, objects=len(content["annotations"]), lost_unsure=lost, specks=specks)
 
 
 def _file_names(photos: Mapping[str, Path]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Formats of labelling and training tools: YOLO, and, through the library `supervision`, Pascal VOC XML and labelme.
 
-All three know outlines of objects only: each connected part of a class becomes an object, and unsure pixels cannot be
-said.
+All three know outlines of objects only: each connected part of a class that is no speck becomes an object, and unsure
+pixels cannot be said.
 """
 
 import logging
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from cti.apps.export import Exported
 from cti.apps.export.folder import new_folder
 from cti.apps.export.png import checked_masks
+from cti.apps.export.specks import without_specks
 from cti.apps.export.tally import Tally
 from cti.apps.export.yolo import yolo_lists, yolo_rows, yolo_yaml
 from cti.classes import IGNORE_INDEX
@@ -55,19 +56,21 @@ def export_labelling(
     """
     sv = None if to == "yolo" else supervision()
     images: dict[str, str] = {}
-    tally, objects = Tally(classes), 0
+    tally, objects, specks = Tally(classes), 0, 0
     with new_folder(out, overwrite) as folder:
         (folder / "images").mkdir()
         for name, mask in checked_masks(masks, photos, classes):
             image = folder / "images" / f"{name}{photos[name].suffix.lower()}"
             shutil.copyfile(photos[name], image)
             images[name] = image.name
+            drawn, left_out = without_specks(mask)
+            specks += left_out
             if sv is None:
-                rows = yolo_rows(mask)
+                rows = yolo_rows(drawn)
                 write_text(folder / "labels" / f"{name}.txt", "".join(f"{row}\n" for row in rows))
                 objects += len(rows)
             else:
-                found = detections(mask)
+                found = detections(drawn)
                 # One photo at a time: a data set of dense object masks would not fit into memory.
                 _write(sv.DetectionDataset(list(classes), [str(image)], {str(image): found}), folder, to)
                 objects += len(found)
@@ -80,7 +83,7 @@ def export_labelling(
     lost = int(tally.pixels[IGNORE_INDEX])
     if lost:
         logger.warning("%d unsure pixels are background in %s, which cannot say so.", lost, to)
-    return tally.exported(out, objects, lost)
+    return tally.exported(out, objects, lost, specks)
 
 
 def _write(dataset: Any, folder: Path, to: LabellingFormat) -> None:

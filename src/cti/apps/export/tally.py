@@ -33,7 +33,7 @@ class Tally:
         self.pixels += pixels
         return names
 
-    def exported(self, out: Path | str, objects: int = 0, lost_unsure: int = 0) -> Exported:
+    def exported(self, out: Path | str, objects: int = 0, lost_unsure: int = 0, specks: int = 0) -> Exported:
         """What was written to `out`; the other arguments as in `Exported`."""
         counts = dict(zip((BACKGROUND, *self.classes), self.pixels.tolist(), strict=False))
         return Exported(
@@ -43,4 +43,5 @@ class Tally:
             masks={name: self.masks[name] for name in self.classes},
             pixels=counts | {"unsure": int(self.pixels[IGNORE_INDEX])},
             lost_unsure=lost_unsure,
+            specks=specks,
         )

@@ -61,6 +61,13 @@ def test_nothing_but_the_decoder_is_trained() -> None:
     assert all(name.startswith("decoder.") for name in learned)
 
 
+def test_the_decoder_is_the_one_of_the_docs() -> None:
+    """Weights in use depend on it."""
+    shapes = {name: tuple(value.shape) for name, value in MLPDecoder(64, 3).state_dict().items()}
+    assert [shape for name, shape in shapes.items() if name.endswith("weight")] == [(256, 64), (3, 256)]
+    assert shapes["mean"] == shapes["std"] == (64,)
+
+
 def test_pixels_get_stretched_probabilities() -> None:
     network = tiny_mlp()
     images = torch.randn(1, 3, 32, 32)

@@ -185,6 +185,17 @@ def test_colours_are_learned_from_masks(tmp_path: Path) -> None:
     assert (found == masks["p12"]).mean() > 0.85
 
 
+def test_photos_share_the_room_for_patches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of each photo's share is for patches that show a class."""
+    monkeypatch.setattr("cti.segment.patches.MAX_PATCHES", 16)
+    mask = np.zeros((48, 48), np.uint8)
+    mask[:24] = 1  # 18 patches of 36
+    Image.new("RGB", (48, 48)).save(tmp_path / "grey.png")
+    photos = [Photo(name, tmp_path / "grey.png", (0,)) for name in "ab"]
+    data = patch_dataset(tiny_mlp(), photos, lambda _: mask, 2, CONFIG, 512, RUNTIME)
+    assert data.shares[:, 1].tolist() == [1.0] * 4 + [0.0] * 4 + [1.0] * 4 + [0.0] * 4
+
+
 def test_a_single_patch_is_enough_to_start_from() -> None:
     network = tiny_mlp()
     PatchStep(network, PatchDataset(torch.ones(1, 64).half(), torch.tensor([[0.5, 0.5, 0]]), 0), 0.5, fresh=True)

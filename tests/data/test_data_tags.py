@@ -13,6 +13,7 @@ from cti.data.source import tags_of_photos
 from cti.data.tags import Hints, read_tags
 from cti.data.tags.cells import split_cells
 from cti.data.tags.delimited import read_delimited
+from cti.data.tags.read import find_tags_file
 
 
 def _csv(folder: Path, text: str, name: str = "labels.csv") -> Path:
@@ -168,6 +169,9 @@ def test_names_with_spaces_stay_whole(tmp_path: Path) -> None:
     assert tags["b.jpg"] == {"traffic light"}
     assert tags["c.jpg"] == {"cat", "traffic light", "dog"}
     assert _tags(_csv(tmp_path, "image,tags\na.jpg,stop sign\n"), known=("stop sign",)) == {"a.jpg": {"stop sign"}}
+    known = ("stop sign", "fire truck ladder")  # a shorter name than the longest, with something after it
+    found = _tags(_csv(tmp_path, "image,tags\na.jpg,stop sign cat fire truck ladder\n"), known=known)
+    assert found == {"a.jpg": {"stop sign", "cat", "fire truck ladder"}}
     one = _tags(_csv(tmp_path, "filename,label\na.jpg,golden retriever\nb.jpg,cat\nc.jpg,dog\nd.jpg,cat dog\n"))
     assert one["a.jpg"] == {"golden retriever"}  # `label` speaks of one name
     assert one["d.jpg"] == {"cat", "dog"}  # each is a name elsewhere
@@ -258,3 +262,9 @@ def test_any_text_is_tags_or_a_sentence(tmp_path_factory: pytest.TempPathFactory
         outcome = [str(error)]
     assert outcome
     assert str(path) in outcome[0]
+
+
+def test_of_several_tags_files_the_usual_one_is_taken(tmp_path: Path) -> None:
+    for name in ("tags.json", "tags.csv", "labels.csv"):
+        (tmp_path / name).touch()
+        assert find_tags_file([tmp_path]) == tmp_path / name

@@ -70,6 +70,20 @@ def test_each_fault_is_named_and_comes_first(change: dict[str, object], kind: st
     assert all(doubt.doubt == 0 for doubt in others)
 
 
+@pytest.mark.parametrize(
+    ("within", "beyond"),
+    [
+        ({"shares": np.array([0.0151, 0])}, {"shares": np.array([0.0149, 0])}),  # a twentieth of the usual 30 %
+        ({"shares": np.array([0.899, 0])}, {"shares": np.array([0.901, 0])}),
+        ({"seen": np.array([0.3, 0.0099])}, {"seen": np.array([0.3, 0.0101])}),
+        ({"agreement": 0.5}, {"agreement": 0.499}),
+    ],
+)
+def test_the_limits_of_what_is_doubted(within: dict[str, object], beyond: dict[str, object]) -> None:
+    found = doubts([*SOUND, replace(SOUND[0], photo="in", **within), replace(SOUND[0], photo="out", **beyond)], CLASSES)
+    assert {doubt.photo: len(doubt.reasons) for doubt in found if doubt.reasons} == {"out": 1}
+
+
 def test_reasons_add_up() -> None:
     faulty = facts("a", (0,), 0.0, 0.0, seen=np.array([0.0, 0.5]), agreement=0.0)
     (doubt,) = doubts([faulty], CLASSES)

@@ -5,7 +5,8 @@ from cti.config import MasksConfig
 from cti.data.seed_file import Seed
 from cti.masks.scores import start_scores
 
-SEED = Seed((1, 4), (4, 6), np.arange(12, dtype=np.float32).reshape(2, 2, 3), np.ones((2, 3), dtype=np.float32))
+MAPS = np.array([[[0, 1, 2], [3, 4, 5]], [[5, 3, 1], [0, 2, 4]]], dtype=np.float32)  # each leads somewhere
+SEED = Seed((1, 4), (4, 6), MAPS, np.ones((2, 3), dtype=np.float32))
 
 
 def test_classes_keep_their_cams_under_each_background():

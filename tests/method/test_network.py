@@ -6,6 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from cti.config import ModelConfig
+from cti.method import network
 from cti.method.attention import pool_scores
 from cti.method.network import CTI
 from cti.method.reference import plain_pass
@@ -19,6 +21,20 @@ def run_plainly(model: CTI, images: torch.Tensor) -> torch.Tensor:
     for block in model.backbone.blocks:
         tokens = block(tokens)
     return tokens[:, model.num_class_tokens :]
+
+
+def test_a_network_is_pre_trained_unless_asked_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def build(config: ModelConfig, image_size: int) -> None:
+        asked.append(config.weights)
+        raise LookupError
+
+    monkeypatch.setattr(network, "build_backbone", build)
+    for options in ({}, {"pretrained": True}, {"pretrained": False}, {"pretrained": "own.pth"}):
+        with pytest.raises(LookupError):
+            CTI(CLASSES, **options)
+    assert asked == ["timm", "timm", "none", "own.pth"]
 
 
 @pytest.mark.parametrize("final_norm", ["off", "on"])

@@ -5,15 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import timm
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from cti.config import Config, ModelConfig
 from cti.method import CTI
 from cti.method.vit import PlainViT, conv_stem, run_block
-from cti.method.weights import load_backbone_weights, read_state_dict
+from cti.method.weights import fit_to_weights, load_backbone_weights, read_state_dict
 from tiny import CLASSES
 
 SIZES: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2}
@@ -133,6 +135,25 @@ def test_positions_are_stretched_to_another_grid_but_not_the_cls_tokens() -> Non
     torch.testing.assert_close(large.pos_embed[:, 1:], stretched.reshape(1, 64, 32))
     torch.testing.assert_close(large.pos_embed[:, :1], small.pos_embed[:, :1])
     assert large.pos_embed.shape == before.shape
+
+
+@pytest.mark.parametrize(
+    ("backbone", "taken"),
+    [("deit_small_patch16_224", "deit_tiny_patch16_224"), ("vit_tiny_patch16_224", "vit_tiny_patch16_224")],
+)
+def test_a_file_says_which_backbone_it_is_of(tmp_path: Path, backbone: str, taken: str) -> None:
+    """Another geometry is taken from the file; a name that differs in its training only stays as it was given."""
+    file = tmp_path / "tiny.safetensors"
+    norms = {f"blocks.{number}.norm1.weight": torch.ones(192) for number in range(12)}
+    safetensors.torch.save_file({"patch_embed.proj.weight": torch.zeros(192, 3, 16, 16), **norms}, file)
+    config = Config(model=ModelConfig(backbone=backbone, weights=str(file), image_size=230))
+    model = fit_to_weights(config).model
+    assert (model.backbone, model.image_size) == (taken, 224)
+
+
+def test_a_wrapped_file_may_hold_more_than_tensors(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2), "epoch": 3}, tmp_path / "mixed.pth")
+    assert list(read_state_dict(tmp_path / "mixed.pth")) == ["weight"]
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,20 @@ def test_extraction_restarts_and_repairs(model: CTI, tmp_path: Path) -> None:
     assert made == {"1.npz", "2.npz"}
     assert {read_seed(out / f"{photo.id}.npz").class_indices for photo in listed} == {(0, 2), (1,), ()}
     assert read_seed(out / "0.npz").size == (33, 48)
+
+
+@pytest.mark.parametrize("change", [{"tags": (1, 2)}, {"size": (33, 50)}])
+def test_a_seed_that_is_not_the_photos_is_made_again(model: CTI, tmp_path: Path, change: dict[str, Any]) -> None:
+    """A photo that was replaced or tagged anew while the stage stood still."""
+    listed, out, runtime = photos(tmp_path, 2), tmp_path / "seeds", RuntimeConfig(workers=0)
+    extract_seeds(model, listed, SeedsConfig(), out, runtime)
+    kept = (out / "1.npz").stat().st_mtime_ns
+    Image.new("RGB", change.get("size", (33, 48))[::-1]).save(listed[0].image)
+    now = [replace(listed[0], tags=change.get("tags", listed[0].tags)), listed[1]]
+    extract_seeds(model, now, SeedsConfig(), out, runtime)
+    seed = read_seed(out / "0.npz")
+    assert (seed.class_indices, seed.size) == (now[0].tags, change.get("size", (33, 48)))
+    assert (out / "1.npz").stat().st_mtime_ns == kept
 
 
 def test_extraction_is_seed_cams_of_each_photo(model: CTI, tmp_path: Path) -> None:

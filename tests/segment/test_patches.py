@@ -62,6 +62,13 @@ def test_nothing_but_the_decoder_is_trained() -> None:
     assert all(name.startswith("decoder.") for name in learned)
 
 
+def test_the_decoder_is_the_one_of_the_docs() -> None:
+    """Weights in use depend on it."""
+    shapes = {name: tuple(value.shape) for name, value in MLPDecoder(64, 3).state_dict().items()}
+    assert [shape for name, shape in shapes.items() if name.endswith("weight")] == [(256, 64), (3, 256)]
+    assert shapes["mean"] == shapes["std"] == (64,)
+
+
 def test_pixels_get_stretched_probabilities() -> None:
     network = tiny_mlp()
     images = torch.randn(1, 3, 32, 32)
@@ -177,6 +184,17 @@ def test_colours_are_learned_from_masks(tmp_path: Path) -> None:
     mean, std = torch.tensor(network.mean)[:, None, None], torch.tensor(network.std)[:, None, None]
     found = network((pixels - mean) / std).argmax(1)[0].numpy()
     assert (found == masks["p12"]).mean() > 0.85
+
+
+def test_photos_share_the_room_for_patches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of each photo's share is for patches that show a class."""
+    monkeypatch.setattr("cti.segment.patches.MAX_PATCHES", 16)
+    mask = np.zeros((48, 48), np.uint8)
+    mask[:24] = 1  # 18 patches of 36
+    Image.new("RGB", (48, 48)).save(tmp_path / "grey.png")
+    photos = [Photo(name, tmp_path / "grey.png", (0,)) for name in "ab"]
+    data = patch_dataset(tiny_mlp(), photos, lambda _: mask, 2, CONFIG, 512, RUNTIME)
+    assert data.shares[:, 1].tolist() == [1.0] * 4 + [0.0] * 4 + [1.0] * 4 + [0.0] * 4
 
 
 def test_a_single_patch_is_enough_to_start_from() -> None:

@@ -45,6 +45,9 @@ def test_joint_probabilities_are_a_product_with_the_mask() -> None:
             np.testing.assert_allclose(found[:, y, x], np.array(odds) / sum(odds), rtol=1e-5)
     np.testing.assert_array_equal(values[found.argmax(axis=0)], join(probabilities, values, pseudo, 1.5))
     assert joint_probabilities(probabilities[:1], values[:1], None, 1.5).max() == 1  # a normal photo is all background
+    sure = np.array([[[1.0]], [[0.0]]], np.float32)
+    joint = joint_probabilities(sure, values[:2], np.zeros((1, 1), np.uint8), 5.0)
+    np.testing.assert_allclose(joint, sure, atol=1e-6)  # nothing overflows
 
 
 def test_the_second_round_goes_on_from_the_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

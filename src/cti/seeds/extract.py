@@ -32,11 +32,11 @@ def extract_seeds(
         model: A trained network on its device; it is put into eval mode.
         photos: Whose tags say which classes get a map.
         config: Sizes, scales, flip, kinds, blocks.
-        folder: Gets the files; files that can be read are kept.
+        folder: Gets the files; files that can be read and are of the photo's size and tags are kept.
         runtime: Photos per forward pass, and processes that load them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    todo = [photo for photo in photos if not _is_whole(folder / f"{photo.id}.npz")]
+    todo = [photo for photo in photos if not _is_there(photo, folder / f"{photo.id}.npz")]
     model.eval()
     whole, large = split_large(todo, config.long_side, config.window, model.patch_size)
     batches = size_batches(whole, config.long_side, model.patch_size, runtime.batch_size)
@@ -73,12 +73,16 @@ def seed_of(photo: Photo, size: tuple[int, int], maps: Tensor, background: bool)
     return Seed(photo.tags, size, stack[:-1] if background else stack, stack[-1] if background else None)
 
 
-def _is_whole(path: Path) -> bool:
+def _is_there(photo: Photo, path: Path) -> bool:
+    """Whether the photo's seed is in the file; one of another size or of other classes would stop a later stage."""
     if not path.is_file():
         return False
     try:
-        read_seed(path)
+        seed = read_seed(path)
     except ValueError:
         logger.warning("%s cannot be read and is made again", path)
+        return False
+    if (seed.size, seed.class_indices) != (photo.size(), photo.tags):
+        logger.warning("%s is of another size or other classes than its photo and is made again", path)
         return False
     return True

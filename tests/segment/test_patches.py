@@ -65,7 +65,7 @@ def test_nothing_but_the_decoder_is_trained() -> None:
 def test_the_decoder_is_the_one_of_the_docs() -> None:
     """Weights in use depend on it."""
     shapes = {name: tuple(value.shape) for name, value in MLPDecoder(64, 3).state_dict().items()}
-    assert [shape for name, shape in shapes.items() if name.endswith("weight")] == [(256, 64), (3, 256)]
+    assert [shape for name, shape in shapes.items() if name.endswith("weight")] == [(256, 64), (3, 256), (2, 64)]
     assert shapes["mean"] == shapes["std"] == (64,)
 
 

@@ -188,6 +188,7 @@ def test_a_new_run_takes_what_still_fits(finished: Path, tmp_path: Path, capsys:
     said = " ".join(capsys.readouterr().err.split())
     assert "masks: masks.threshold: 0.25 there, 0.5 now: made again" in said
     assert "evaluate: masks is a new one; segment is a new one: made again" not in said  # scores are not taken
+    assert f"seeds: finished before, taken from {old} " in said
     begun = re.findall(r"Stage (\d of 5: \w+)", said)
     assert begun == ["3 of 5: masks", "4 of 5: segment", "5 of 5: evaluate"]
     assert f"taken from {old}" in (new / "train" / "history.json").read_text()

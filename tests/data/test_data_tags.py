@@ -268,3 +268,29 @@ def test_of_several_tags_files_the_usual_one_is_taken(tmp_path: Path) -> None:
     for name in ("tags.json", "tags.csv", "labels.csv"):
         (tmp_path / name).touch()
         assert find_tags_file([tmp_path]) == tmp_path / name
+
+
+def test_a_first_photo_without_tags_does_not_make_a_list_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "tags.txt"
+    path.write_text("a.jpg\nb.jpg cat dog\n")
+    assert _tags(path) == {"a.jpg": set(), "b.jpg": {"cat", "dog"}}
+
+
+def test_what_is_beside_the_tags_of_a_photo_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "tags.json"
+    entries = {"a.jpg": {"labels": ["cat"], "width": 9}, "b.jpg": {"labels": ["cat", "dog"], "width": 8}}
+    path.write_text(json.dumps(entries))
+    assert _tags(path) == {"a.jpg": {"cat"}, "b.jpg": {"cat", "dog"}}
+    path.write_text(json.dumps([{"file": name, "tags": {"cat": 1, "dog": 0}} for name in entries]))
+    assert _tags(path) == {"a.jpg": {"cat"}, "b.jpg": {"cat"}}
+
+
+@pytest.mark.parametrize(
+    ("header", "what"),
+    [("image,label,cat", "more than one column may hold the tags; the columns are image, label, cat"),
+     ("image", "no column surely holds the tags; the columns are image")],
+)  # fmt: skip
+def test_a_table_whose_column_of_tags_is_unsure_is_refused(tmp_path: Path, header: str, what: str) -> None:
+    rows = [",".join([name, "1", "0"][: len(header.split(","))]) for name in ("a.jpg", "b.jpg")]
+    with pytest.raises(ValueError, match=f"line 1: {what}: set data.tags_column to one of them"):
+        read_tags(_csv(tmp_path, "\n".join([header, *rows]) + "\n"))

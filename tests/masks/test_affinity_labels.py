@@ -19,6 +19,11 @@ from cti.masks.affinity_labels import (
 SCORES = np.array([[0.30, 0.30, 0.30, 0.30], [0.10, 0.30, 0.45, 0.20], [0.05, 0.20, 0.40, 0.90]], dtype=np.float32)
 
 
+def test_the_grid_has_a_point_per_started_block() -> None:
+    assert grid_size((9, 4), 4) == (3, 1)
+    assert grid_size((8, 17), 8) == (1, 3)
+
+
 def test_thresholds_ignore_the_middle():
     labels = confident_labels(SCORES[:, None], AffinityConfig(foreground=0.4, background=0.26))
     assert labels.tolist() == [[0, 255, 1, 2]]

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,14 @@ def test_labels_say_how_sure_they_are(run: Path, tmp_path: Path) -> None:
     given = tmp_path / "given"
     label([photos / "p4.jpg"], tmp_path / "saved", given, tags=["dog"])
     assert read_records(given)["p4"].cannot_tell is None
+
+
+def test_a_mask_of_unknown_certainty_is_left_out(run: Path) -> None:
+    records = read_records(run / "masks")
+    records["p5"] = replace(records["p5"], certainty={})
+    write_records(run / "masks", records, RUN_CLASSES)
+    held_out = Predictor.from_pretrained(run).analyser.held_out
+    assert held_out == pytest.approx([min(records["p4"].certainty.values())])
 
 
 def test_cti_knows_no_such_certainty(run: Path, tmp_path: Path) -> None:

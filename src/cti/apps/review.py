@@ -66,7 +66,9 @@ def import_review(run_folder: Path | str, source: Path | str, partial: bool = Fa
             entries[photo.id] = entry
             pixels, known = pixels + values.size, known + int((values != IGNORE_INDEX).sum())
         write_entries(run.review, entries)
-    logger.info("%d masks are in %s; `cti run --config %s` learns from them.", len(found), run.review, run_folder)
+    one = len(found) == 1
+    masks, them = ("1 mask is", "it") if one else (f"{len(found)} masks are", "them")
+    logger.info("%s in %s; `cti run --config %s` learns from %s.", masks, run.review, run_folder, them)
     return Imported(str(run.review), len(found), known / pixels)
 
 

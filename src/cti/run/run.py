@@ -285,7 +285,8 @@ class Run:
             stage = Stage(self, name, folder, read_manifest(folder))
             if stage.finished:
                 if name not in self._known:
-                    logger.info("%s: finished before, taken from %s", name, folder)
+                    origin = read_history(folder).taken_from or folder
+                    logger.info("%s: finished before, taken from %s", name, origin)
                 self._known.add(name)
                 yield stage
                 return

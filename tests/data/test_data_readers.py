@@ -13,6 +13,7 @@ from cti.config import DataConfig
 from cti.data import PhotoSet, read_photos, save_mask
 from cti.data.read import detect_format
 from cti.data.readers.coco_mask import draw_mask
+from cti.data.readers.voc import _vocabulary
 from cti.data.splits import EarlierSplit, split_by_seed
 
 Writer = Callable[..., Path]
@@ -348,6 +349,13 @@ def test_coco_tags_names_and_contiguous_classes(coco: Path) -> None:
     assert _read(coco, train=f"train{year}", score=f"train{year}", val=f"val{year}").lists == photos.lists
 
 
+def test_coco_photos_may_lie_where_the_user_says(coco: Path) -> None:
+    (coco / "elsewhere").mkdir()
+    for folder in list(coco.glob("*20??")):
+        folder.rename(coco / "elsewhere" / folder.name)
+    assert all(photo.image.parent.parent == coco / "elsewhere" for photo in _read(coco, images="elsewhere").photos())
+
+
 def test_coco_masks_paint_small_over_large_and_crowds_as_unlabelled(coco: Path) -> None:
     pytest.importorskip("pycocotools")
     first, second = _read(coco).lists["train"]
@@ -415,3 +423,9 @@ def test_the_reader_is_chosen_by_what_is_there(voc: Path, folder_set: Writer) ->
     (voc / "labels.csv").write_text("image,tags\n000001.jpg,sofa\n")
     assert detect_format(voc, DataConfig()) == "voc"
     assert detect_format(folder_set({"a.jpg": "cat"}), DataConfig()) == "folder"
+
+
+def test_vocs_own_classes_keep_the_order_of_its_masks(tmp_path: Path) -> None:
+    written = tuple(sorted(VOC_CLASSES, reverse=True))
+    assert _vocabulary(tmp_path, written, (), set(), has_masks=True) == (VOC_CLASSES, written)
+    assert _vocabulary(tmp_path, written[:3], (), set(), has_masks=True) == (VOC_CLASSES, written[:3])

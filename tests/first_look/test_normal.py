@@ -3,7 +3,7 @@
 import torch
 
 from cti.first_look.gaussian import Gaussian, covariance_of, from_photos, gaussian, isotropic, spread_out
-from cti.first_look.normal import FEW_PHOTOS, fit_normality, larger
+from cti.first_look.normal import FEW_PHOTOS, _unusual_shares, fit_normality, larger
 from cti.method.locator import Normality
 
 
@@ -42,6 +42,12 @@ def test_rows_are_spread_out() -> None:
 
 def test_the_area_under_the_roc_counts_ties_half() -> None:
     assert larger(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 0.0])) == (0.5 + 1 + 1 + 1) / 4
+
+
+def test_how_unusual_a_photo_is_does_not_grow_with_its_size() -> None:
+    small, large = torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.zeros(4, 4)
+    large[0] = 2
+    assert _unusual_shares([small, large], torch.tensor(1.0)).tolist() == [0.25, 0.25]
 
 
 def photos(normal: int, generator: torch.Generator) -> tuple[list[torch.Tensor], list[tuple[int, ...]]]:

@@ -13,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from cti.config import SegmentConfig, TrainConfig
 from cti.method.vit import PlainViT
 from cti.segment import networks
-from cti.segment.networks import LinearDecoder, ViTSegmenter, build_segmenter, describe, start_from
+from cti.segment.networks import LinearDecoder, UpsampleDecoder, ViTSegmenter, build_segmenter, describe, start_from
 from cti.segment.step import SegmentationStep
 
 KINDS = ("vit-linear", "vit-upsample")
@@ -63,6 +63,12 @@ def test_the_decoder_makes_cells_of_about_four_pixels(patch: int, cells: int) ->
     )
     images = torch.randn(1, 3, patch * 3, patch * 3)
     assert build_segmenter(config, 2).padded(images)[0].shape == (1, 3, 3 * cells, 3 * cells)
+
+
+def test_each_level_of_the_decoder_has_half_the_channels_of_the_one_before() -> None:
+    decoder = UpsampleDecoder(width=16, patch=64, num_outputs=3)
+    widths = [next(level.parameters()).shape[0] for level in decoder.levels]
+    assert widths == [128, 64, 32, 32]  # and no fewer than 32
 
 
 def test_frozen_blocks_get_no_gradient_and_the_rest_does(tiny: SegmentConfig) -> None:

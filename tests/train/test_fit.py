@@ -123,6 +123,20 @@ def test_metrics_are_logged_each_epoch(tmp_path: Path) -> None:
     assert any("loss/classification" in line for line in lines)
 
 
+def test_who_validates_may_end_the_training(tmp_path: Path) -> None:
+    """And it stays ended: another call shows no photo again."""
+    step, config, judged = new_step(), replace(CONFIG, epochs=3), []
+
+    def validate(epoch: int) -> Validation:
+        judged.append(epoch)
+        return Validation({}, "enough")
+
+    for _ in range(2):
+        result = fit(step, Photos(), config, tmp_path, parameter_groups(step, config), RUNTIME, validate)
+        assert result.stopped == "enough"
+    assert judged == [0]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     class Broken(nn.Module):
         def __init__(self) -> None:

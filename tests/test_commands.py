@@ -111,3 +111,17 @@ def test_check_writes_a_table_that_can_be_taken_as_it_says(photos: Path, capsys:
     assert main(["data", "check", str(photos), "--data.labels", "clean.csv"]) == 0
     assert main(["data", "check", str(photos), "--fix"]) == 1
     assert "clean.csv is there already; give --fix another name" in capsys.readouterr().err
+
+
+def test_check_of_too_few_photos_does_not_say_that_they_can_be_trained_on(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (photos / "images").joinpath(f"{(photos / 'lists' / 'train.txt').read_text().split()[0]}.png").rename(own / "a.png")
+    (own / "labels.csv").write_text("image,tags\na.png,disc\n")
+    assert main(["data", "check", str(own)]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "cannot be learnt" in said
+    assert "would run on this data set, and learn no class" in said
+    assert "can be trained on" not in said

@@ -173,8 +173,12 @@ def print_report(report: CheckReport, console: Console) -> None:
         console.print(
             problem, markup=False, highlight=False, style="bold red" if problem in report.errors else "yellow"
         )
-    verdict = "Training would stop on this data set." if report.stops_training else "This data set can be trained on."
-    console.print(verdict, style="bold red" if report.stops_training else "green")
+    if report.stops_training:
+        console.print("Training would stop on this data set.", style="bold red")
+    elif all(count <= _RARE for count in report.classes["train"].values()):
+        console.print("Training would run on this data set, and learn no class; add photos.", style="yellow")
+    else:
+        console.print("This data set can be trained on.", style="green")
 
 
 def _named(names: Sequence[str]) -> str:

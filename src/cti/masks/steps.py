@@ -190,7 +190,7 @@ def _start(photo: Photo, seeds: SeedFolder, config: MasksConfig) -> Refined:
     if image.shape[:2] != seed.size:
         raise ValueError(
             f"The seed of photo {photo.id} is for {seed.size[1]} x {seed.size[0]} pixels, but {photo.image} has "
-            f"{image.shape[1]} x {image.shape[0]}; extract its seed again with `cti seeds`."
+            f"{image.shape[1]} x {image.shape[0]}; delete {seeds.folder} and make the seeds again with `cti seeds`."
         )
     return Refined(photo, image, seed.class_indices, {"seed": start_scores(seed, config)})
 

@@ -16,6 +16,7 @@ from cti.data.readers.shapes import render_scene
 from cti.predict import batches
 from cti.predict.batches import in_batches
 from cti.predict.label import label
+from cti.segment.networks import Segmenter
 from tiny import make_run
 
 SIZES = ((40, 64), (64, 40), (40, 64), (64, 64), (40, 64), (57, 40), (64, 40))
@@ -38,7 +39,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def counted(predictor: Predictor) -> tuple[Predictor, list[int]]:
     """The predictor, and how many photos each call of its network saw (mirror images count as well)."""
     seen: list[int] = []
-    predictor.analyser.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    network = predictor.analyser.network
+    if isinstance(network, Segmenter):
+        see = network.see
+        network.see = lambda images: (seen.append(len(images)), see(images))[1]  # type: ignore[method-assign]
+    else:
+        network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     return predictor, seen
 
 

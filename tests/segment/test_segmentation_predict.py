@@ -302,3 +302,21 @@ def test_bf16_is_used_where_it_is_asked_for_and_changes_little(monkeypatch: pyte
     assert exact.dtype == rough.dtype == torch.float32
     assert not torch.equal(exact, rough)
     torch.testing.assert_close(rough, exact, atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize(("window", "most"), [(0, None), (40, 35)])
+@pytest.mark.parametrize("cells", [None, 600])
+def test_a_vit_sees_whole_patches_only(
+    window: int, most: int | None, cells: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = PixelNetwork()
+    network.patch = 7
+    if cells:
+        monkeypatch.setattr(predict, "MOST_CELLS", cells)  # squares of 3 x 3 pixels
+    config = replace(PLAIN, window=window, scales=(1.0, 0.7))
+    found = predict_probabilities(network, photo(45, 60), config)
+    assert all(side % 7 == 0 for size in network.sizes for side in size[-2:])
+    assert most is None or max(max(size[-2:]) for size in network.sizes) == (21 if cells else most)
+    cell = 3 if cells else 1
+    assert found.shape == (4, 45 // cell, 60 // cell)
+    assert build_segmenter(tiny_trained().config, 2).patch == tiny_trained().config.patch_size

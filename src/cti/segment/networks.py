@@ -36,6 +36,9 @@ class Segmenter(nn.Module):
     """
 
     new_parts: tuple[str, ...] = ("decoder.",)  # how the names of parameters begin that are not pre-trained
+    patch: int = 1
+    """Photos are predicted at multiples of so many pixels: a ViT that has seen whole patches takes the edge of a padded
+    one for a thing."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...], multiple: int) -> None:
         super().__init__()
@@ -94,6 +97,7 @@ class ViTSegmenter(Segmenter):
         early_block: int | None = None,
     ) -> None:
         super().__init__(encoder.mean, encoder.std, encoder.patch_size)
+        self.patch = encoder.patch_size
         self.encoder = encoder
         cls, position = encoder.initial_cls
         self.cls_token = nn.Parameter(cls + position)  # (1, 1, D)

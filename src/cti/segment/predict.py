@@ -72,8 +72,8 @@ def look_at(network: Segmenter, images: Sequence[Image.Image], config: Inference
     total, tags = torch.zeros(()), torch.zeros(())
     with _evaluating(network):
         for scaled in scaled_sizes:
-            grid = _cells(scaled, cell)
-            at = (grid[0] * cell, grid[1] * cell)
+            at = _fitting(scaled, math.lcm(cell, network.patch))
+            grid = (at[0] // cell, at[1] // cell)
             # Of a very large photo no resized copy is made; others are resized as a whole, which is quicker.
             seen = [_resized(image, at) for image in images] if cell == 1 else images
             found, said = window_probabilities(network, partial(_part, network, seen, at), grid, config, cell)
@@ -84,6 +84,11 @@ def look_at(network: Segmenter, images: Sequence[Image.Image], config: Inference
     highest = total[:, 1:].amax(dim=(2, 3))
     scores = (highest.clamp(1e-6, 1 - 1e-6).logit() + tags).sigmoid() if tags.any() else highest
     return [Seen(*photo) for photo in zip(total, scores, strict=True)]
+
+
+def _fitting(size: tuple[int, int], unit: int) -> tuple[int, int]:
+    """The multiples of `unit` that are nearest to a size, at least one."""
+    return max(round(size[0] / unit), 1) * unit, max(round(size[1] / unit), 1) * unit
 
 
 def _cells(size: tuple[int, int], cell: int) -> tuple[int, int]:
@@ -120,7 +125,9 @@ def window_probabilities(
         cell: Pixels are averaged in squares of this side, so the images have (h * cell, w * cell) of them.
     """
     device = next(network.parameters()).device
-    side, stride = (max(pixels // cell, 1) if pixels else 0 for pixels in (config.window, config.stride))
+    unit = math.lcm(cell, network.patch)  # so that a window holds whole patches
+    side = max(config.window // unit, 1) * unit // cell if config.window else 0
+    stride = max(config.stride // cell, 1) if config.stride else 0
     total: Tensor | None = None
     tags: list[Tensor] = []  # of each window
     visits = torch.zeros(grid)

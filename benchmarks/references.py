@@ -133,11 +133,13 @@ def plain_blocks(network: ViTSegmenter) -> None:
 
 @torch.no_grad()
 def plain_probabilities(network: Segmenter, image: Image.Image) -> Tensor:
-    """Class probabilities (1 + C, H, W) of a photo and its mirror image, one after the other."""
-    images = normalise(to_tensor(image), network.mean, network.std)[None]
+    """Class probabilities (1 + C, H, W) of a photo, at whole patches, and its mirror image, one after the other."""
+    width, height = (round(side / network.patch) * network.patch for side in image.size)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    images = normalise(to_tensor(resized), network.mean, network.std)[None]
     there = network(images).softmax(dim=1)
     back = network(images.flip(-1)).softmax(dim=1)
-    return ((there + back.flip(-1)) / 2)[0]
+    return F.interpolate((there + back.flip(-1)) / 2, image.size[::-1], mode="bilinear", align_corners=False)[0]
 
 
 def sweep_by_loop(

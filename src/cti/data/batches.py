@@ -50,7 +50,7 @@ def fit_to_patches(size: tuple[int, int], patch_size: int, scale: float = 1.0) -
 
     More than `MAX_TOKENS` patches are not fitted: the size is then reduced, which is said once.
     """
-    rows, columns = _grid(size, patch_size, scale)
+    rows, columns = nearest_grid(size, patch_size, scale)
     if rows * columns > MAX_TOKENS:
         _say_reduced()
         factor = math.sqrt(MAX_TOKENS / (rows * columns))
@@ -60,7 +60,7 @@ def fit_to_patches(size: tuple[int, int], patch_size: int, scale: float = 1.0) -
     return rows * patch_size, columns * patch_size
 
 
-def _grid(size: tuple[int, int], patch_size: int, scale: float) -> tuple[int, int]:
+def nearest_grid(size: tuple[int, int], patch_size: int, scale: float = 1.0) -> tuple[int, int]:
     """Patches (rows, columns) that come nearest to the size (H, W) times `scale`, at least one."""
     return max(round(size[0] * scale / patch_size), 1), max(round(size[1] * scale / patch_size), 1)
 
@@ -113,7 +113,7 @@ def sight(size: tuple[int, int], long_side: int, window: int, patch_size: int) -
         patch_size: Side of a patch in pixels.
     """
     scale = long_side / max(size) if long_side else 1.0
-    rows, columns = _grid(size, patch_size, scale)
+    rows, columns = nearest_grid(size, patch_size, scale)
     side = min(max((AUTO_WINDOW if window == -1 else window) // patch_size, 1), math.isqrt(MAX_TOKENS))
     whole = rows * columns <= MAX_TOKENS if window == -1 else max(rows, columns) <= side
     if window == 0 or whole:

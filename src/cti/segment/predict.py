@@ -18,6 +18,7 @@ from rich.progress import track
 from torch import Tensor
 
 from cti.config import CrfConfig
+from cti.data.batches import nearest_grid
 from cti.data.images import MAX_PIXELS, load_image, save_mask
 from cti.data.photos import Photo
 from cti.data.stretched import Stretched, bands
@@ -72,8 +73,9 @@ def look_at(network: Segmenter, images: Sequence[Image.Image], config: Inference
     total, tags = torch.zeros(()), torch.zeros(())
     with _evaluating(network):
         for scaled in scaled_sizes:
-            at = _fitting(scaled, math.lcm(cell, network.patch))
-            grid = (at[0] // cell, at[1] // cell)
+            unit = math.lcm(cell, network.patch)
+            rows, columns = nearest_grid(scaled, unit)
+            at, grid = (rows * unit, columns * unit), (rows * unit // cell, columns * unit // cell)
             # Of a very large photo no resized copy is made; others are resized as a whole, which is quicker.
             seen = [_resized(image, at) for image in images] if cell == 1 else images
             found, said = window_probabilities(network, partial(_part, network, seen, at), grid, config, cell)
@@ -84,11 +86,6 @@ def look_at(network: Segmenter, images: Sequence[Image.Image], config: Inference
     highest = total[:, 1:].amax(dim=(2, 3))
     scores = (highest.clamp(1e-6, 1 - 1e-6).logit() + tags).sigmoid() if tags.any() else highest
     return [Seen(*photo) for photo in zip(total, scores, strict=True)]
-
-
-def _fitting(size: tuple[int, int], unit: int) -> tuple[int, int]:
-    """The multiples of `unit` that are nearest to a size, at least one."""
-    return max(round(size[0] / unit), 1) * unit, max(round(size[1] / unit), 1) * unit
 
 
 def _cells(size: tuple[int, int], cell: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from cti.data.photos import Photo
 from cti.segment.networks import MLPDecoder, ViTSegmenter, build_segmenter
 from cti.segment.patches import (
     CHUNK,
+    STEPS,
     PatchDataset,
     PatchStep,
     choose,
@@ -230,3 +231,14 @@ def test_all_patches_together_say_which_tags_a_photo_has() -> None:
     weights = 1 - decoder.classify(patches).softmax(-1)[..., :1]
     torch.testing.assert_close(pooled, (weights * patches).sum(1) / weights.sum(1), rtol=0.05, atol=0.05)
     assert not any(parameter.requires_grad for parameter in decoder.tag_head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("patches", "batch_size", "passes"), [(40, 16, 400), (40, 13, 267), (40, 41, 800), (3, 1, 267)]
+)
+def test_epochs_0_makes_about_800_steps(patches: int, batch_size: int, passes: int) -> None:
+    """Of `patches` items each; with less than a batch a pass is one step."""
+    dataset = PatchDataset(torch.zeros(patches * CHUNK - 1, 1), torch.zeros(1, 1), 0)
+    assert len(dataset) == patches
+    assert dataset.epochs(batch_size) == passes
+    assert STEPS == 800

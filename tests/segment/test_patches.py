@@ -242,3 +242,20 @@ def test_epochs_0_makes_about_800_steps(patches: int, batch_size: int, passes: i
     assert len(dataset) == patches
     assert dataset.epochs(batch_size) == passes
     assert STEPS == 800
+
+
+def test_a_fresh_decoder_gets_mean_and_deviation_of_each_feature() -> None:
+    patches = (torch.randn(300, 64) * torch.linspace(0.5, 3, 64) + torch.linspace(-2, 2, 64)).half()
+    patches[:, 3] = 1.0  # varies nowhere
+    data = PatchDataset(patches, torch.tensor([[0.5, 0.5, 0]]).expand(300, -1), 0)
+    network = tiny_mlp()
+    PatchStep(network, data, 0.5, fresh=True)
+    assert isinstance(network.decoder, MLPDecoder)
+    torch.testing.assert_close(network.decoder.mean, patches.float().mean(dim=0))
+    expected = ((patches.float() - patches.float().mean(dim=0)) ** 2).mean(dim=0).sqrt().clamp(min=1e-4)
+    torch.testing.assert_close(network.decoder.std, expected)
+    trained = tiny_mlp()
+    assert isinstance(trained.decoder, MLPDecoder)
+    before = trained.decoder.mean.clone()
+    PatchStep(trained, data, 0.5, fresh=False)
+    assert torch.equal(trained.decoder.mean, before)

@@ -51,6 +51,10 @@ def test_the_best_network_is_kept_and_a_clear_loss_stops(tmp_path: Path) -> None
     never.judge(models[0], 0, 0.74)
     assert "the network of the start, the linear head" in never.settle(models[0], 0.74)
     assert torch.equal(models[0].patch_head.bias, models[3].patch_head.bias)
+    first = BestNetwork(tmp_path / "first", tmp_path / "start", baseline=0.75)
+    first.judge(models[1], 0, 0.8)
+    assert "the network of epoch 1 (0.800) is kept" in first.settle(models[2], 0.1)
+    assert torch.equal(models[2].patch_head.bias, models[1].patch_head.bias)
     assert BestNetwork(tmp_path / "none", tmp_path, None).judge(models[0], 0, 0.0) == ""
     assert not (tmp_path / "none").exists()
 

@@ -241,7 +241,7 @@ def test_epochs_0_makes_about_800_steps(patches: int, batch_size: int, passes: i
     dataset = PatchDataset(torch.zeros(patches * CHUNK - 1, 1), torch.zeros(1, 1), 0)
     assert len(dataset) == patches
     assert dataset.epochs(batch_size) == passes
-    assert STEPS == 800
+    assert (STEPS, CHUNK) == (800, 256)
 
 
 def test_a_fresh_decoder_gets_mean_and_deviation_of_each_feature() -> None:

@@ -32,7 +32,7 @@ from cti.segment.networks import (
     describe,
     start_from,
 )
-from cti.segment.patches import PatchStep, fit_tag_head, patch_dataset
+from cti.segment.patches import PatchStep, fit_tag_head, frozen_features, patch_dataset
 from cti.segment.predict import look_at, predict_folder
 from cti.segment.rounds import ROUNDS, own_masks
 from cti.segment.step import SegmentationStep
@@ -165,9 +165,10 @@ def _learn_patches(
     assert isinstance(network, ViTSegmenter)
     config, runtime, window = segment_config(run.config), run.config.runtime, run.config.predict.window
     network.to(default_device())
-    dataset = patch_dataset(network, photos, mask_of, len(run.photos.classes), config, window, runtime, reviewed)
+    features = frozen_features(network, photos, config.long_side, window, runtime)
+    dataset = patch_dataset(photos, features, mask_of, len(run.photos.classes), config, reviewed)
     step = PatchStep(network.cpu(), dataset, config.balance, fresh=not warm)
-    settings = replace(config.train, epochs=config.train.epochs or dataset.epochs(config.train.batch_size))
+    settings = replace(config.train, epochs=config.train.epochs or dataset.epochs(config.train.batch_size, warm))
     fitted = fit(step, dataset, settings, folder, step.parameter_groups(config), runtime, title="segment")
     fit_tag_head(step.decoder, dataset, photos, run.photos.classes)
     return fitted

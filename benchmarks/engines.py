@@ -2,9 +2,9 @@
 
 python -m benchmarks.engines [--count 20000] [--engines local ray] [--work FOLDER]
 
-The network is tiny, so that all but the network is what is measured. Each engine is one call of the command, in turn. A
-rate is taken between a tenth and nine tenths of the photos, so that starting and ending are not in it: by the clock, and
-by the seconds of processor time of all processes, which is the clock of one core that does nothing else.
+The network is tiny, so that all but the network is what is measured. Each engine is one call of the command, in turn.
+A rate is taken between a tenth and nine tenths of the photos, so that starting and ending are not in it: by the clock,
+and by the seconds of processor time of all processes, which is the clock of one core that does nothing else.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """Photos that are no files: behind addresses, in object storage, in tar archives."""
 
+import asyncio
 import builtins
 import csv
 import io
@@ -17,6 +18,7 @@ from urllib.parse import unquote
 import fsspec
 import numpy as np
 import pytest
+from fsspec.asyn import AsyncFileSystem
 
 from cti import Predictor
 from cti.cli import main
@@ -270,6 +272,23 @@ def test_what_a_store_lacks_is_said(run: Path, images: dict[str, bytes], memory:
     label([tmp_path / "list.txt"], run, tmp_path / "out")
     assert list(errors(tmp_path / "out")) == ["memory://bucket/gone.jpg"]
     assert "memory://bucket/gone.jpg could not be had" in errors(tmp_path / "out")["memory://bucket/gone.jpg"]
+
+
+def test_a_store_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Silent(AsyncFileSystem):  # type: ignore[misc]
+        async def _cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+            asked.append((path, start, end))
+            await asyncio.sleep(60)
+            return b""
+
+    monkeypatch.setattr(places, "open_store", lambda _: Silent())
+    monkeypatch.setattr(places, "_WAITS", (0.0, 0.0))
+    monkeypatch.setattr(places, "_LONGEST", 0.1)
+    with pytest.raises(ValueError, match=r"s3://bucket/a.jpg could not be had \(FSTimeoutError\)"):
+        Address("s3://bucket/a.jpg").content()
+    assert asked == [("s3://bucket/a.jpg", 0, places.MAX_BYTES + 1)] * 3
 
 
 def test_file_systems_are_not_chained() -> None:

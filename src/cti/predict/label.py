@@ -124,8 +124,7 @@ def label(
         }
         claim(target, settings)
         write_text(target / "classes.txt", "".join(f"{name}\n" for name in predictor.classes))
-        for leftover in target.rglob(".*.tmp.*"):
-            leftover.unlink()  # a killed run's unfinished file
+        _remove_unfinished(target)  # files of a run that was killed
         books = _books(format, target, wanted, predictor.classes)
         done = books.done()
         missing = [photo for name, photo in wanted.items() if name not in done]
@@ -147,6 +146,8 @@ def label(
                 run_engine(labeller, missing, report)
             finally:
                 books.flush()
+        if engine != "local":
+            _remove_unfinished(target)  # of a worker that died
         unmade = {name for name, place in found.items() if str(place) in skipped}
         doubtful = books.finish(unmade)
         write_text(target / ERRORS, _table(("photo", "reason"), sorted(skipped.items())))
@@ -207,6 +208,11 @@ def _given_tags(
     if unnamed:
         logger.warning("%d photos are not in %s; the network decides on their tags.", len(unnamed), labels)
     return {name: _in_order(table[name], classes) if name in table else None for name in photos}
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for path in folder.rglob(".*.tmp.*"):
+        path.unlink(missing_ok=True)
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

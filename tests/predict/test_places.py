@@ -25,7 +25,7 @@ from cti.cli import main
 from cti.data.images import load_mask
 from cti.data.mask_records import read_records
 from cti.predict import places
-from cti.predict.archives import expanded, photos_in
+from cti.predict.archives import expanded, is_archive, photos_in
 from cti.predict.label import label
 from cti.predict.photos import find_photos
 from cti.predict.places import Address, Member, Unreadable, place_id
@@ -479,6 +479,12 @@ def test_archives_with_any_damage_are_listed_without_a_traceback(images: dict[st
                 except ValueError as error:
                     with_reason = str(error)
                 assert with_reason is None or "t.tar" in with_reason
+
+
+def test_archives_are_known_by_their_suffix() -> None:
+    names = ["a.tar", "A.TAR", "a.tar.gz", "a.tgz", "https://host/a.tar?sign=1", "s3://bucket/a-*.tar"]
+    assert all(map(is_archive, names))
+    assert not any(map(is_archive, ["a.tar.jpg", "tar", "https://host/a.jpg?of=b.tar", "s3://bucket/a.tar/"]))
 
 
 def test_braces_stand_for_numbers() -> None:

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 # What may be a photo, the likelier one first: beside a JPEG a PNG of the same key is most often its mask.
 _SUFFIXES = (".jpg", ".jpeg", ".webp", ".png", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm")
-_ARCHIVE = re.compile(r"\.(tar|tgz|tar\.\w+)$", re.IGNORECASE)
+_ARCHIVE = re.compile(r"\.(tar|tgz|tar\.(gz|bz2|xz|zst))$", re.IGNORECASE)
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _END = bytes(tarfile.BLOCKSIZE)
 _PIECE = 1 << 20  # bytes that are passed over at a time

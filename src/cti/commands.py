@@ -181,7 +181,8 @@ def label(
     """Write a mask, and a picture of it, for every photo. Call it again after an interruption.
 
     Args:
-        photos: Photos, folders of photos, patterns, or tables of paths (CSV or Parquet).
+        photos: Photos, folders of photos, patterns, tar archives (WebDataset), addresses (https://..., s3://...), or
+            tables of paths or addresses (CSV or Parquet).
         model: Run folder, saved network, or id on the Hugging Face hub.
         out: Folder of the masks.
         tags: Classes that are in every one of these photos.

@@ -13,6 +13,7 @@ from cti.cli import main
 from cti.data.images import load_mask, save_mask
 from cti.data.mask_records import locked, read_records
 from cti.predict.label import label
+from cti.predict.labeller import Labeller, Photo, Report
 from cti.predict.photos import find_photos
 from tiny import RUN_CLASSES as CLASSES
 from tiny import SIZES, make_run
@@ -81,6 +82,19 @@ def test_it_goes_on_where_it_stopped(run: Path, photos: Path, tmp_path: Path) ->
     assert (load_mask(out / "a.png") == 3).all()
     assert (out / "manifest.json").is_file()
     assert not list(out.rglob("*.tmp.png"))
+
+
+def test_what_a_dead_worker_leaves_behind_is_removed(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def engine(labeller: Labeller, todo: list[Photo], report: Report) -> None:
+        (tmp_path / "out" / "overlays").mkdir()
+        (tmp_path / "out" / "overlays" / ".a.killed.tmp.png").write_bytes(b"half")
+        labeller.label(todo, report)
+
+    monkeypatch.setattr("cti.predict.label._engine", lambda _: engine)
+    assert label([photos], run, tmp_path / "out", engine="ray").labelled == 3
+    assert not list((tmp_path / "out").rglob("*.tmp.*"))
 
 
 def test_broken_photos_are_named_and_skipped(

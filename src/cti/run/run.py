@@ -28,11 +28,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cti.config import Config
+from cti.config import Config, spoken
 from cti.data import Photo, PhotoSet, read_photos
 from cti.data.check import check_data, usable
 from cti.data.check_report import CheckReport
 from cti.data.fingerprint import DataRecord, record_photos
+from cti.data.mask_records import RECORDS
 from cti.data.review import read_entries, review_marks, with_reviewed_tags
 from cti.files import MANIFEST, JsonObject, from_json, read_manifest, to_json, write_json, write_manifest, write_text
 from cti.method.weights import fit_to_weights
@@ -44,6 +45,7 @@ from cti.run.changes import (
     as_json,
     compare,
     more_epochs,
+    nothing_trained,
     on_other_photos,
     result_fields,
     sentence,
@@ -221,6 +223,16 @@ class Run:
         """The segmenter's prediction for a photo."""
         return self.predictions(variant) / f"{photo.id}.png"
 
+    def keep_records(self, before: bool) -> None:
+        """Keep what is known of the masks of before with the predictions of then, to be compared with those to come.
+
+        Args:
+            before: Whether these predictions are known as those of before already.
+        """
+        records, kept = self.stage_folder("masks") / RECORDS, self.predictions(before=before) / RECORDS
+        if records.is_file() and not kept.is_file():
+            write_text(kept, records.read_text(encoding="utf-8"))
+
     # The stages.
 
     def finished(self, stage: str) -> bool:
@@ -286,7 +298,7 @@ class Run:
             if stage.finished:
                 if name not in self._known:
                     origin = read_history(folder).taken_from or folder
-                    logger.info("%s: finished before, taken from %s", name, origin)
+                    logger.info("%s: finished before, taken from %s", spoken(name), origin)
                 self._known.add(name)
                 yield stage
                 return
@@ -326,11 +338,14 @@ class Run:
         if not change:
             return "same", change
         manifest = read_manifest(folder)
-        if change.settings:
+        untrained = nothing_trained(read_manifest(self.existing("train")))
+        # Another first look is a matter of a minute; the segmenter goes on from its weights all the same.
+        goes_on = name == "segment" and untrained and bool(change.photos) and change.only_network
+        if change.settings and not goes_on:
             return ("more epochs" if more_epochs(name, change, manifest) else "again"), change
         begun = manifest is not None or (folder / START).is_dir()  # a segmenter that was going on is killed
         affinity = "affinity" in self.config.masks.steps
-        stays = name == "first_look" and self.fits("train")
+        stays = not untrained and (name == "train" or (name == "first_look" and self.fits("train")))
         action = on_other_photos(name, begun, self.config.runtime.retrain, affinity, stays)
         if action == "keep" and read_history(folder).kept_for == now.photos.digest:
             return "same", Change()
@@ -341,7 +356,8 @@ class Run:
         folder = self.stage_folder(name)
         history = read_history(folder)
         # Scores are cheap, what is another run's lies there as well, and a review is there to be learned from.
-        learns = change.is_review(read_entries(self.review)) and not (action == "again" and name in _TRAINED)
+        dear = action == "again" and name in _TRAINED and not nothing_trained(read_manifest(folder))
+        learns = change.is_review(read_entries(self.review)) and not dear
         if not (name == "evaluate" or history.taken_from or learns or self.config.runtime.overwrite):
             raise ValueError(
                 f"{folder} was made with other {'settings' if change.settings else 'photos'} ({change}). "
@@ -351,7 +367,7 @@ class Run:
         lists = self.config.seeds.lists if name == "seeds" else ("train", "score", *self.config.seeds.lists)
         remade = change.photos.remade.intersection(photo.id for photo in self.listed(lists))
         said = sentence(name, action, change, len(remade))
-        logger.info("%s: %s", name, said)
+        logger.info("%s: %s", spoken(name), said)
         if action == "keep":
             if name == "train":
                 self.photos.write_lists(folder / LISTS)
@@ -360,6 +376,8 @@ class Run:
             seal(folder)
             self._known.add(name)
             return
+        if name == "masks" and action == "again":
+            self.keep_records(before=False)  # the segmenter's predictions of now are those of before in a moment
         make_way(folder, action, change)
         if action != "again":
             write_json(folder / HISTORY, to_json(History(changes=(*history.changes, said))))

@@ -12,10 +12,9 @@ from rich.progress import track
 
 from cti.config import Config, SegmentConfig
 from cti.data import Photo
-from cti.data.mask_records import RECORDS
 from cti.data.review import rejected, reviewed_pixels
 from cti.device import default_device
-from cti.files import read_manifest, to_json, write_text
+from cti.files import read_manifest, to_json
 from cti.method.checkpoint import load_model
 from cti.run import Run, check_classes_agree, split_by_file
 from cti.run.stage_folder import START, seal
@@ -75,7 +74,7 @@ def train_segmenter(run: Run, folder: Path) -> SegmentResult:
     torch.manual_seed(config.train.seed)
     goes_on = (folder / START).is_dir()  # the photos have changed, and an earlier network is known
     if goes_on:
-        keep_records(run)
+        run.keep_records(before=True)
     network = load_segmenter(folder / START).network if goes_on else build(run.config, len(run.photos.classes))
     if config.weights == "run" and not goes_on:
         model, _ = load_model(run.stage_folder("train"))
@@ -171,13 +170,6 @@ def _learn_patches(
     fitted = fit(step, dataset, settings, folder, step.parameter_groups(config), runtime, title="segment")
     fit_tag_head(step.decoder, dataset, photos, run.photos.classes)
     return fitted
-
-
-def keep_records(run: Run) -> None:
-    """Keep what is known of the masks of before, for a comparison with those to come."""
-    records, kept = run.stage_folder("masks") / RECORDS, run.predictions(before=True) / RECORDS
-    if records.is_file() and not kept.is_file():
-        write_text(kept, records.read_text(encoding="utf-8"))
 
 
 def predict_missing(run: Run) -> None:

@@ -33,7 +33,6 @@ from cti.data import Photo, PhotoSet, read_photos
 from cti.data.check import check_data, usable
 from cti.data.check_report import CheckReport
 from cti.data.fingerprint import DataRecord, record_photos
-from cti.data.mask_records import RECORDS
 from cti.data.review import read_entries, review_marks, with_reviewed_tags
 from cti.files import MANIFEST, JsonObject, from_json, read_manifest, to_json, write_json, write_manifest, write_text
 from cti.method.weights import fit_to_weights
@@ -58,6 +57,7 @@ from cti.run.stage_folder import (
     START,
     clear_failed_start,
     digests,
+    keep_records,
     link_files,
     locked,
     make_way,
@@ -223,16 +223,6 @@ class Run:
         """The segmenter's prediction for a photo."""
         return self.predictions(variant) / f"{photo.id}.png"
 
-    def keep_records(self, before: bool) -> None:
-        """Keep what is known of the masks of before with the predictions of then, to be compared with those to come.
-
-        Args:
-            before: Whether these predictions are known as those of before already.
-        """
-        records, kept = self.stage_folder("masks") / RECORDS, self.predictions(before=before) / RECORDS
-        if records.is_file() and not kept.is_file():
-            write_text(kept, records.read_text(encoding="utf-8"))
-
     # The stages.
 
     def finished(self, stage: str) -> bool:
@@ -353,16 +343,14 @@ class Run:
 
     def _see_to(self, name: str, action: Action, change: Change, now: Made) -> None:
         """Do what a change asks for, if it may be done, and say so."""
-        folder = self.stage_folder(name)
-        history = read_history(folder)
+        history = read_history(folder := self.stage_folder(name))
         # Scores are cheap, what is another run's lies there as well, and a review is there to be learned from.
         dear = action == "again" and name in _TRAINED and not nothing_trained(read_manifest(folder))
         learns = change.is_review(read_entries(self.review)) and not dear
         if not (name == "evaluate" or history.taken_from or learns or self.config.runtime.overwrite):
             raise ValueError(
-                f"{folder} was made with other {'settings' if change.settings else 'photos'} ({change}). "
-                f"Begin a new run with what still fits (`--from {self.folder} --out NEW`), or make again in this one "
-                "what does not with --overwrite."
+                f"{folder} was made with other {'settings' if change.settings else 'photos'} ({change}). Begin a new "
+                f"run with what fits (`--from {self.folder} --out NEW`), or make again here what does not: --overwrite."
             )
         lists = self.config.seeds.lists if name == "seeds" else ("train", "score", *self.config.seeds.lists)
         remade = change.photos.remade.intersection(photo.id for photo in self.listed(lists))
@@ -371,13 +359,13 @@ class Run:
         if action == "keep":
             if name == "train":
                 self.photos.write_lists(folder / LISTS)
-            changes = (*history.changes, said)
-            write_json(folder / HISTORY, to_json(History(history.taken_from, now.photos.digest, changes)))
+            kept = History(history.taken_from, now.photos.digest, (*history.changes, said))
+            write_json(folder / HISTORY, to_json(kept))
             seal(folder)
             self._known.add(name)
             return
         if name == "masks" and action == "again":
-            self.keep_records(before=False)  # the segmenter's predictions of now are those of before in a moment
+            keep_records(folder, self.predictions())  # which are those of before in a moment
         make_way(folder, action, change)
         if action != "again":
             write_json(folder / HISTORY, to_json(History(changes=(*history.changes, said))))

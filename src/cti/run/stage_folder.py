@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from cti.config import DataConfig
 from cti.data.fingerprint import DataRecord
+from cti.data.mask_records import RECORDS
 from cti.data.splits import EarlierSplit
 from cti.files import (
     MANIFEST,
@@ -127,6 +128,13 @@ def make_way(folder: Path, action: Action, change: Change) -> None:
     else:
         _remove(path for path in folder.iterdir() if path.name not in (LISTS, SETTINGS))
         (folder / SETTINGS).unlink(missing_ok=True)  # last: as long as it is there, the rest is known to be of before
+
+
+def keep_records(masks: Path, predictions: Path) -> None:
+    """Keep what is known of masks with the predictions of then, to be compared with what is made in their place."""
+    records, kept = masks / RECORDS, predictions / RECORDS
+    if records.is_file() and not kept.is_file():
+        write_text(kept, records.read_text(encoding="utf-8"))
 
 
 def take_over(source: Path, target: Path, run: Path) -> None:

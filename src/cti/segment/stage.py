@@ -17,7 +17,7 @@ from cti.device import default_device
 from cti.files import read_manifest, to_json
 from cti.method.checkpoint import load_model
 from cti.run import Run, check_classes_agree, split_by_file
-from cti.run.stage_folder import START, seal
+from cti.run.stage_folder import START, keep_records, seal
 from cti.segment.checkpoint import WEIGHTS, TrainedSegmenter, load_segmenter, save_segmenter
 from cti.segment.dataset import SegmentationDataset
 from cti.segment.inference import inference
@@ -74,7 +74,7 @@ def train_segmenter(run: Run, folder: Path) -> SegmentResult:
     torch.manual_seed(config.train.seed)
     goes_on = (folder / START).is_dir()  # the photos have changed, and an earlier network is known
     if goes_on:
-        run.keep_records(before=True)
+        keep_records(run.stage_folder("masks"), run.predictions(before=True))
     network = load_segmenter(folder / START).network if goes_on else build(run.config, len(run.photos.classes))
     if config.weights == "run" and not goes_on:
         model, _ = load_model(run.stage_folder("train"))

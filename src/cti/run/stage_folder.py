@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -160,6 +160,16 @@ def seal(folder: Path) -> None:
         files = known | digests(folder, known, (folder / MANIFEST).stat().st_mtime_ns)
         if files != known:
             rewrite_manifest(folder, {**manifest, "files": files})
+
+
+def remove_folders(stage: Path, folders: Sequence[Path]) -> None:
+    """Remove folders below a stage's, and from its manifest if it has finished."""
+    manifest = read_manifest(stage)
+    if manifest is not None and folders:
+        gone = tuple(f"{folder.relative_to(stage).as_posix()}/" for folder in folders)
+        kept = {name: digest for name, digest in manifest["files"].items() if not name.startswith(gone)}
+        rewrite_manifest(stage, {**manifest, "files": kept})
+    _remove(folders)
 
 
 def digests(folder: Path, known: Mapping[str, str] | None = None, since: int = 0) -> dict[str, str]:

@@ -12,6 +12,7 @@ from cti.data.photos import Photo
 from cti.segment.networks import MLPDecoder, ViTSegmenter, build_segmenter
 from cti.segment.patches import (
     CHUNK,
+    STEPS,
     PatchDataset,
     PatchStep,
     choose,
@@ -240,3 +241,31 @@ def test_all_patches_together_say_which_tags_a_photo_has() -> None:
     weights = 1 - decoder.classify(patches).softmax(-1)[..., :1]
     torch.testing.assert_close(pooled, (weights * patches).sum(1) / weights.sum(1), rtol=0.05, atol=0.05)
     assert not any(parameter.requires_grad for parameter in decoder.tag_head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("patches", "batch_size", "passes"), [(40, 16, 400), (40, 13, 267), (40, 41, 800), (3, 1, 267)]
+)
+def test_epochs_0_makes_about_800_steps(patches: int, batch_size: int, passes: int) -> None:
+    """Of `patches` items each; with less than a batch a pass is one step."""
+    dataset = PatchDataset(torch.zeros(patches * CHUNK - 1, 1), torch.zeros(1, 1), 0)
+    assert len(dataset) == patches
+    assert dataset.epochs(batch_size) == passes
+    assert STEPS == 800
+
+
+def test_a_fresh_decoder_gets_mean_and_deviation_of_each_feature() -> None:
+    patches = (torch.randn(300, 64) * torch.linspace(0.5, 3, 64) + torch.linspace(-2, 2, 64)).half()
+    patches[:, 3] = 1.0  # varies nowhere
+    data = PatchDataset(patches, torch.tensor([[0.5, 0.5, 0]]).expand(300, -1), 0)
+    network = tiny_mlp()
+    PatchStep(network, data, 0.5, fresh=True)
+    assert isinstance(network.decoder, MLPDecoder)
+    torch.testing.assert_close(network.decoder.mean, patches.float().mean(dim=0))
+    expected = ((patches.float() - patches.float().mean(dim=0)) ** 2).mean(dim=0).sqrt().clamp(min=1e-4)
+    torch.testing.assert_close(network.decoder.std, expected)
+    trained = tiny_mlp()
+    assert isinstance(trained.decoder, MLPDecoder)
+    before = trained.decoder.mean.clone()
+    PatchStep(trained, data, 0.5, fresh=False)
+    assert torch.equal(trained.decoder.mean, before)

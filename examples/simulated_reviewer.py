@@ -3,10 +3,11 @@
     python examples/simulated_reviewer.py RUN [SEEDS]
 
 RUN is a finished run with a `vit-mlp`, whose photos have true masks. The N photos are those that `cti serve` puts
-first, or N random ones, by SEEDS draws (default 3). Given are whole masks; of random photos also a stroke or a point in
-each region. N = 0 says nothing: what learning longer is worth. Learning is the segmenter's own, as after a review, but
-that features of patches are computed once for all; the pseudo-masks of other photos stay as they are. Photos of `val`
-are seen at one scale, not mirrored; classes below their thresholds are left out, as the product does.
+first ("gain"), the most doubtful ones, or random ones, by SEEDS draws (default 3). Given are whole masks; of those of
+`cti serve` also a stroke or a point in each region. N = 0 says nothing: what learning longer is worth. Learning is the
+segmenter's own, as after a review, but that features of patches are computed once for all; the pseudo-masks of other
+photos stay as they are. Photos of `val` are seen at one scale, not mirrored; classes below their thresholds are left
+out, as the product does.
 Results lie in RUN-reviewed.json; call it again after an interruption.
 """
 
@@ -28,13 +29,14 @@ from torch import Tensor
 from cti.classes import IGNORE_INDEX
 from cti.data import Photo
 from cti.evaluate.confusion import ConfusionMatrix
+from cti.evaluate.teaching import teaching_order
 from cti.evaluate.verdict import read_verdict
 from cti.files import read_object, write_json
 from cti.run import Run
 from cti.segment.checkpoint import load_segmenter
 from cti.segment.networks import MLPDecoder, ViTSegmenter
 from cti.segment.patches import PatchStep, fit_tag_head, frozen_features, patch_dataset
-from cti.segment.predict import Seen, argmax_at, without_unlikely
+from cti.segment.predict import Seen, argmax_at, mean_entropy, without_unlikely
 from cti.segment.stage import training_masks
 from cti.train.fit import fit
 from cti.train.tagging import certain_thresholds
@@ -50,7 +52,7 @@ def main(folder: str, seeds: int = 3, numbers: Sequence[int] = NUMBERS) -> Path:
     results = read_object(out) if out.is_file() else {}
     reviewer = Reviewer(Run.open(folder))
     for name, (photos, given) in reviewer.orders(seeds).items():
-        for number in (0, *numbers) if name == "list" else numbers:
+        for number in (0, *numbers) if name == "gain, masks" else numbers:
             key = f"{name}, {number}"
             if key not in results:
                 results[key] = reviewer.score_review(photos[:number], given)
@@ -75,18 +77,22 @@ class Reviewer:
         self.held_out = list(look(photos=run.photos.lists["val"], runtime=run.config.runtime))
 
     def orders(self, seeds: int) -> dict[str, tuple[list[Photo], Given]]:
-        """The photos to learn from that have a true mask, as the list puts them, and shuffled; and what is given."""
+        """The photos to learn from that have a true mask, in several orders, and what is given of their masks."""
         verdict = read_verdict(self.run.folder)
         if verdict is None:
             raise SystemExit(f"{self.run.folder} has no verdict; run `cti evaluate --config {self.run.folder}` first.")
         known = {photo.id: photo for photo in self.photos if photo.mask is not None}
         listed = [known[doubt.photo] for doubt in verdict.doubts if doubt.photo in known]
-        orders: dict[str, tuple[list[Photo], Given]] = {"list": (listed, whole)}
+        with torch.no_grad():
+            unsure = {photo.id: mean_entropy(see(self.decoder, found).probabilities) for photo, found in self.features}
+        order = teaching_order(list(known.values()), unsure, len(self.run.photos.classes))
+        taught = [known[name] for name in order]
+        orders: dict[str, tuple[list[Photo], Given]] = {"gain, masks": (taught, whole)}
         for seed in range(seeds):
-            drawn = random.Random(seed).sample(listed, len(listed))
-            for what, given in {"masks": whole, "strokes": strokes, "points": points}.items():
-                orders[f"random {seed}, {what}"] = (drawn, given)
-        return orders
+            orders[f"random {seed}, masks"] = (random.Random(seed).sample(listed, len(listed)), whole)
+        return orders | {
+            "doubt, masks": (listed, whole), "gain, strokes": (taught, strokes), "gain, points": (taught, points)
+        }  # fmt: skip
 
     def score_review(self, photos: Sequence[Photo], given: Given) -> float:
         """Learn from a review of photos; mIoU on `val`."""

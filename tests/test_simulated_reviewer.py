@@ -36,18 +36,20 @@ def test_photos_of_the_list_and_random_ones(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("cti.segment.patches.WARM_STEPS", 3)
     path = main(str(folder), 1, (2,))
     results = json.loads(path.read_text())
-    names = ["list, 0", "list, 2", "random 0, masks, 2", "random 0, strokes, 2", "random 0, points, 2"]
-    assert list(results) == names
+    orders = ["random 0, masks", "doubt, masks", "gain, strokes", "gain, points"]
+    assert list(results) == ["gain, masks, 0", "gain, masks, 2", *(f"{name}, 2" for name in orders)]
     assert all(0 < value <= 1 for value in results.values())
-    listed = [doubt.photo for doubt in read_verdict(folder).doubts]
+    verdict = read_verdict(folder)
     trained = {photo.id for photo in Run.open(folder).photos.lists["train"]}
+    doubtful = [doubt.photo for doubt in verdict.doubts if doubt.photo in trained]
     assert reviews[0] == ([], "whole")
-    assert reviews[1] == ([photo for photo in listed if photo in trained][:2], "whole")
-    assert [given for _, given in reviews[2:]] == ["whole", "strokes", "points"]
-    assert len({tuple(photos) for photos, _ in reviews[2:]}) == 1
+    assert reviews[1] == (list(verdict.teaching[:2]), "whole")
+    assert [given for _, given in reviews[2:]] == ["whole", "whole", "strokes", "points"]
+    assert reviews[3][0] == doubtful[:2]
+    assert reviews[4][0] == reviews[5][0] == reviews[1][0]
 
     main(str(folder), 1, (2,))  # all of it is done
-    assert len(reviews) == 5
+    assert len(reviews) == 6
     assert json.loads(path.read_text()) == results
 
 

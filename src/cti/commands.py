@@ -223,7 +223,7 @@ def serve(
 
     Args:
         run: Run folder, saved network, or id on the Hugging Face hub.
-        folder: Folder of photos to review; default: the run's own photos, the most doubtful first.
+        folder: Folder of photos to review; default: those of the run, first what the segmenter learns most from.
         out: Where the review is kept; default: FOLDER_review.
         use: Which network; default: the segmenter if there is one.
         host: Address to listen on; anybody who can reach it can use the page.

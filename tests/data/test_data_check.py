@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from rich.console import Console
 from cti.config import DataConfig
 from cti.data import read_photos, save_mask
 from cti.data.check import check_cache, check_data, usable
-from cti.data.check_report import CheckReport, few_sentence, print_report
-from cti.data.fingerprint import mask_fingerprint, record_photos
+from cti.data.check_report import FEW, CheckReport, few_sentence, print_report
+from cti.data.fingerprint import DataRecord, PhotoChange, compare_photos, mask_fingerprint, record_photos
 
 Writer = Callable[..., Path]
 
@@ -254,3 +255,124 @@ def test_rare_and_misspelt_classes_and_classes_absent_from_val_are_said(folder_s
     assert not report.stops_training
     assert report.to_dict()["suggestions"] == {"cta": "cat"}
     assert "digests" not in report.to_dict()
+
+
+def _report(**found: Any) -> CheckReport:
+    """A report of a hundred sound photos of one class."""
+    counts = {"train": {"cat": 80}, "val": {"cat": 20}}
+    sound = CheckReport({"train": 80, "val": 20}, counts, {1: 100}, {}, {}, (), (), {}, (), 100, 100, 80, 0.02)
+    return replace(sound, **found)
+
+
+def _bad(count: int) -> dict[str, str]:
+    return {f"p{number}": f"p{number} is bad" for number in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        ({"broken": _bad(2)}, "2 photos cannot be read and are left out: p0, p1."),
+        ({"bad_masks": _bad(2)}, "2 masks cannot be used and are left out: p0, p1."),
+        (
+            {"classes": {"train": {"cat": 40, "dog": 0}, "val": {"cat": 2}}},
+            "No photo to train on has the class dog; its maps will mean nothing.",
+        ),
+        (
+            {"classes": {"train": {"cat": 40, "dog": 2, "fox": 1}, "val": {"cat": 2, "dog": 2, "fox": 1}}},
+            "Classes on one or two photos to train on cannot be learnt: dog (2), fox (1); add photos.",
+        ),
+        ({"classes": {"train": {"cat": 3}, "val": {"cat": 2}}}, few_sentence({"cat": 3})),
+        (
+            {"classes": {"train": {"cat": 40, "dog": 20}, "val": {"cat": 1}}},
+            "No photo of val has the class dog; it has no score there. Put photos of it into val.",
+        ),
+        ({"doubts": ("a doubt",)}, "a doubt"),
+        ({"duplicates": (("a", "b"), ("c", "d"))}, "2 photos are there more than once: a = b, c = d."),
+        ({"leaks": (("a", "b"),)}, "1 photos lie both in train and in val, so val scores flatter: a = b."),
+    ],
+)
+def test_what_is_worth_looking_at_is_said_and_stops_nothing(found: dict[str, Any], sentence: str) -> None:
+    report = _report(**found)
+    assert report.problems == (sentence,)
+    assert (report.errors, report.stops_training, report.exit_code) == ((), False, 0)
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [
+        (
+            {"broken": _bad(7)},
+            "7 of 100 photos cannot be read, more than the 2.0% allowed by data.max_broken: p0, p1, p2, p3, p4 and "
+            "2 more; repair or remove them.",
+        ),
+        (
+            {"bad_masks": _bad(3)},
+            "3 of 100 masks cannot be used, more than the 2.0% allowed by data.max_broken: p0, p1, p2; repair or "
+            "remove them.",
+        ),
+        ({"contradictions": ("the masks mean something else",)}, "the masks mean something else"),
+        (
+            {"num_positive": 0},
+            "No photo to train on has a tag; look at data.train, data.classes, data.normal and the tags.",
+        ),
+    ],
+)
+def test_what_stops_training_is_said_once(found: dict[str, Any], sentence: str) -> None:
+    report = _report(**found)
+    assert report.errors == report.problems == (sentence,)
+    assert (report.stops_training, report.exit_code) == (True, 1)
+
+
+def test_a_sound_set_gives_no_sentence() -> None:
+    assert _report().problems == ()
+    assert _report(classes={"train": {"cat": FEW}, "val": {}}, lists={"train": FEW, "val": 0}).problems == ()
+    assert few_sentence({"none": 0, "enough": FEW}) == ""
+    assert few_sentence({"b": FEW - 1, "a": 1}).startswith(f"Few photos of a (1), b ({FEW - 1}): with fewer than 20,")
+
+
+@pytest.mark.parametrize(
+    ("found", "last"),
+    [
+        ({}, "This data set can be trained on."),
+        ({"num_positive": 0}, "Training would stop on this data set."),
+        (
+            {"classes": {"train": {"cat": 2, "dog": 1}, "val": {"cat": 1, "dog": 1}}},
+            "Training would run on this data set, and learn no class; add photos.",
+        ),
+        ({"classes": {"train": {"cat": 3, "dog": 1}, "val": {"cat": 1, "dog": 1}}}, "This data set can be trained on."),
+    ],
+)
+def test_the_report_ends_with_the_verdict(found: dict[str, Any], last: str) -> None:
+    console = Console(file=io.StringIO(), width=300)
+    print_report(_report(**found), console)
+    assert console.file.getvalue().splitlines()[-1] == last  # type: ignore[attr-defined]
+
+
+def test_two_records_are_compared_photo_by_photo() -> None:
+    before = DataRecord(
+        {"train": ("gone", "moved", "new_file", "new_tag", "same"), "val": ("seen",)},
+        {name: (name, ("cat",)) for name in ("gone", "moved", "new_file", "new_tag", "same", "seen")},
+    )
+    photos = {name: (name, ("cat",)) for name in ("added", "moved", "new_file", "new_tag", "same", "seen")}
+    photos |= {"new_file": ("other", ("cat",)), "new_tag": ("new_tag", ("dog",))}
+    now = DataRecord(
+        {"train": ("added", "new_file", "new_tag", "same"), "val": ("moved", "seen")}, photos, {"seen": "mark"}
+    )
+    change = compare_photos(before, now)
+    assert change == PhotoChange(
+        added=("added",), removed=("gone",), replaced=("new_file",), retagged=("new_tag",), moved=("moved",),
+        reviewed=("seen",),
+    )  # fmt: skip
+    assert change.remade == {"added", "moved", "new_file", "new_tag", "seen"}  # all but what is gone
+    assert str(change) == "1 photo added, 1 removed, 1 replaced, 1 tag changed, 1 in another list, 1 mask reviewed"
+    assert not compare_photos(now, now)
+    assert str(PhotoChange(removed=("a", "b"), retagged=("c", "d"), reviewed=("e", "f"))) == (
+        "2 photos removed, the tags of 2 changed, 2 masks reviewed"
+    )
+
+
+def test_the_digest_of_a_record_follows_each_of_its_parts() -> None:
+    record = DataRecord({"train": ("a",)}, {"a": ("1", ("cat",))}, {"a": "mark"})
+    others = (replace(record, lists={}), replace(record, photos={}), replace(record, reviews={}))
+    assert len({one.digest for one in (record, *others)}) == 4
+    assert replace(record).digest == record.digest

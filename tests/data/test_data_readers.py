@@ -416,6 +416,52 @@ def test_degenerate_and_broken_polygons() -> None:
         draw_mask([{**base, "segmentation": {"size": [4, 4]}}], (4, 4), {1: 1}, "f.json")
 
 
+def _rectangle(left: int, top: int, right: int, bottom: int, **more: Any) -> dict[str, Any]:
+    corners = [[left, top, right, top, right, bottom, left, bottom]]
+    return {"id": 5, "category_id": 1, "segmentation": corners, **more}
+
+
+def test_the_stated_area_says_which_instance_lies_on_top() -> None:
+    """The drawn one does where none is stated, or one that is no number."""
+    pytest.importorskip("pycocotools")
+    small, large = _rectangle(1, 1, 3, 3), _rectangle(0, 0, 4, 4, category_id=2)
+    for one in (None, True, float("nan"), "9"):
+        mask = draw_mask([small | {"area": one}, large], (4, 4), {1: 1, 2: 2})
+        assert (mask[1:3, 1:3] == 1).all()
+    assert (draw_mask([small | {"area": 50.0}, large | {"area": 3}], (4, 4), {1: 1, 2: 2}) == 2).all()
+    crowd = _rectangle(0, 0, 2, 4, iscrowd=1, area=1)
+    mask = draw_mask([small | {"area": 9}, crowd], (4, 4), {1: 1}, unsaid=7)  # whatever its area, a crowd lies below
+    assert mask[1].tolist() == [255, 1, 1, 7]
+
+
+@pytest.mark.parametrize(
+    ("region", "message"),
+    [
+        ({"size": [4, 5], "counts": [20]}, "its run lengths are for 5 x 4 pixels, its photo has 4 x 4"),
+        ({"size": [4, 4], "counts": [2, 13]}, "its run lengths do not add up to 4 x 4 pixels"),
+        ({"size": [4, 4], "counts": [-2, 18]}, "its run lengths do not add up to 4 x 4 pixels"),
+        ([], "it has no outline, only a box; set data.masks to none"),
+        (None, "it has no outline, only a box; set data.masks to none"),
+    ],
+)
+def test_regions_that_cannot_be_drawn_are_named(region: Any, message: str) -> None:
+    pytest.importorskip("pycocotools")
+    with pytest.raises(ValueError, match=rf"COCO: annotation 5 cannot be drawn \({message}"):
+        draw_mask([{"id": 5, "category_id": 1, "segmentation": region}], (4, 4), {1: 1})
+
+
+def test_run_lengths_go_down_the_columns() -> None:
+    pytest.importorskip("pycocotools")
+    expected = [[0, 1], [0, 1], [1, 0]]
+    for region in ({"size": [3, 2], "counts": [2, 3, 1]}, {"counts": [2, 3, 1]}):
+        assert draw_mask([{"category_id": 4, "segmentation": region}], (3, 2), {4: 1}).tolist() == expected
+
+
+def test_the_folder_of_coco_is_that_of_its_photos(coco: Path) -> None:
+    photos = _read(coco)
+    assert photos.folder == photos.photos()[0].image.parent
+
+
 # --- which reader ---------------------------------------------------------------------------------------------------
 
 

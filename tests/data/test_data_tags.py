@@ -244,6 +244,12 @@ def test_what_is_no_text_or_not_there_is_named(tmp_path: Path) -> None:
         ("labels.json", '[{"data": {"n": 5}, "annotations": [], "id": 9}]', "task 9: its data name no photo"),
         ("tags.xml", "<annotations/>", "is not CVAT's"),
         ("tags.xml", "<annotations><image/></annotations>", "image 1: it has no name"),
+        ("tags.xml", "<annotations>\n<image>", r"tags\.xml, line 2: not valid XML .*export it again"),
+        ("tags.xml", '<annotations><image name="a.jpg"><tag/></image></annotations>', "image 1: a tag has no label"),
+        ("labels.jsonl", '{"image": "a.jpg", "tags": []}\n{"image"\n', r"labels\.jsonl, line 2: not valid JSON"),
+        ("labels.txt", "\n \n", r"labels\.txt is empty; write one line per photo"),
+        ("labels.csv", "a.jpg\nb.jpg\n", r"labels\.csv holds one column only; put the tags beside the photos"),
+        ("labels.csv", "a.jpg,cat,1\nb.jpg,dog,2\n", r"labels\.csv has no heading and several columns, some of them n"),
     ],
 )
 def test_foreign_exports_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -294,3 +300,40 @@ def test_a_table_whose_column_of_tags_is_unsure_is_refused(tmp_path: Path, heade
     rows = [",".join([name, "1", "0"][: len(header.split(","))]) for name in ("a.jpg", "b.jpg")]
     with pytest.raises(ValueError, match=f"line 1: {what}: set data.tags_column to one of them"):
         read_tags(_csv(tmp_path, "\n".join([header, *rows]) + "\n"))
+
+
+def test_a_named_tags_file_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"There is no tags file .*mine\.csv \(data\.labels\)"):
+        find_tags_file([tmp_path], "mine.csv")
+    (tmp_path / "mine.csv").touch()
+    assert find_tags_file([tmp_path], "mine.csv") == tmp_path / "mine.csv"
+
+
+@pytest.mark.parametrize(
+    ("cell", "tags"),
+    [
+        (None, ()),
+        (float("nan"), ()),
+        (True, ("true",)),
+        (7, ("7",)),
+        (2.0, ("2",)),
+        ({"choices": ["cat", "dog"]}, ("cat", "dog")),
+        ({"name": "cat", "n": 3}, ("cat",)),
+        ({"cat": 1, "dog": 0, "fox": True}, ("cat", "fox")),
+        ({"n": 5}, ()),
+        ({}, ()),
+        (["cat", ["dog"], "", {"label": "fox"}], ("cat", "dog", "fox")),
+        (object(), ()),
+        ("n/a", ()),
+        ("[]", ()),
+        ("[3]", ("3",)),
+        ("(cat, dog)", ("cat", "dog")),
+        ("{cat; dog}", ("cat", "dog")),
+        ("['traffic light', \"dog\"]", ("traffic light", "dog")),
+        ("'traffic light'", ("traffic light",)),
+        ("'cat;dog'", ("cat", "dog")),
+        ("''", ()),
+    ],
+)
+def test_a_cell_of_any_kind_holds_tags(cell: Any, tags: tuple[str, ...]) -> None:
+    assert split_cells([cell])[0] == [tags]

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from cti import pipeline
-from cti.data.check_report import few_sentence
+from cti.data import Photo, PhotoSet
+from cti.data.check_report import FEW, few_sentence
 from cti.data.images import load_mask, save_mask
-from cti.evaluate.verdict import read_verdict
+from cti.evaluate.doubt import Doubt, Facts, Reason
+from cti.evaluate.tags import TagScores
+from cti.evaluate.verdict import ClassVerdict, Verdict, class_verdicts, read_verdict
 from cti.evaluate.wrong_tags import read_tag_logits, write_tag_logits
 from cti.run import Run
 from tiny import make_run
@@ -69,3 +72,49 @@ def test_logits_of_the_later_folder_count(tmp_path: Path, run: Run) -> None:
 
 def test_no_verdict_before_there_is_one(tmp_path: Path) -> None:
     assert read_verdict(tmp_path) is None
+
+
+def _class(photos: int = 40, masks: int = 40, empty: int = 0, learned: int = FEW) -> ClassVerdict:
+    return ClassVerdict(photos, 0.9, 0.9, 0.9, 0.2, masks, empty, learned)
+
+
+def _doubt(photo: str, doubt: float, *kinds: str) -> Doubt:
+    return Doubt(photo, (), doubt, tuple(Reason(kind, "", doubt) for kind in kinds))  # type: ignore[arg-type]
+
+
+def test_only_what_is_to_be_known_is_said() -> None:
+    doubts = (_doubt("a", 0.8, "empty", "tag"), _doubt("b", 0.5, "extent"), _doubt("c", 0.49, "tag"))
+    classes = {"sound": _class(), "lost": _class(photos=7, masks=5, empty=5), "rare": _class(masks=9, empty=2)}
+    verdict = Verdict(classes, doubts, FEW)
+    assert [doubt.photo for doubt in verdict.doubtful] == ["a", "b"]
+    assert verdict.sentences == (
+        "Class lost is in no mask, though 7 photos carry its tag.",
+        "2 of 9 masks of rare hold none of it.",
+        "2 of 3 photos are worth a look, 1 of them because a tag looks wrong or forgotten.",
+    )
+    assert Verdict({"sound": _class(), "unmade": _class(masks=0)}, doubts[1:], 0).sentences == (
+        "1 of 2 photos are worth a look.",
+    )
+    assert Verdict({"sound": _class()}, (), FEW - 1).sentences == (
+        f"Scores of tags come from {FEW - 1} photos held out, too few to rely on.",
+    )
+    assert Verdict({"few": _class(learned=FEW - 1)}, (), 0).sentences == (few_sentence({"few": FEW - 1}),)
+
+
+def test_what_is_known_of_each_class_is_counted() -> None:
+    train = tuple(Photo(name, Path(name), own) for name, own in {"a": (0,), "b": (0, 1), "c": (0,)}.items())
+    val = (Photo("d", Path("d"), (1,)),)
+    facts = [
+        Facts("a", (0,), np.array([0.2, 0.0])),
+        Facts("b", (0, 1), np.array([0.4, 0.0])),
+        Facts("c", (0,)),  # without a mask
+        Facts("d", (1,), np.array([0.1, 0.3])),  # holds a class that it is not tagged with
+    ]
+    scores = {"cat": 0.1, "dog": 0.2}
+    tags = TagScores(0.0, 0.0, 0.0, scores, {"cat": 0.3, "dog": 0.4}, {"cat": 0.5, "dog": 0.6}, {})
+    photos = PhotoSet(("cat", "dog"), {"train": train, "val": val})
+    assert class_verdicts(facts, photos, tags) == {
+        "cat": ClassVerdict(3, 0.1, 0.3, 0.5, pytest.approx(0.2), masks=2, empty=0, learned=3),
+        "dog": ClassVerdict(2, 0.2, 0.4, 0.6, pytest.approx(0.3), masks=2, empty=1, learned=1),
+    }
+    assert class_verdicts([], photos, None)["cat"] == ClassVerdict(3, None, None, None, None, 0, 0, 3)

@@ -17,8 +17,9 @@ from cti.first_look.locator import locate
 from cti.first_look.stage import FirstLook, first_look, is_enough, wanted
 from cti.method.checkpoint import load_model
 from cti.run import Run
-from cti.train.keep import BestNetwork
+from cti.train.keep import BestNetwork, Judge
 from cti.train.stage import TrainResult
+from cti.train.tagging import positive_weights
 from tiny import tiny_config, tiny_shapes
 
 WARM = {"train__warm_start": "on"}
@@ -215,3 +216,52 @@ def test_a_trained_network_is_summed_up_with_its_score(run: Run) -> None:
     lines = "\n".join(summary(run.config, {"train": replace(trained, kept="It fell below the first look.")}))
     assert "tag mAP of the trained network" in lines
     assert "It fell below the first look." in lines
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("warm", "keep"), [("on", "better"), ("on", "last"), ("off", "better")])
+def test_what_the_training_loop_is_given(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: str, keep: str
+) -> None:
+    """Photos, settings of views and losses, and a judge that knows the linear head, where it may not fall below."""
+    given: dict[str, Any] = {}
+
+    def watched(
+        step: Any, dataset: Any, config: Any, folder: Any, groups: Any, runtime: Any, judge: Any, **more: Any
+    ) -> None:
+        given.update(step=step, dataset=dataset, config=config, folder=folder, runtime=runtime, judge=judge, **more)
+        raise _Stop
+
+    monkeypatch.setattr("cti.train.stage.fit", watched)
+    settings = {"method__positive_weight": "0.5", "method__crop_scale": "[0.5, 0.9]", "method__cross_weight": "0.7"}
+    more = {"train__warm_start": warm, "train__keep": keep, "train__seed": "9", "train__recompute": "true"}
+    run = Run(tiny_config(photos, tmp_path / "run", model__patch_features="two", **settings, **more))
+    with pytest.raises(_Stop):
+        pipeline.train(run)
+    config, train, val = run.config, run.photos.lists["train"], run.photos.lists["val"]
+    step, dataset, judge = given["step"], given["dataset"], given["judge"]
+    assert (given["config"], given["runtime"]) == (config.train, config.runtime)
+    assert given["folder"] == run.stage_folder("train")
+    assert given["warm"] is (warm == "on")
+    assert (dataset.photos, dataset.num_classes, dataset.seed) == (train, len(run.photos.classes), 9)
+    assert (dataset.views.crop_scale, dataset.views.image_size) == ((0.5, 0.9), 32)
+    assert step.config == config.method
+    torch.testing.assert_close(step.positive_weight, positive_weights(train, len(run.photos.classes), 0.5))
+    assert step.model.recompute
+    assert isinstance(judge, Judge)
+    assert (judge.photos, judge.seeds, judge.runtime) == (val, config.seeds, config.runtime)
+    assert judge.model is step.model
+    look = run.result("first_look", FirstLook)
+    assert judge.best.baseline == (look.linear_tag_map if look is not None and keep == "better" else None)
+    assert judge.best.start == run.stage_folder("first_look")
+    assert step.model.tag_head is not None
+    assert not step.model.tag_head.weight.any()  # what is trained answers for the tags until it is fitted again
+
+
+def test_the_split_is_written_beside_the_network(run: Run) -> None:
+    for name in ("train", "val"):
+        written = (run.stage_folder("train") / "lists" / f"{name}.txt").read_text().split()
+        assert written == [photo.id for photo in run.photos.lists[name]]

@@ -1,13 +1,18 @@
 """The linear head: it finds what is there, its choice needs tags only, and what is folded in changes no answer."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
+from cti.data import Photo
 from cti.evaluate.tags import score_tags
-from cti.first_look.features import PatchFeatures
+from cti.first_look import stage
+from cti.first_look.features import PatchFeatures, evenly
 from cti.first_look.head import PENALTIES, TOLERANCE, LinearHead, choose_head, fit_background, fit_head
-from cti.first_look.stage import remarks_on, start_from_head
+from cti.first_look.stage import background_of, remarks_on, start_from_head
+from cti.method.attention import max_norm
 from tiny import CLASSES, tiny_model
 
 
@@ -142,3 +147,32 @@ def test_mean_and_spread_of_features_are_those_of_all_patches() -> None:
     flat = torch.cat([patches.reshape(-1, 4) for patches in maps]).float()
     torch.testing.assert_close(features.scale(), flat.std(dim=0, correction=0))
     torch.testing.assert_close(features.pooled()[1], flat[6:].mean(dim=0))
+
+
+def test_photos_are_taken_evenly() -> None:
+    photos = [Photo(str(number), Path(), ()) for number in range(10)]
+    assert [photo.id for photo in evenly(photos, 4)] == ["0", "3", "6", "9"]
+    assert evenly(photos, 10) == photos
+    assert [photo.id for photo in evenly(photos, 9)] == ["0", "1", "2", "3", "4", "6", "7", "8", "9"]
+
+
+def test_the_background_is_learned_from_patches_of_all_photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each as many, evenly spread; what counts in a patch is the strongest of the photo's own classes."""
+    given: list[Tensor] = []
+    head = LinearHead(torch.randn(4, 3), torch.randn(3))
+    monkeypatch.setattr(stage, "fit_background", lambda *tensors: given.extend(tensors) or head)
+    monkeypatch.setattr(stage, "MAX_PATCHES", 12)
+    tags = [(0, 2), (), (1,)]
+    photos = [Photo(str(number), Path(), own) for number, own in enumerate(tags)]
+    maps = tuple(torch.randn(h, w, 4).half() for h, w in ((2, 5), (3, 3), (1, 3)))
+    assert background_of(PatchFeatures(maps), photos, head) is head
+    patches, foreground = given
+    places = ([0, 3, 6, 9], [0, 3, 5, 8], [0, 1, 2])  # of a small photo all
+    for number, (own, kept, chosen) in enumerate(zip(tags, maps, places, strict=True)):
+        rows = slice(4 * number, 4 * number + len(chosen))
+        torch.testing.assert_close(patches[rows], kept.flatten(0, 1)[chosen].float())
+        strongest = torch.zeros(kept[..., 0].shape)
+        for tag in own:
+            strongest = torch.maximum(strongest, max_norm(head(kept)[..., tag]))
+        torch.testing.assert_close(foreground[rows], strongest.flatten()[chosen])
+    assert len(patches) == len(foreground) == 11

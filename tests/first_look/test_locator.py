@@ -8,9 +8,13 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
+from cti.data import Photo
 from cti.first_look import locator as locator_of
-from cti.first_look.locator import HIGH, LOW, fit_locator, patch_targets
+from cti.first_look.features import PatchFeatures
+from cti.first_look.head import choose_head
+from cti.first_look.locator import HIGH, LOW, fit_locator, foreground_of, locate, patch_targets, standing_out
 from cti.method import CTI
+from cti.method.attention import max_norm
 from cti.method.checkpoint import load_model, save_model
 from cti.method.locator import Locator, pool_foreground
 from cti.seeds.maps import batch_maps, located_maps
@@ -193,3 +197,54 @@ def test_tags_are_those_of_what_is_not_background() -> None:
     expected = model.tag_head(pool_foreground(patches, out.located.places.flatten(2).transpose(1, 2)))
     torch.testing.assert_close(out.tag_logits, expected, rtol=1e-4, atol=1e-4)
     assert model.train()(images).located is None  # nothing of this is computed while training
+
+
+def test_the_foreground_of_photos_is_pooled_by_the_locator() -> None:
+    """It sees the first half of the features, those of the middle block; what is pooled are all."""
+    model = network()
+    fit_by_chance(model.locator)
+    maps = tuple(torch.randn(h, w, 32).half() for h, w in ((2, 3), (4, 1)))
+    found = foreground_of(model, PatchFeatures(maps))
+    for row, kept in zip(found, maps, strict=True):
+        patches = kept.float().view(-1, 32)
+        torch.testing.assert_close(row, pool_foreground(patches, model.locator(patches[:, :16])))
+
+
+def test_the_head_of_the_tags_is_fitted_to_the_foreground(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The locator learns from maps of the patch head, of the photo's own classes; normality from the same patches."""
+    model, given = network(), dict[str, tuple]()
+    fit_by_chance(model.locator)
+    torch.nn.init.normal_(model.patch_head.weight, std=0.1)
+    tags = [(0, 2), (), (1,)] * 4
+    photos = [Photo(str(number), Path(), own) for number, own in enumerate(tags)]
+    features = PatchFeatures(tuple(torch.randn(3, 4, 32).half() for _ in photos))
+    monkeypatch.setattr(locator_of, "fit_locator", lambda *given_: given.update(locator=given_))
+    monkeypatch.setattr(locator_of, "fit_normality", lambda *given_: given.update(normality=given_))
+    logits = locate(model, features, photos)
+    assert logits is not None
+    assert logits.shape == (12, 3)
+    _, patches, maps, own = given["locator"]
+    assert own == tags
+    for each, kept, relative, classes in zip(patches, features.maps, maps, tags, strict=True):
+        assert torch.equal(each, kept[..., :16])
+        channels = model.patch_head(kept.float().permute(2, 0, 1)[None])[0, 1:]
+        torch.testing.assert_close(relative, max_norm(channels[list(classes)]))
+    assert given["normality"][0] is model.normality
+    assert all(torch.equal(a, b) for a, b in zip(given["normality"][1], patches, strict=True))
+    pooled = foreground_of(model, features)
+    labels = torch.tensor([[float(index in own) for index in range(3)] for own in tags])
+    head, _, across_folds = choose_head(pooled, labels, model.classes)
+    torch.testing.assert_close(logits, across_folds)
+    torch.testing.assert_close(model.tag_head(pooled), head(pooled), rtol=1e-4, atol=1e-4)
+    model.locator.whiten.zero_()  # nothing was fitted
+    assert locate(model, features, photos) is None
+    model.normality = None
+    assert locate(model, features, photos) is None
+    assert standing_out(model) == ()
+
+
+def test_classes_that_stand_out_are_named() -> None:
+    model = network()
+    assert standing_out(model) == ()
+    model.normality.speaks_for.copy_(torch.tensor([True, False, True]))
+    assert standing_out(model) == ("a", "c")

@@ -7,12 +7,13 @@ import torch.nn.functional as F
 
 from cti.config import AffinityConfig, MasksConfig, PamrConfig
 from cti.data.seed_file import read_seed
-from cti.masks.affinity_labels import confident_labels, pair_labels, to_grid
+from cti.masks.affinity_labels import confident_labels, grid_size, pair_labels, pair_offsets, to_grid
 from cti.masks.affinity_net import AffinityNet, affinity_loss
 from cti.masks.affinity_train import AffinityStep, Sample, load_affinity, save_affinity, train_affinity
 from cti.masks.features import FeatureCache
 from cti.masks.pamr import pamr_step
 from cti.masks.pseudo_mask import argmax_mask
+from cti.masks.random_walk import random_walk, transition_matrix
 from cti.masks.scores import start_scores
 from cti.masks.steps import read_rgb
 
@@ -130,3 +131,53 @@ def test_features_are_computed_once_per_image(tmp_path):
     for image, value in ((black, 0), (grey, 9), (black, 0), (grey, 9)):
         assert torch.equal(cache(image), torch.full((2, 3, 4), float(value)))
     assert len(calls) == 2
+
+
+def test_training_is_that_of_a_plain_loop(trained, features):
+    """AdamW, a rate that falls evenly to 0, and the mean loss of each batch; the last batch may be smaller."""
+    samples = trained[0][:3]
+    config = dataclasses.replace(CONFIG, epochs=2, batch_size=2, weight_decay=0.3, seed=4)
+    torch.manual_seed(4)
+    net = AffinityNet(3, config)
+    optimiser = torch.optim.AdamW(net.parameters(), weight_decay=0.3)
+    step = 0
+    for epoch in range(2):
+        order = np.random.default_rng((4, epoch)).permutation(3)
+        for batch in (order[:2], order[2:]):
+            losses = []
+            for index in batch:
+                image = samples[index].load()
+                affinity = net.affinity(net(torch.from_numpy(np.array(image)).permute(2, 0, 1), features(image)))
+                losses.append(affinity_loss(affinity, pair_labels(samples[index].labels, config.radius)))
+            optimiser.zero_grad()
+            torch.stack(losses).mean().backward()
+            optimiser.param_groups[0]["lr"] = config.lr * (1 - step / 4)
+            optimiser.step()
+            step += 1
+    found = train_affinity(samples, features, config, progress=False)
+    assert not found.training
+    for ours, plain in zip(found.parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-5)
+
+
+def test_a_loss_that_is_no_number_is_said(trained, features):
+    def broken(image):
+        return torch.full_like(features(image), torch.nan)
+
+    with pytest.raises(ValueError, match=r"lower masks\.affinity\.lr"):
+        train_affinity(trained[0][:1], broken, CONFIG, progress=False)
+
+
+def test_the_step_walks_on_the_grid_and_comes_back_to_pixels(trained, drawn, features):
+    net, photo = trained[1]["boundary"], drawn.photos[0]
+    image = read_rgb(photo)
+    scores = start_scores(read_seed(drawn.seeds / f"{photo.id}.npz"), START)
+    with torch.no_grad():
+        affinity = net.affinity(net(torch.from_numpy(np.array(image)).permute(2, 0, 1), features(image))).numpy()
+    coarse = F.adaptive_avg_pool2d(torch.from_numpy(scores), grid_size(scores.shape[1:], CONFIG.stride)).numpy()
+    transition = transition_matrix(affinity, pair_offsets(CONFIG.radius), CONFIG.beta)
+    walked = torch.from_numpy(random_walk(transition, coarse, CONFIG.walk_steps))
+    expected = F.interpolate(walked[None], size=scores.shape[1:], mode="bilinear", align_corners=False)[0]
+    np.testing.assert_allclose(AffinityStep(net, features)(image, scores), expected, rtol=1e-5, atol=1e-6)
+    background = np.ones((1, 6, 6), np.float32)
+    assert AffinityStep(net, features)(image, background) is background  # a photo without a class

@@ -12,6 +12,7 @@ from cti import Predictor
 from cti.cli import main
 from cti.data.images import load_mask, save_mask
 from cti.data.mask_records import locked, read_records
+from cti.files import read_json, write_json
 from cti.predict.label import label
 from cti.predict.labeller import Labeller, Photo, Report
 from cti.predict.photos import find_photos
@@ -323,3 +324,21 @@ def test_cti_says_the_same_by_bands(run: Path, photos: Path, monkeypatch: pytest
             np.testing.assert_array_equal(parts.mask, whole.mask)
             assert parts.confidence == pytest.approx(whole.confidence, rel=1e-5)
             assert len(np.unique(parts.mask)) > 1
+
+
+def test_a_segmenter_without_thresholds_of_tags_is_said_to_be_one(
+    run: Path, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after fewer than 20 photos held out; given tags need no threshold."""
+    label([photos], run, tmp_path / "all")
+    assert caplog.text.count("Too few photos were held out to find from which score on a class is in a photo;") == 1
+    caplog.clear()
+    label([photos], run, tmp_path / "given", tags=["dog"])
+    label([photos], run, tmp_path / "cti", use="cti")
+    label([photos], run, tmp_path / "limited", false_alarms=0.05)
+    assert "held out" not in caplog.text
+    shutil.copytree(run, known := tmp_path / "known")
+    facts = read_json(known / "segment" / "config.json")
+    write_json(known / "segment" / "config.json", facts | {"tag_thresholds": {"cat": 0.1, "dog": 0.2}})
+    label([photos], known, tmp_path / "some")
+    assert "from which score on sofa is in a photo; every place where the segmenter sees it is shown" in caplog.text

@@ -373,6 +373,8 @@ def test_a_prediction_goes_on_to_other_tools(segmenter: Predictor, photos: Path)
         assert coco["images"] == [{"id": 1, "file_name": "p1.jpg", "height": height, "width": width}]
         areas = {coco["categories"][note["category_id"] - 1]["name"]: note["area"] for note in coco["annotations"]}
         assert areas == {name: count for name, count in prediction.pixels().items() if name != "background"}
+        assert [note["id"] for note in coco["annotations"]] == list(range(1, 1 + len(areas)))
+        assert coco["categories"] == [{"id": value, "name": name} for value, name in enumerate(CLASSES, 1)]
 
 
 @pytest.mark.filterwarnings("ignore:OpenCV")

@@ -13,7 +13,15 @@ from timm.models.vision_transformer import VisionTransformer
 from cti.config import SegmentConfig, TrainConfig
 from cti.method.vit import PlainViT
 from cti.segment import networks
-from cti.segment.networks import LinearDecoder, UpsampleDecoder, ViTSegmenter, build_segmenter, describe, start_from
+from cti.segment.networks import (
+    LinearDecoder,
+    MLPDecoder,
+    UpsampleDecoder,
+    ViTSegmenter,
+    build_segmenter,
+    describe,
+    start_from,
+)
 from cti.segment.step import SegmentationStep
 
 KINDS = ("vit-linear", "vit-upsample")
@@ -186,3 +194,43 @@ def test_a_vit_of_another_geometry_is_refused(tiny: SegmentConfig) -> None:
     assert isinstance(other, ViTSegmenter)
     with pytest.raises(ValueError, match="not of one geometry"):
         start_from(build_segmenter(tiny, 2), other.encoder, other.cls_token)
+
+
+def test_the_decoders_are_those_of_the_docs() -> None:
+    """Weights in use, and what is written about sizes and rates, depend on it."""
+    decoder = MLPDecoder(6, 3)
+    assert [type(layer).__name__ for layer in decoder.layers] == ["Dropout", "Linear", "GELU", "Dropout", "Linear"]
+    assert [layer.p for layer in decoder.layers if isinstance(layer, torch.nn.Dropout)] == [0.2, 0.2]
+    assert decoder.layers[1].out_features == 256
+    assert not any(parameter.requires_grad for parameter in decoder.tag_head.parameters())
+    assert not decoder.tags(torch.randn(1, 5, 6)).any()  # says nothing before it is fitted
+    decoder.eval()
+    torch.nn.init.constant_(decoder.layers[4].bias[:1], 100.0)
+    logs = decoder(torch.zeros(1, 6, 2, 2), torch.zeros(1, 3, 8, 8))
+    torch.testing.assert_close(logs.amin(), torch.tensor(1e-7).log())  # no label is impossible
+    torch.testing.assert_close(logs.amax(), torch.tensor(0.0))
+
+    widths = {name: tuple(value.shape[:2]) for name, value in UpsampleDecoder(64, 16, 3).named_parameters()}
+    assert widths["reduce.weight"] == (128, 64)
+    assert [widths[f"levels.{level}.0.weight"] for level in (0, 1)] == [(128, 128), (64, 128)]
+    assert [widths[f"stem.{layer}.0.weight"] for layer in (0, 1)] == [(32, 3), (32, 32)]
+    assert (widths["fuse.0.weight"], widths["classify.weight"]) == ((64, 96), (3, 64))
+    assert len(UpsampleDecoder(64, 4, 3).levels) == 1
+    assert UpsampleDecoder(64, 128, 3).levels[-1][0].out_channels == 32  # never fewer
+    norms = [layer for layer in UpsampleDecoder(64, 16, 3).modules() if isinstance(layer, torch.nn.GroupNorm)]
+    assert {norm.num_groups for norm in norms} == {8}
+    strides = [layer.stride for layer in UpsampleDecoder(64, 16, 3).stem.modules() if hasattr(layer, "stride")]
+    assert strides == [(2, 2), (2, 2)]
+
+
+def test_the_mlp_sees_standardised_features() -> None:
+    decoder = MLPDecoder(4, 2).eval()
+    decoder.mean.copy_(torch.tensor([1.0, -1.0, 0.0, 2.0]))
+    decoder.std.copy_(torch.tensor([2.0, 0.5, 1.0, 4.0]))
+    patches = torch.randn(3, 4)
+    torch.testing.assert_close(decoder.classify(patches), decoder.layers((patches - decoder.mean) / decoder.std))
+    images = torch.zeros(1, 3, 6, 10)
+    grid = torch.randn(1, 4, 3, 5)
+    probabilities = decoder.classify(grid.movedim(1, -1)).softmax(dim=-1).movedim(-1, 1)
+    expected = F.interpolate(probabilities, size=(6, 10), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(decoder(grid, images).exp(), expected, rtol=1e-4, atol=1e-6)

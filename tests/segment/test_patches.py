@@ -12,11 +12,13 @@ from cti.data.photos import Photo
 from cti.segment.networks import MLPDecoder, ViTSegmenter, build_segmenter
 from cti.segment.patches import (
     CHUNK,
+    STEPS,
     PatchDataset,
     PatchStep,
     choose,
     class_weights,
     fit_tag_head,
+    frozen_features,
     patch_dataset,
     patch_loss,
     patch_shares,
@@ -164,14 +166,19 @@ def test_colours_are_learned_from_masks(tmp_path: Path) -> None:
     masks = {photo.id: mask for photo, mask in made}
     photos = [photo for photo, _ in made]
     network = tiny_mlp()
-    data = patch_dataset(network, photos[:12], lambda photo: masks[photo.id], 2, CONFIG, 512, RUNTIME)
+    features = list(frozen_features(network, photos[:12], CONFIG.long_side, 512, RUNTIME))
+    data = patch_dataset(photos[:12], features, lambda photo: masks[photo.id], 2, CONFIG)
     assert len(data.patches) == 12 * 36
     assert data.patches.dtype == torch.float16
     bottom = np.repeat([False, True], 24)[:, None] & np.ones((1, 48), bool)
     weighed = patch_dataset(
-        network, photos[:12], lambda photo: masks[photo.id], 2, CONFIG, 512, RUNTIME,
+        photos[:12],
+        features,
+        lambda photo: masks[photo.id],
+        2,
+        CONFIG,
         lambda photo: bottom if photo.id == "p3" else None,
-    )  # fmt: skip
+    )
     more = (weighed.shares / data.shares.clamp(min=1e-9)).amax(dim=1).reshape(12, 6, 6)
     assert more[3, 3:].eq(CONFIG.reviewed_weight).all()
     assert more[3, :3].eq(1).all()
@@ -193,8 +200,12 @@ def test_photos_share_the_room_for_patches(tmp_path: Path, monkeypatch: pytest.M
     mask[:24] = 1  # 18 patches of 36
     Image.new("RGB", (48, 48)).save(tmp_path / "grey.png")
     photos = [Photo(name, tmp_path / "grey.png", (0,)) for name in "ab"]
-    data = patch_dataset(tiny_mlp(), photos, lambda _: mask, 2, CONFIG, 512, RUNTIME)
+    features = list(frozen_features(tiny_mlp(), photos, 0, 512, RUNTIME))
+    data = patch_dataset(photos, features, lambda _: mask, 2, CONFIG)
     assert data.shares[:, 1].tolist() == [1.0] * 4 + [0.0] * 4 + [1.0] * 4 + [0.0] * 4
+    drawn = np.ones((48, 48), bool)
+    data = patch_dataset(photos, features, lambda _: mask, 2, CONFIG, lambda photo: drawn if photo.id == "b" else None)
+    assert data.by_photo == {"a": 8, "b": 36}  # all of what a person drew
 
 
 def test_a_single_patch_is_enough_to_start_from() -> None:
@@ -230,3 +241,31 @@ def test_all_patches_together_say_which_tags_a_photo_has() -> None:
     weights = 1 - decoder.classify(patches).softmax(-1)[..., :1]
     torch.testing.assert_close(pooled, (weights * patches).sum(1) / weights.sum(1), rtol=0.05, atol=0.05)
     assert not any(parameter.requires_grad for parameter in decoder.tag_head.parameters())
+
+
+@pytest.mark.parametrize(
+    ("patches", "batch_size", "passes"), [(40, 16, 400), (40, 13, 267), (40, 41, 800), (3, 1, 267)]
+)
+def test_epochs_0_makes_about_800_steps(patches: int, batch_size: int, passes: int) -> None:
+    """Of `patches` items each; with less than a batch a pass is one step."""
+    dataset = PatchDataset(torch.zeros(patches * CHUNK - 1, 1), torch.zeros(1, 1), 0)
+    assert len(dataset) == patches
+    assert dataset.epochs(batch_size) == passes
+    assert STEPS == 800
+
+
+def test_a_fresh_decoder_gets_mean_and_deviation_of_each_feature() -> None:
+    patches = (torch.randn(300, 64) * torch.linspace(0.5, 3, 64) + torch.linspace(-2, 2, 64)).half()
+    patches[:, 3] = 1.0  # varies nowhere
+    data = PatchDataset(patches, torch.tensor([[0.5, 0.5, 0]]).expand(300, -1), 0)
+    network = tiny_mlp()
+    PatchStep(network, data, 0.5, fresh=True)
+    assert isinstance(network.decoder, MLPDecoder)
+    torch.testing.assert_close(network.decoder.mean, patches.float().mean(dim=0))
+    expected = ((patches.float() - patches.float().mean(dim=0)) ** 2).mean(dim=0).sqrt().clamp(min=1e-4)
+    torch.testing.assert_close(network.decoder.std, expected)
+    trained = tiny_mlp()
+    assert isinstance(trained.decoder, MLPDecoder)
+    before = trained.decoder.mean.clone()
+    PatchStep(trained, data, 0.5, fresh=False)
+    assert torch.equal(trained.decoder.mean, before)

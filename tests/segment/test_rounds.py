@@ -12,7 +12,11 @@ from cti import pipeline
 from cti.data.images import load_mask, save_mask
 from cti.run import Run
 from cti.segment.checkpoint import load_segmenter
+from cti.segment.inference import inference
 from cti.segment.make_masks import join, joint_probabilities
+from cti.segment.masks import MaskFolder
+from cti.segment.predict import pixel_probabilities, predict_probabilities
+from cti.segment.rounds import own_masks
 from tiny import make_run
 
 
@@ -101,3 +105,26 @@ def test_how_masks_are_joined_matters_only_to_further_rounds(run: Run) -> None:
     runtime = replace(run.config.runtime, overwrite=False)
     with pytest.raises(ValueError, match=r"pseudo_weight: 1\.0 there, 2\.0 now"):
         pipeline.segment(Run(replace(run.config, predict=other, runtime=runtime)))
+
+
+def test_the_masks_of_a_round_are_decided_as_those_of_the_run(run: Run, tmp_path: Path) -> None:
+    """Sure labels stay, others are left open; the review counts where the masks to learn from are the run's own."""
+    network = load_segmenter(run.stage_folder("segment")).network
+    photos, pseudo = run.photos.lists["train"][:2], MaskFolder(run.pseudo_masks, 3)
+    for masks in ("", str(tmp_path / "others")):
+        config = replace(run.config, segment=replace(run.config.segment, masks=masks, round_confidence=0.7))
+        own, settings = Run(config), inference(config.segment, config.predict)
+        folder = tmp_path / f"own-{bool(masks)}"
+        made = own_masks(own, network, photos, pseudo, folder)
+        assert (made.folder, made.num_classes) == (folder, 3)
+        for photo in photos:
+            image, values = photo.load(), np.array([0, *(tag + 1 for tag in photo.tags)])
+            chosen = pixel_probabilities(image, predict_probabilities(network, image, settings), values, settings)
+            joint = joint_probabilities(chosen, values, pseudo(photo), config.predict.pseudo_weight)
+            expected = np.where(joint.max(axis=0) < 0.7, 255, values[joint.argmax(axis=0)])
+            assert 0 < (expected == 255).mean() < 1
+            if photo.id == "p1" and not masks:
+                expected[:10] = 3
+            np.testing.assert_array_equal(made(photo), expected)
+    save_mask(made.path(photos[0]), np.zeros((3, 3), np.uint8))
+    assert not own_masks(own, network, photos, pseudo, folder)(photos[0]).any()  # what is there is kept

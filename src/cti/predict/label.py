@@ -25,6 +25,8 @@ from cti.predict.places import Place, Unreadable, place_id
 from cti.predict.prediction import Threshold, class_indices
 from cti.predict.predictor import Predictor, Use
 from cti.predict.shard import Shard
+from cti.tables import some
+from cti.train.tagging import ENOUGH_HELD_OUT
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +116,8 @@ def label(
     if shard:  # an archive that only one of the parts cannot list is missing from that part
         found = shard.of(found) | {name: place for name, place in found.items() if isinstance(place, Unreadable)}
     wanted = {name: Photo(name, place, given[name]) for name, place in found.items()}
+    if any(photo.given is None for photo in wanted.values()):
+        _say_unlimited(predictor)
     with locked(target):
         settings = {
             "network": _digest(predictor.analyser.network),
@@ -168,6 +172,20 @@ def label(
         logger.info("%d photos labelled, %d kept, %d skipped: %s", result.labelled, len(done), len(skipped), target)
         write_manifest(target, asdict(result))
     return result
+
+
+def _say_unlimited(predictor: Predictor) -> None:
+    """Say of which classes the segmenter decides by pixels alone, because no threshold for their tags was found."""
+    without = [name for name in predictor.classes if name not in predictor.analyser.tag_thresholds]
+    if predictor.use == "segmenter" and without:
+        logger.warning(
+            "Too few photos were held out to find from which score on %s in a photo; every place where the segmenter "
+            "sees %s is shown, so there are more false alarms. Give tags that you know (--tags, --labels), or run with "
+            "%d photos held out or more (data.val_fraction).",
+            "a class is" if len(without) == len(predictor.classes) else f"{some(without)} is",
+            "one" if len(without) == len(predictor.classes) else "it",
+            ENOUGH_HELD_OUT,
+        )
 
 
 def _engine(name: Engine) -> Callable[[Labeller, Sequence[Photo], Report], None]:

@@ -11,9 +11,11 @@ import pytest
 from cti.classes import VOC_CLASSES
 from cti.config import DataConfig
 from cti.data import PhotoSet, read_photos, save_mask
+from cti.data.photo_folder import PhotoFolder
 from cti.data.read import detect_format
 from cti.data.readers.coco_mask import draw_mask
 from cti.data.readers.voc import _vocabulary
+from cti.data.source import listed_photo
 from cti.data.splits import EarlierSplit, split_by_seed
 
 Writer = Callable[..., Path]
@@ -460,6 +462,25 @@ def test_run_lengths_go_down_the_columns() -> None:
 def test_the_folder_of_coco_is_that_of_its_photos(coco: Path) -> None:
     photos = _read(coco)
     assert photos.folder == photos.photos()[0].image.parent
+
+
+@pytest.mark.parametrize(
+    ("line", "photo"),
+    [
+        ("x", "x"),
+        ("x.png", "x"),
+        ("a/y.png", "a__y"),
+        ("/images/x.png /masks/x.png", "x"),
+        ("x 1", "x"),
+        ("z -1", "z"),
+        ("old/z.png 1", "z"),
+        ("old/w", "old__w"),  # of a photo that is not there, all of its path
+    ],
+)
+def test_a_line_of_a_list_is_an_id_or_a_path(tmp_path: Path, line: str, photo: str, write_photo: Writer) -> None:
+    for name in ("x.png", "a/y.png"):
+        write_photo(tmp_path / name)
+    assert listed_photo(line, {"x": 0, "a__y": 0}, PhotoFolder(tmp_path), "list") == photo
 
 
 # --- which reader ---------------------------------------------------------------------------------------------------

@@ -189,3 +189,11 @@ def test_a_numpy_array_is_refused_as_one(tmp_path: Path) -> None:
         ValueError, match=r"cube\.npy is not a readable image \(.*it is a numpy array; save one or three"
     ):
         load_image(tmp_path / "cube.npy")
+
+
+def test_the_brightest_value_of_a_depth_still_fits_it() -> None:
+    """Only what lies beyond it is stretched between its own ends."""
+    fits = np.linspace(1000, 4095, 600).round().astype(np.uint16).reshape(20, 30)
+    np.testing.assert_array_equal(to_8_bit(fits, bits=12), np.rint(fits.astype(float) * 255 / 4095))
+    beyond = np.linspace(1000, 4096, 600).round().astype(np.uint16).reshape(20, 30)
+    np.testing.assert_array_equal(to_8_bit(beyond, bits=12)[[0, -1], [0, -1]], [0, 255])

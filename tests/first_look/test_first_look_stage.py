@@ -280,6 +280,25 @@ def test_what_the_training_loop_is_given(
     assert not step.model.tag_head.weight.any()  # what is trained answers for the tags until it is fitted again
 
 
+def test_a_network_that_starts_at_random_depends_on_the_seed_alone(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[dict[str, torch.Tensor]] = []
+
+    def watched(step: Any, *_: Any, **__: Any) -> None:
+        begun.append({name: value.clone() for name, value in step.model.state_dict().items()})
+        raise _Stop
+
+    monkeypatch.setattr("cti.train.stage.fit", watched)
+    for number, seed in enumerate(("3", "3", "4")):
+        torch.manual_seed(number)
+        with pytest.raises(_Stop):
+            pipeline.train(Run(tiny_config(photos, tmp_path / str(number), train__seed=seed)))
+    first, again, other = begun
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert not torch.equal(first["patch_head.weight"], other["patch_head.weight"])
+
+
 def test_the_split_is_written_beside_the_network(run: Run) -> None:
     for name in ("train", "val"):
         written = (run.stage_folder("train") / "lists" / f"{name}.txt").read_text().split()

@@ -93,3 +93,11 @@ def test_opened_files_are_read_and_iterators_sent_to_stream(photo: Path) -> None
         read_image(iter([photo]))  # type: ignore[arg-type]
     with photo.open(encoding="latin-1") as text, pytest.raises(ValueError, match="is no photo"):
         read_image(text)  # type: ignore[arg-type]
+
+
+def test_one_pixel_is_a_photo_and_none_is_not() -> None:
+    for shape in ((1, 1), (1, 1, 3), (1, 5)):
+        assert read_image(np.full(shape, 0.5))[0].size == (shape[1], shape[0])
+    for shape in ((0, 3), (3, 0, 3), (4, 4, 2), (4,)):
+        with pytest.raises(ValueError, match="cannot be used"):
+            read_image(np.zeros(shape))

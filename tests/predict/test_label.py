@@ -302,8 +302,9 @@ def test_pictures_of_very_large_photos_are_reduced(
 ) -> None:
     whole = Predictor.from_pretrained(run)(photos / "a.jpg")
     plain, shares, confidence = whole.overlay(), whole.shares(), whole.confidence
-    monkeypatch.setattr("cti.predict.prediction._MOST_SHOWN", 1000)
     monkeypatch.setattr("cti.predict.prediction._SHOWN", 32)
+    assert whole.overlay().size == plain.size  # a photo that a screen can show is left as it is
+    monkeypatch.setattr("cti.predict.prediction._MOST_SHOWN", 1000)
     monkeypatch.setattr("cti.data.stretched.BAND", 500)
     assert plain.size == SIZES[0][::-1]
     prediction = Predictor.from_pretrained(run)(photos / "a.jpg")

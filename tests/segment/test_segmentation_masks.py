@@ -28,6 +28,25 @@ def test_masks_without_foreground_are_refused(drawn: Drawn, value: int, what: st
         count_pixels(photos, lambda photo: np.full_like(_own(photo, drawn[1]), value), 3)
 
 
+@pytest.mark.parametrize(
+    ("values", "warnings"),
+    [
+        ([0, 1, 2, 3], []),
+        ([255, 1, 2, 3], ["No mask has a background pixel; the segmenter will call every pixel foreground."]),
+        ([0, 2, 2, 255], ["No mask holds the classes with the indices [0, 2]; they will not be learned."]),
+    ],
+)
+def test_what_will_not_be_learned_is_said(
+    drawn: Drawn, caplog: pytest.LogCaptureFixture, values: list[int], warnings: list[str]
+) -> None:
+    def mask_of(photo: Photo) -> np.ndarray:
+        own = _own(photo, drawn[1])
+        return np.resize(np.array(values, np.uint8), own.shape)
+
+    count_pixels(drawn[0], mask_of, 3)
+    assert [record.getMessage() for record in caplog.records] == warnings
+
+
 def test_a_mask_of_another_size_is_named(drawn: Drawn) -> None:
     photos, folder = drawn
     save_mask(folder / "p2.png", np.ones((5, 7), dtype=np.uint8))
@@ -43,7 +62,7 @@ def test_a_mask_of_other_classes_is_named(drawn: Drawn) -> None:
         count_pixels(photos, MaskFolder(folder, 9), 2)
 
 
-def test_missing_masks_are_counted_and_named(drawn: Drawn) -> None:
+def test_missing_masks_are_counted_and_named(drawn: Drawn, caplog: pytest.LogCaptureFixture) -> None:
     photos, folder = drawn
     source = MaskFolder(folder, 3)
     assert source.covered(photos) == tuple(photos)
@@ -52,6 +71,7 @@ def test_missing_masks_are_counted_and_named(drawn: Drawn) -> None:
     with pytest.raises(ValueError, match=r"lacks the masks of 2 of 6 photos \(p1, p4\)"):
         source.covered(photos)
     assert [photo.id for photo in source.covered(photos, allow_missing=True)] == ["p0", "p2", "p3", "p5"]
+    assert [record.getMessage() for record in caplog.records] == ["2 of 6 photos have no mask and are left out: p1, p4"]
     with pytest.raises(ValueError, match="no mask for any of 6 photos"):
         MaskFolder(folder / "nowhere", 3).covered(photos, allow_missing=True)
 

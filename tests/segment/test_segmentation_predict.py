@@ -290,6 +290,16 @@ def test_thresholds_are_kept_with_the_network(tmp_path: Path) -> None:
     assert tiny_trained().inference().limits == ()
 
 
+def test_a_trained_network_asks_no_hub_for_the_weights_it_began_with(tmp_path: Path) -> None:
+    trained = tiny_trained()
+    began = replace(trained, config=replace(trained.config, backbone="vit", weights=str(tmp_path / "gone.safetensors")))
+    save_segmenter(tmp_path, began)
+    loaded = load_segmenter(tmp_path)
+    assert loaded.config == began.config
+    for name, value in trained.network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], value)
+
+
 def test_bf16_is_used_where_it_is_asked_for_and_changes_little(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = tiny_trained()
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 40, 3), np.uint8))

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset
 
 from cti.config import MethodConfig, RuntimeConfig, TrainConfig
 from cti.method.step import CTIStep
-from cti.train.fit import METRICS, STATE, Validation, fit
+from cti.train.fit import METRICS, STATE, Validation, _Clock, fit
 from cti.train.optimiser import build_optimiser, learning_rate, parameter_groups
 from cti.train.sampler import EpochSampler
 from tiny import CLASSES, tiny_model
@@ -277,3 +278,20 @@ def test_every_epoch_has_its_own_order_and_every_seed_too(tmp_path: Path) -> Non
     assert all(sorted(order) == list(range(12)) for order in orders)
     assert len(set(orders)) == 6
     assert tuple(range(12)) not in orders
+
+
+def test_the_clock_tells_all_sittings_from_training_and_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("cti.train.fit.time.perf_counter", lambda: now[0])
+
+    def loader() -> Iterator[int]:
+        for number in range(2):
+            now[0] += 3  # the next batch takes three seconds
+            yield number
+
+    clock = _Clock(before=1000.0)
+    for _ in clock.waiting(loader()):
+        now[0] += 5
+    with clock.pause():
+        now[0] += 20
+    assert (clock.total(), clock.training(), clock.waited) == (1036.0, 16.0, 6.0)

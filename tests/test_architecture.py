@@ -116,6 +116,15 @@ def test_only_the_command_line_prints() -> None:
     assert not [place for place in calls("print") if "(method)" not in place and not place.startswith("cti.cli:")]
 
 
+def test_people_are_talked_to_on_stderr() -> None:
+    """What is written to stdout is read by other programs."""
+    for module, path in MODULES.items():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Console":
+                given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                assert given.get("stderr") == "True", f"{module}:{node.lineno}"
+
+
 def test_no_device_is_named_in_the_code() -> None:
     assert not list(calls("cuda"))
 

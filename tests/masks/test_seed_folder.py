@@ -1,6 +1,6 @@
 import pytest
 
-from cti.files import write_manifest
+from cti.files import read_manifest, write_manifest
 from cti.masks.seed_folder import SeedFolder
 
 
@@ -16,6 +16,6 @@ def test_another_class_list_is_refused_with_both(drawn):
 
 def test_an_unfinished_stage_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="cti seeds"):
-        SeedFolder(tmp_path, ("disc",))
+        assert SeedFolder(tmp_path, ("disc",)).identity == read_manifest(tmp_path)["finished"]
     write_manifest(tmp_path, {"classes": ["disc"]})
-    SeedFolder(tmp_path, ("disc",))
+    assert SeedFolder(tmp_path, ("disc",)).identity == read_manifest(tmp_path)["finished"]

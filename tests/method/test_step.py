@@ -1,9 +1,11 @@
 """The step against the plain reference, its switches and its gate."""
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
+from torch import Tensor
 
 from cti.config import MethodConfig
 from cti.method.attention import max_norm
@@ -220,3 +222,36 @@ def test_every_weight_learns_in_every_step(
     step = CTIStep(tiny_model(**options), replace(PAPER, start_epoch=start_epoch))
     step(tiny_batch(), epoch=0)["loss"].backward()
     assert not [name for name, value in step.named_parameters() if value.requires_grad and value.grad is None]
+
+
+@pytest.mark.parametrize("gate", ["all", "per_class"])
+def test_the_mean_of_two_processes_losses_is_that_of_the_whole_batch(
+    monkeypatch: pytest.MonkeyPatch, gate: Literal["all", "per_class"]
+) -> None:
+    """Each sees half of the batch, and the tokens and labels of all; in the second step one class is not ready yet."""
+    model, config = tiny_model().double(), MethodConfig(bank_size=3, gate=gate)
+    batches = [{name: value.double() for name, value in tiny_batch(seed=seed).items()} for seed in (0, 1)]
+    said: list[Tensor] = []
+
+    def record(tensor: Tensor) -> Tensor:
+        said.append(tensor.detach())
+        return tensor
+
+    for module in ("step", "bank"):
+        monkeypatch.setattr(f"cti.method.{module}.of_all", record)
+    whole = CTIStep(model, config).double()
+    expected = [whole(batch, epoch=99) for batch in batches]
+    assert bool(whole.bank.full.any())
+    assert not bool(whole.bank.full.all())
+    halves = []
+    monkeypatch.setattr("cti.method.step.together", lambda: 2)
+    for half in (slice(0, 2), slice(2, 4)):
+        answers = iter(said)
+        for module in ("step", "bank"):
+            monkeypatch.setattr(f"cti.method.{module}.of_all", lambda _, answers=answers: next(answers))
+        step = CTIStep(model, config).double()
+        halves.append([step({name: value[half] for name, value in batch.items()}, epoch=99) for batch in batches])
+    for number, losses in enumerate(expected):
+        for name, value in losses.items():
+            torch.testing.assert_close((halves[0][number][name] + halves[1][number][name]) / 2, value)
+    assert ("loss/cross" in expected[1]) is (gate == "per_class")

@@ -234,3 +234,21 @@ def test_the_mlp_sees_standardised_features() -> None:
     probabilities = decoder.classify(grid.movedim(1, -1)).softmax(dim=-1).movedim(-1, 1)
     expected = F.interpolate(probabilities, size=(6, 10), mode="bilinear", align_corners=False)
     torch.testing.assert_close(decoder(grid, images).exp(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_activations_are_recomputed_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch, recompute: bool) -> None:
+    """Only where there is a backward pass; nothing else changes."""
+    config = SegmentConfig(
+        network="vit-linear", backbone="vit", weights="none", embed_dim=16, depth=3, num_heads=1, patch_size=8,
+        drop_path=0.0,
+    )  # fmt: skip
+    network, calls = build_segmenter(config, 2, recompute), list[int]()
+    original = networks.checkpoint
+    monkeypatch.setattr(networks, "checkpoint", lambda *given, **more: (calls.append(1), original(*given, **more))[1])
+    images = torch.randn(1, 3, 16, 16)
+    logits = network(images)
+    assert len(calls) == 3 * recompute
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), logits)
+    assert len(calls) == 3 * recompute

@@ -128,3 +128,29 @@ def test_every_weight_learns_in_every_step(tiny: SegmentConfig, network: str) ->
     batch = {"images": torch.randn(2, 3, 64, 64), "masks": torch.zeros(2, 64, 64, dtype=torch.int64)}
     step(batch, epoch=0)["loss"].backward()
     assert not [name for name, value in step.named_parameters() if value.requires_grad and value.grad is None]
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+def test_the_mean_of_two_processes_losses_is_that_of_the_whole_batch(
+    monkeypatch: pytest.MonkeyPatch, tiny: SegmentConfig, weighed: bool
+) -> None:
+    """Though one of them has many more labelled pixels than the other, or heavier ones."""
+    network = build_segmenter(tiny, 2).double()
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.randint(0, 3, (4, 32, 32), generator=generator)
+    masks[2:, 4:] = 255
+    batch = {"images": torch.randn(4, 3, 32, 32, generator=generator).double(), "masks": masks}
+    if weighed:
+        batch["weights"] = 1 + 4 * torch.rand(4, 32, 32, generator=generator).double()
+    said: list[torch.Tensor] = []
+    monkeypatch.setattr("cti.segment.step.sum_of_all", lambda total: (said.append(total), total)[1])
+    step = SegmentationStep(network)
+    expected = step(batch, 0)
+    monkeypatch.setattr("cti.segment.step.together", lambda: 2)
+    parts = []
+    for half in (slice(0, 2), slice(2, 4)):
+        answers = iter(said[:2])
+        monkeypatch.setattr("cti.segment.step.sum_of_all", lambda _, answers=answers: next(answers))
+        parts.append(step({name: value[half] for name, value in batch.items()}, 0))
+    for name, value in expected.items():
+        torch.testing.assert_close((parts[0][name] + parts[1][name]) / 2, value, rtol=1e-5, atol=1e-9)

@@ -29,14 +29,13 @@ from torch import Tensor
 from cti.classes import IGNORE_INDEX
 from cti.data import Photo
 from cti.evaluate.confusion import ConfusionMatrix
-from cti.evaluate.teaching import teaching_order
 from cti.evaluate.verdict import read_verdict
 from cti.files import read_object, write_json
 from cti.run import Run
 from cti.segment.checkpoint import load_segmenter
 from cti.segment.networks import MLPDecoder, ViTSegmenter
 from cti.segment.patches import PatchStep, fit_tag_head, frozen_features, patch_dataset
-from cti.segment.predict import Seen, argmax_at, mean_entropy, without_unlikely
+from cti.segment.predict import Seen, argmax_at, without_unlikely
 from cti.segment.stage import training_masks
 from cti.train.fit import fit
 from cti.train.tagging import certain_thresholds
@@ -83,10 +82,7 @@ class Reviewer:
             raise SystemExit(f"{self.run.folder} has no verdict; run `cti evaluate --config {self.run.folder}` first.")
         known = {photo.id: photo for photo in self.photos if photo.mask is not None}
         listed = [known[doubt.photo] for doubt in verdict.doubts if doubt.photo in known]
-        with torch.no_grad():
-            unsure = {photo.id: mean_entropy(see(self.decoder, found).probabilities) for photo, found in self.features}
-        order = teaching_order(list(known.values()), unsure, len(self.run.photos.classes))
-        taught = [known[name] for name in order]
+        taught = [known[name] for name in verdict.teaching if name in known]
         orders: dict[str, tuple[list[Photo], Given]] = {"gain, masks": (taught, whole)}
         for seed in range(seeds):
             orders[f"random {seed}, masks"] = (random.Random(seed).sample(listed, len(listed)), whole)

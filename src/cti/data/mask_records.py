@@ -42,8 +42,6 @@ class PhotoRecord:
         confidence: See `Prediction.confidence`.
         certainty: Class -> how sure the segmenter is that it is there, or is not, whatever the tags say; see
             `certainties`. Empty where a mask is CTI's.
-        entropy: How unsure the segmenter is of the pixels, whatever the tags say: 0 = of none, 1 = all classes are
-            equally probable everywhere; see `mean_entropy`. None where it was not asked for.
         cannot_tell: Whether it is less sure of its least sure class than of nearly all photos that were held out; None
             where that is not known, or tags were given.
     """
@@ -58,7 +56,6 @@ class PhotoRecord:
     empty: bool
     confidence: float
     certainty: dict[str, float] = field(default_factory=dict)
-    entropy: float | None = None
     cannot_tell: bool | None = None
 
 

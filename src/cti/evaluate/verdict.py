@@ -9,7 +9,6 @@ import numpy as np
 from cti.data import Photo, PhotoSet
 from cti.data.check_report import FEW, few_sentence
 from cti.data.images import load_mask
-from cti.data.mask_records import read_records
 from cti.evaluate.doubt import Doubt, Facts, class_shares, doubts, mask_agreement, usual_shares
 from cti.evaluate.tags import TagScores, read_tags
 from cti.evaluate.teaching import teaching_order
@@ -56,7 +55,7 @@ class Verdict:
         doubts: Every photo that has a mask or predicted tags, the most doubtful first.
         held_out: Photos not learned from, by which tags are scored.
         teaching: Ids of photos learned from, in the order in which correcting them teaches the segmenter most; empty
-            without a segmenter.
+            without masks.
     """
 
     classes: dict[str, ClassVerdict]
@@ -110,13 +109,12 @@ def make_verdict(run: Run) -> Verdict:
         if masks or given is not None:
             facts.append(Facts(photo.id, photo.tags, shares.get("mask"), shares.get("segmentation"), agreement, given))
     tags = read_tags(run.stage_folder("train")) or read_tags(run.stage_folder("first_look"))
-    records = read_records(run.stage_folder("masks"))
-    unsure = {name: record.entropy for name, record in records.items() if record.entropy is not None}
+    covered = {one.photo: float(one.shares[list(one.tags)].sum()) for one in facts if one.shares is not None}
     verdict = Verdict(
         class_verdicts(facts, run.photos, tags),
         doubts(facts, classes),
         len(run.photos.lists["val"]),
-        teaching_order(run.photos.lists["train"], unsure, len(classes)),
+        teaching_order(run.photos.lists["train"], covered, len(classes)),
     )
     write_json(run.stage_folder("evaluate") / FILE, to_json(verdict))
     return verdict

@@ -28,7 +28,7 @@ from cti.run import Run
 from cti.segment.checkpoint import WEIGHTS
 from cti.segment.inference import Inference, inference
 from cti.segment.networks import Segmenter
-from cti.segment.predict import Seen, certainties, chosen_probabilities, decided_mask, look_at, mean_entropy
+from cti.segment.predict import Seen, certainties, chosen_probabilities, decided_mask, look_at
 
 logger = logging.getLogger(__name__)
 
@@ -182,7 +182,6 @@ def _mask(
         empty=not mask.any(),
         confidence=confidence,
         certainty=dict(zip(classes, certainties(seen.probabilities).tolist(), strict=True)),
-        entropy=mean_entropy(seen.probabilities),
     )
 
 

@@ -204,17 +204,6 @@ def certainties(probabilities: Tensor) -> NDArray[np.float32]:
     return np.array(sure, np.float32)
 
 
-def mean_entropy(probabilities: Tensor) -> float:
-    """How unsure a network is of a photo's pixels: from 0, where one class has all probability, to 1, where all have
-    the same.
-
-    Args:
-        probabilities: (K, h, w), summing to 1 over K, which is at least 2.
-    """
-    total = sum(float(torch.special.entr(plane).sum()) for plane in probabilities)  # class by class: photos are large
-    return total / probabilities[0].numel() / math.log(len(probabilities))
-
-
 def leading_values(probabilities: Tensor) -> NDArray[np.int64]:
     """Sorted mask values that lead at some place of probabilities (1 + C, h, w), and 0, the background."""
     return np.union1d(0, probabilities.argmax(dim=0).numpy()).astype(np.int64)

@@ -12,7 +12,6 @@ from cti.data.photos import Photo
 from cti.segment.networks import MLPDecoder, ViTSegmenter, build_segmenter
 from cti.segment.patches import (
     CHUNK,
-    STEPS,
     PatchDataset,
     PatchStep,
     choose,
@@ -244,14 +243,15 @@ def test_all_patches_together_say_which_tags_a_photo_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patches", "batch_size", "passes"), [(40, 16, 400), (40, 13, 267), (40, 41, 800), (3, 1, 267)]
+    ("patches", "batch_size", "passes", "more"),
+    [(40, 16, 400, 100), (40, 13, 267, 67), (40, 41, 800, 200), (3, 1, 267, 67)],
 )
-def test_epochs_0_makes_about_800_steps(patches: int, batch_size: int, passes: int) -> None:
+def test_epochs_0_makes_about_800_steps_and_200_more(patches: int, batch_size: int, passes: int, more: int) -> None:
     """Of `patches` items each; with less than a batch a pass is one step."""
     dataset = PatchDataset(torch.zeros(patches * CHUNK - 1, 1), torch.zeros(1, 1), 0)
     assert len(dataset) == patches
-    assert dataset.epochs(batch_size) == passes
-    assert STEPS == 800
+    assert dataset.epochs(batch_size, warm=False) == passes
+    assert dataset.epochs(batch_size, warm=True) == more
 
 
 def test_a_fresh_decoder_gets_mean_and_deviation_of_each_feature() -> None:

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cti.config import AffinityConfig, MasksConfig
+from cti.config import AffinityConfig, CrfConfig, MasksConfig, OverlapConfig, PamrConfig
 from cti.masks import steps as chain
 from cti.masks.affinity_labels import confident_labels, confident_labels_crf, to_grid
 from cti.masks.pamr import pamr_step
@@ -100,3 +100,32 @@ def test_worker_processes_give_what_one_process_gives(drawn, seeds, tmp_path):
     ]
     for alone, pooled in zip(*results, strict=True):
         np.testing.assert_array_equal(alone, pooled)
+
+
+def test_the_head_is_trained_anew_when_what_shapes_it_changes(drawn, seeds):
+    """Settings count where a step before the affinity, or the cleaning of its labels, uses them; nothing else does."""
+
+    def digest(photos=drawn.photos, number=1, **changes):
+        config = MasksConfig(steps=("resolve_overlap", "affinity", "pamr"), affinity=SMALL)
+        return chain._fingerprint(photos, seeds, dataclasses.replace(config, **changes), number)
+
+    clean = {kind: {"affinity": dataclasses.replace(SMALL, clean=kind)} for kind in ("none", "pamr", "crf")}
+    others = {
+        "pamr": {"pamr": PamrConfig(iterations=3)},
+        "crf": {"crf": CrfConfig(iterations=3)},
+        "resolve_overlap": {"resolve_overlap": OverlapConfig(power=1.5)},
+    }
+    for kind, settings in clean.items():
+        plain = digest(**settings)
+        assert digest(**settings) == plain
+        for used, change in others.items():
+            assert (digest(**settings, **change) != plain) is (used in (kind, "resolve_overlap")), (kind, used)
+        assert digest(**settings, threshold=0.123) != plain
+        assert digest(drawn.photos[1:], **settings) != plain
+    none = clean["none"]
+    first = {"steps": ("affinity", "resolve_overlap")}
+    assert digest(number=0, **none, **first) == digest(number=0, **none, **first, **others["resolve_overlap"])
+    after = {"steps": ("pamr", "affinity")}
+    assert digest(**none, **after) != digest(**none, **after, **others["pamr"])
+    was, seeds.identity = digest(), "extracted again"
+    assert digest() != was

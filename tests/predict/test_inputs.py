@@ -101,3 +101,21 @@ def test_one_pixel_is_a_photo_and_none_is_not() -> None:
     for shape in ((0, 3), (3, 0, 3), (4, 4, 2), (4,)):
         with pytest.raises(ValueError, match="cannot be used"):
             read_image(np.zeros(shape))
+
+
+def test_levels_count_however_a_file_comes(tmp_path: Path) -> None:
+    """All but arrays and tensors, which are as they are."""
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30)).save(path)
+    expected = np.asarray(read_image(path, levels=(0, 1199))[0])
+    assert expected.max() == 127
+    with path.open("rb") as handle, Image.open(path) as image:
+        for form in (path, str(path), path.read_bytes(), handle, image):
+            np.testing.assert_array_equal(np.asarray(read_image(form, levels=(0, 1199))[0]), expected)
+
+
+def test_the_limit_of_pixels_counts_however_a_file_comes(photo: Path) -> None:
+    with photo.open("rb") as handle:
+        for form in (photo, str(photo), photo.read_bytes(), handle):
+            with pytest.raises(ValueError, match="600 pixels are more than the 599 pixels allowed"):
+                read_image(form, 599)

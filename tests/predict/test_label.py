@@ -284,6 +284,7 @@ def test_larger_photos_are_labelled_where_they_are_allowed(run: Path, photos: Pa
     command = ["label", str(photos / "a.jpg"), "--model", str(run), "--out"]
     assert main([*command, str(tmp_path / "few"), "--max-pixels", "2000"]) == 1
     assert "--max-pixels" in (tmp_path / "few" / "errors.csv").read_text()
+    assert (tmp_path / "few" / "errors.csv").read_bytes().startswith(b"photo,reason\n")  # not Windows' line ends
     assert main([*command, str(tmp_path / "many"), "--max-pixels", "3000"]) == 0
     assert load_mask(tmp_path / "many" / "a.png", 3).shape == SIZES[0]
 

@@ -125,6 +125,15 @@ def test_thresholds_decide_which_classes_are_predicted(predictor: Predictor, pho
     assert Predictor(dataclasses.replace(predictor.analyser, tag_thresholds=strict))(photos / "p0.jpg").mask.max() == 0
 
 
+def test_the_score_of_a_segmenters_class_must_exceed_its_threshold(segmenter: Predictor, photos: Path) -> None:
+    prediction = segmenter(photos / "p0.jpg")
+    name = prediction.tags[0]
+    for below, found in ((0.0, False), (1e-4, True)):
+        thresholds = {name: prediction.scores[name] - below}
+        limited = Predictor(dataclasses.replace(segmenter.analyser, tag_thresholds=thresholds))
+        assert (name in limited(photos / "p0.jpg").tags) is found
+
+
 def test_a_batch_of_different_sizes_is_each_photo_by_itself(predictor: Predictor, photos: Path) -> None:
     paths = [photos / f"p{number}.jpg" for number in range(3)]
     together = predictor([paths[0], str(paths[1]), Image.open(paths[2])], tags=["cat"])
@@ -224,6 +233,8 @@ def test_a_notebook_shows_overlay_and_legend(prediction: Prediction) -> None:
     assert picture.height > height  # the legend
     shown = np.asarray(picture.convert("RGB"))[:height, :width]
     np.testing.assert_array_equal(shown, np.asarray(prediction.overlay()))
+    below = np.asarray(picture.convert("RGB"))[height:]
+    assert len(np.unique(below.reshape(-1, 3), axis=0)) > 2  # colours and their names
     painted = np.abs(shown.astype(int) - np.asarray(prediction.image)).sum(axis=-1) > 0
     assert painted[prediction.mask > 0].mean() > 0.9
     assert not painted[prediction.mask == 0].all()

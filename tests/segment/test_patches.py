@@ -12,6 +12,8 @@ from cti.data.photos import Photo
 from cti.segment.networks import MLPDecoder, ViTSegmenter, build_segmenter
 from cti.segment.patches import (
     CHUNK,
+    STEPS,
+    WARM_STEPS,
     PatchDataset,
     PatchStep,
     choose,
@@ -252,6 +254,7 @@ def test_epochs_0_makes_about_800_steps_and_200_more(patches: int, batch_size: i
     assert len(dataset) == patches
     assert dataset.epochs(batch_size, warm=False) == passes
     assert dataset.epochs(batch_size, warm=True) == more
+    assert (STEPS, WARM_STEPS, CHUNK) == (800, 200, 256)
 
 
 def test_a_fresh_decoder_gets_mean_and_deviation_of_each_feature() -> None:

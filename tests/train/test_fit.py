@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import Precision
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -15,7 +16,7 @@ from torch.utils.data import Dataset
 
 from cti.config import MethodConfig, RuntimeConfig, TrainConfig
 from cti.method.step import CTIStep
-from cti.train.fit import METRICS, STATE, Validation, _Clock, fit
+from cti.train.fit import METRICS, STATE, Validation, _Clock, _set_random, fit
 from cti.train.optimiser import build_optimiser, learning_rate, parameter_groups
 from cti.train.sampler import EpochSampler
 from tiny import CLASSES, tiny_model
@@ -295,3 +296,13 @@ def test_the_clock_tells_all_sittings_from_training_and_waiting(monkeypatch: pyt
     with clock.pause():
         now[0] += 20
     assert (clock.total(), clock.training(), clock.waited) == (1036.0, 16.0, 6.0)
+
+
+def test_the_random_state_of_another_device_is_left_alone() -> None:
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    expected = torch.rand(4)
+    torch.manual_seed(9)
+    other = torch.get_rng_state()
+    _set_random(Fabric(accelerator="cpu", devices=1), {"random": state, "device_random": other})
+    assert torch.equal(torch.rand(4), expected)

@@ -51,7 +51,7 @@ def read_image(image: ImageLike, max_pixels: int = MAX_PIXELS, levels: Sequence[
         return to_rgb(Image.fromarray(_bytes(image))), ""
     if hasattr(image, "read"):
         if isinstance(content := image.read(), bytes):
-            return load_image("the file given", max_pixels, content=content), ""
+            return load_image("the file given", max_pixels, content=content, levels=levels), ""
     elif isinstance(image, Iterator):
         raise ValueError("An iterator of photos goes into predictor.stream(...), which takes one after the other.")
     raise ValueError(

@@ -127,7 +127,7 @@ def test_check_of_too_few_photos_does_not_say_that_they_can_be_trained_on(
     assert "can be trained on" not in said
 
 
-def test_options_of_a_training_that_does_not_happen_are_said_to_change_nothing(
+def test_options_of_a_training_that_does_not_take_place_are_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """`--size` where the first look is enough, which is the default for one's own photos."""
@@ -143,7 +143,7 @@ def test_options_of_a_training_that_does_not_happen_are_said_to_change_nothing(
 
     words = ["photos", "--weights", "w.safetensors", "--size=64", "--epochs", "9", "--train.seed", "1"]
     call(run, "cti run", words)
-    assert caplog.text.count("--size, --epochs: without effect, because the first look is enough (") == 1
+    assert caplog.text.count("--size, --epochs: for a training that does not take place, because") == 1
     caplog.clear()
     call(run, "cti run", [*words, "--train.warm_start", "on"])
     call(run, "cti run", ["photos", "--weights", "w.safetensors", "--long-side", "448"])

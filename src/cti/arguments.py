@@ -170,7 +170,7 @@ def _with_recipe(function: Callable[..., Any], words: list[str]) -> list[str]:
 
 
 def _unused(config: Config, words: Sequence[str]) -> str:
-    """A sentence about options that change nothing, because nothing is trained but the segmenter; empty without any."""
+    """A sentence about options of a training that does not take place, as the first look is enough; else empty."""
     from cti.first_look.stage import is_enough
 
     options = (word.partition("=")[0] for word in words)
@@ -178,9 +178,9 @@ def _unused(config: Config, words: Sequence[str]) -> str:
     if not unused or not is_enough(config):
         return ""
     return (
-        f"{', '.join(unused)}: without effect, because the first look is enough (train.warm_start: "
-        f"{config.train.warm_start}); --train.warm_start on trains from there, --long-side sets the size at which "
-        "photos are seen."
+        f"{', '.join(unused)}: for a training that does not take place, because the first look is enough "
+        f"(train.warm_start: {config.train.warm_start}); --train.warm_start on trains from there, --long-side sets the "
+        "size at which photos are seen."
     )
 
 

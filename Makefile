@@ -21,7 +21,7 @@ quickstart: setup  ## All stages on rendered shapes, from tags to a segmentation
 	$(BIN)/cti quickstart
 
 test: setup  ## The fast tests: under two minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 
 test-data: setup  ## The tests on a few real photos (skipped where they are absent)
 	$(BIN)/python -m pytest -m data || test $$? -eq 5  # 5: there is no such test

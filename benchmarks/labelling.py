@@ -3,7 +3,9 @@
 python -m benchmarks.labelling PHOTOS [--count 48] [--rounds 3]
 
 The network is the segmenter of the recipe `own` with random weights (the same work as with trained ones). Costs are the
-seconds of processor time of one thread, the least of several rounds, in which torch and onnxruntime take turns.
+seconds of processor time of one thread, the least of several rounds, in which torch and onnxruntime take turns. At the
+end of a round all photos are labelled, masks and pictures, one by one and as `cti label` does: processor time of all
+threads, and the clock, which is more where the machine does other things.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,10 +44,11 @@ def measure(place: Path, count: int, rounds: int, folder: Path) -> None:
 
     from cti.apps.export.onnx import export_onnx
     from cti.config import PredictConfig
-    from cti.data.images import image_size, load_image, save_mask
+    from cti.data.images import MAX_PIXELS, image_size, load_image, save_mask
     from cti.data.mask_records import file_digest
     from cti.predict.annotations import mask_annotations
     from cti.predict.batches import MOST_PHOTOS
+    from cti.predict.labeller import Labeller, Photo
     from cti.predict.photos import find_photos
     from cti.predict.predictor import Predictor
     from cti.predict.segmenter import SegmenterAnalyser
@@ -68,10 +72,12 @@ def measure(place: Path, count: int, rounds: int, folder: Path) -> None:
 
     costs: dict[str, float] = defaultdict(lambda: float("inf"))
 
-    def timed(name: str, work: Callable[[Any], T], items: Any) -> T:
-        started = time.thread_time()
+    def timed(name: str, work: Callable[[Any], T], items: Any, clock: Callable[[], float] = time.thread_time) -> T:
+        started, by_clock = clock(), time.perf_counter()
         result = work(items)
-        costs[name] = min(costs[name], (time.thread_time() - started) / len(paths))
+        costs[name] = min(costs[name], (clock() - started) / len(paths))
+        if clock is time.process_time:
+            costs[f"{name}, clock"] = min(costs[f"{name}, clock"], (time.perf_counter() - by_clock) / len(paths))
         return result
 
     def batches(items: list[Any]) -> list[list[Any]]:
@@ -117,9 +123,20 @@ def measure(place: Path, count: int, rounds: int, folder: Path) -> None:
             timed("run-length codes", lambda masks: [list(mask_annotations(mask.mask, "rle")) for mask in masks], masks)
             timed("network alone, torch", on_torch, inputs)
             timed("network alone, onnxruntime", on_onnxruntime, inputs)
+            for kind, overlays in (("all", True), ("all but the picture", False)):
+                labeller = Labeller(predictor.analyser, (), folder / "masks", None, overlays, MAX_PIXELS)
+                photos = [Photo(path.stem, path, None) for path in paths]
+                singly = [[photo] for photo in photos]
+                timed(f"{kind}, one by one", partial(label_lots, labeller), singly, time.process_time)
+                timed(f"{kind}, as label does", partial(label_lots, labeller), [photos], time.process_time)
             print(f"after {number + 1} of {rounds} rounds:", flush=True)
             for step, seconds in costs.items():
                 print(f"{step:44} {1000 * seconds:8.1f} ms a photo", flush=True)
+
+
+def label_lots(labeller: Any, lots: list[list[Any]]) -> None:
+    for photos in lots:
+        labeller.label(photos, lambda *_: None)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from cti.method.checkpoint import load_model
 from cti.run import Run
 from cti.segment.inference import inference
 from cti.segment.networks import MLPDecoder, ViTSegmenter, build_segmenter, start_from
-from cti.segment.patches import PatchDataset, PatchStep, patch_dataset
+from cti.segment.patches import PatchDataset, PatchStep, frozen_features, patch_dataset
 from cti.segment.predict import argmax_at, look_at, without_unlikely
 from cti.segment.stage import segment_config, training_masks
 from cti.train.fit import fit
@@ -36,7 +36,8 @@ def main(folder: str, balances: list[float]) -> None:
     assert isinstance(network, ViTSegmenter)
     start_from(network, model.backbone, model.class_tokens().mean(dim=1, keepdim=True))
     mask_of, photos = training_masks(run)
-    data = patch_dataset(network, photos, mask_of, len(classes), config, run.config.predict.window, run.config.runtime)
+    features = frozen_features(network, photos, config.long_side, run.config.predict.window, run.config.runtime)
+    data = patch_dataset(photos, features, mask_of, len(classes), config)
     for layers in (1, 2):
         for balance in balances:
             torch.manual_seed(0)
@@ -53,7 +54,7 @@ def train_and_score(run: Run, network: ViTSegmenter, data: PatchDataset, balance
     """Train the network's decoder as the stage `segment` does; mIoU on `val`, without tags and with them."""
     config = segment_config(run.config)
     step = PatchStep(network, data, balance, fresh=True)
-    training = replace(config.train, epochs=data.epochs(config.train.batch_size))
+    training = replace(config.train, epochs=data.epochs(config.train.batch_size, warm=False))
     with TemporaryDirectory() as out:
         fit(step, data, training, Path(out), step.parameter_groups(config), run.config.runtime)
     network.eval()

@@ -25,6 +25,7 @@ from cti.run.stage_folder import damaged_files
 from tiny import options, tiny_config, tiny_shapes
 
 SOME, MORE = 12, 16
+LOOK = {"stages": "[first_look, train, seeds, masks, segment, evaluate]", "train__warm_start": "only"}
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +190,7 @@ def test_a_new_run_takes_what_still_fits(finished: Path, tmp_path: Path, capsys:
     assert "masks: masks.threshold: 0.25 there, 0.5 now: made again" in said
     assert "evaluate: masks is a new one; segment is a new one: made again" not in said  # scores are not taken
     assert f"seeds: finished before, taken from {old} " in said
+    assert f"Made: masks, segment, evaluate; taken from {old}: train, seeds. " in said
     begun = re.findall(r"Stage (\d of 5: \w+)", said)
     assert begun == ["3 of 5: masks", "4 of 5: segment", "5 of 5: evaluate"]
     assert f"taken from {old}" in (new / "train" / "history.json").read_text()
@@ -392,3 +394,54 @@ def test_differences_are_named_and_never_hashes(copy: Path, setting: str, value:
         pipeline.run(config_of(copy / "photos", copy / "run", **{setting: value}))
     digests = read_json(copy / "run" / "train" / "manifest.json")["files"].values()
     assert not [digest for digest in digests if digest in str(refused.value)]
+
+
+@pytest.fixture(scope="module")
+def looked(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `photos` and a finished `run` of which nothing but the segmenter was trained."""
+    folder = tmp_path_factory.mktemp("looked")
+    pipeline.run(config_of(write_photos(drawn, folder / "photos", SOME), folder / "run", **LOOK))
+    return folder
+
+
+def test_where_nothing_was_trained_a_mended_tag_is_learned(
+    drawn: Path, looked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first look is made again, as in a run from nothing with that split; the segmenter goes on."""
+    shutil.copytree(looked, folder := tmp_path / "copy")
+    run, photos = folder / "run", folder / "photos"
+    held_out, trained_on = ((run / "train" / "lists" / f"{name}.txt").read_text().split() for name in ("val", "train"))
+    write_photos(drawn, photos, MORE, {f"{trained_on[0]}.png": "star;ring"})
+    weights = (run / "segment" / "model.safetensors").read_bytes()
+    words = ["run", *options(photos, run, data__val_fraction="0.4", masks__steps="[pamr]", **LOOK)]
+    assert main(words) == 1
+    assert "4 photos added, 1 tag changed" in " ".join(capsys.readouterr().err.split())
+    assert main([*words, "--overwrite"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    for stage in ("first-look", "train"):
+        assert f"{stage}: 4 photos added, 1 tag changed: made again" in said
+    assert "seeds: the network of train is another one; 4 photos added, 1 tag changed: made again" in said
+    assert "4 photos added, 1 tag changed: the segmenter goes on from its weights" in said
+    assert "Gained by the last round: segmenter's tag AP on photos held out (5 photos, too few to rely on)" in said
+    now = (run / "train" / "lists" / "val.txt").read_text().split()
+    assert set(held_out) < set(now)
+    assert not set(trained_on) & set(now)
+    assert (run / "segment" / "model.safetensors").read_bytes() != weights
+    check_sealed(run)
+
+    fresh = tmp_path / "fresh"
+    shutil.copytree(photos, fresh / "photos")
+    (fresh / "photos" / "lists").mkdir()
+    for name in ("train", "val"):
+        shutil.copyfile(run / "train" / "lists" / f"{name}.txt", fresh / "photos" / "lists" / f"{name}.txt")
+    pipeline.run(config_of(fresh / "photos", fresh / "run", **LOOK | {"stages": "[first_look, train, seeds]"}))
+    for name in ("first_look/model.safetensors", "train/model.safetensors", f"seeds/{trained_on[1]}.npz"):
+        assert (run / name).read_bytes() == (fresh / "run" / name).read_bytes(), name
+
+    # A tag that the review mends is learned unasked, for nothing dear is made again.
+    write_entries(run / "review", {trained_on[0]: Entry("accepted", tags=("disc",))})
+    network = (run / "train" / "model.safetensors").read_bytes()
+    assert main(["run", "--config", str(run)]) == 0
+    assert "first-look: 1 tag changed: made again" in " ".join(capsys.readouterr().err.split())
+    assert (run / "train" / "model.safetensors").read_bytes() != network
+    check_sealed(run)

@@ -125,3 +125,26 @@ def test_check_of_too_few_photos_does_not_say_that_they_can_be_trained_on(
     assert "cannot be learnt" in said
     assert "would run on this data set, and learn no class" in said
     assert "can be trained on" not in said
+
+
+def test_options_of_a_training_that_does_not_take_place_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`--size` where the first look is enough, which is the default for one's own photos."""
+
+    @reads("data", "train")
+    def run(config: Config, photos: str = "") -> None:
+        """Take the configuration.
+
+        Args:
+            config: The configuration.
+            photos: The folder.
+        """
+
+    words = ["photos", "--weights", "w.safetensors", "--size=64", "--epochs", "9", "--train.seed", "1"]
+    call(run, "cti run", words)
+    assert caplog.text.count("--size, --epochs: for a training that does not take place, because") == 1
+    caplog.clear()
+    call(run, "cti run", [*words, "--train.warm_start", "on"])
+    call(run, "cti run", ["photos", "--weights", "w.safetensors", "--long-side", "448"])
+    assert not caplog.text

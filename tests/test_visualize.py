@@ -69,8 +69,9 @@ def test_panels_align_columns_and_drop_absent_ones(photo):
     one = panel_row(photo, CLASSES, cams=cams[:1], class_indices=(0,), masks={"seed": mask})
     two = panel_row(photo.rotate(90, expand=True), CLASSES, {"seed": mask.T})
     page = np.asarray(panels([two, one], CLASSES, cell_width=60))
-    assert page.shape[1] == 6 + 3 * 66  # photo, CAM 1, seed
-    assert (page[6:66, 6 + 66 : 6 + 66 + 60] == 255).all()  # the first row has no CAM
+    assert page.shape[1] == 6 + 3 * 66  # photo, seed, CAM 1
+    assert (page[6:66, 6 + 2 * 66 : 6 + 2 * 66 + 60] == 255).all()  # the first row has no CAM, and no hole
+    assert not (page[6:66, 6 + 66 : 6 + 66 + 60] == 255).all()
     narrow = np.asarray(panels([two], CLASSES, cell_width=60))
     assert narrow.shape[1] == 6 + 2 * 66
     with pytest.raises(ValueError, match="no row"):

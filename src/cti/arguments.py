@@ -5,13 +5,18 @@ Parameters before `*` are given without a name, those after it as options; a seq
 """
 
 import inspect
+import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, get_args, get_origin
 
 from docstring_parser import parse
 from jsonargparse import ArgumentParser
 
+from cti.config import Config
 from cti.settings import add_settings, config_of, parse_words
+
+logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,6 +32,10 @@ SHORT = {
 }
 """Short forms of common settings."""
 
+
+_MAY_TRAIN = ("run", "train")
+_ONLY_TRAINING = re.compile(r"--(size|epochs|method\..*|model\.image_size|train\.(?!warm_start|seed).*)")
+"""Options of these commands that matter where CTI is trained."""
 
 ALONE = {"fix": "clean.csv"}
 """Options that may stand alone, and what they then mean."""
@@ -56,7 +65,7 @@ def call(function: Callable[..., Any], prog: str, words: Sequence[str]) -> tuple
     Raises:
         ValueError: for an unknown setting or a wrong value.
     """
-    takes_config = "config" in inspect.signature(function).parameters
+    given, takes_config = words, "config" in inspect.signature(function).parameters
     parser = command_parser(function, prog, all_settings="--help-all" in words)
     if takes_config:
         words = _with_recipe(function, [_written_out(word) for word in words])
@@ -64,7 +73,13 @@ def call(function: Callable[..., Any], prog: str, words: Sequence[str]) -> tuple
         words = ["--help"]
     namespace = parse_words(parser, words)
     named = {name: namespace[name] for name in inspect.signature(function).parameters if name != "config"}
-    result = function(config=config_of(parser, namespace), **named) if takes_config else function(**named)
+    if not takes_config:
+        result = function(**named)
+    else:
+        config = config_of(parser, namespace)
+        if function.__name__ in _MAY_TRAIN and (sentence := _unused(config, given)):
+            logger.warning("%s", sentence)
+        result = function(config=config, **named)
 
     from cti.files import to_json  # after the parsing: help need not wait for it
 
@@ -152,6 +167,21 @@ def _with_recipe(function: Callable[..., Any], words: list[str]) -> list[str]:
         at_root = words.index("--config") + 2 if "--config" in words else 0
         return [*words[1:at_root], *recipe, f"--data.root={words[0]}", *words[max(at_root, 1) :], words[0]]
     return [*recipe, *words]
+
+
+def _unused(config: Config, words: Sequence[str]) -> str:
+    """A sentence about options of a training that does not take place, as the first look is enough; else empty."""
+    from cti.first_look.stage import is_enough
+
+    options = (word.partition("=")[0] for word in words)
+    unused = [option for option in options if _ONLY_TRAINING.fullmatch(option)]
+    if not unused or not is_enough(config):
+        return ""
+    return (
+        f"{', '.join(unused)}: for a training that does not take place, because the first look is enough "
+        f"(train.warm_start: {config.train.warm_start}); --train.warm_start on trains from there, --long-side sets the "
+        "size at which photos are seen."
+    )
 
 
 def _value(words: list[str], option: str) -> str:

@@ -181,7 +181,8 @@ def label(
     """Write a mask, and a picture of it, for every photo. Call it again after an interruption.
 
     Args:
-        photos: Photos, folders of photos, patterns, or tables of paths (CSV or Parquet).
+        photos: Photos, folders of photos, patterns, tar archives (WebDataset), addresses (https://..., s3://...), or
+            tables of paths or addresses (CSV or Parquet).
         model: Run folder, saved network, or id on the Hugging Face hub.
         out: Folder of the masks.
         tags: Classes that are in every one of these photos.
@@ -222,7 +223,7 @@ def serve(
 
     Args:
         run: Run folder, saved network, or id on the Hugging Face hub.
-        folder: Folder of photos to review; default: the run's own photos, the most doubtful first.
+        folder: Folder of photos to review; default: those of the run, first what the segmenter learns most from.
         out: Where the review is kept; default: FOLDER_review.
         use: Which network; default: the segmenter if there is one.
         host: Address to listen on; anybody who can reach it can use the page.

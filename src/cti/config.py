@@ -17,6 +17,11 @@ ListName = Literal["train", "score", "val"]
 StageName = Literal["first_look", "train", "seeds", "masks", "segment", "evaluate", "report"]
 
 
+def spoken(stage: str) -> str:
+    """A stage as it is typed and read about, `first-look`; its folder and its setting are `first_look`."""
+    return stage.replace("_", "-")
+
+
 @dataclass(frozen=True)
 class Bounds:
     """The range of a number: the metadata of an annotated type, which `Section` checks.
@@ -327,7 +332,7 @@ class TrainConfig(OptimiserConfig):
     """Training of CTI: `OptimiserConfig` and the following.
 
     Args:
-        warm_start: Start from a linear head on the frozen backbone (the stage `first_look`); `auto` = where the
+        warm_start: Start from a linear head on the frozen backbone (`cti first-look`); `auto` = where the
             backbone has pre-trained weights; `only` = stay with it: nothing is trained, minutes instead of an hour;
             `enough` = `only` where the backbone has pre-trained weights, else training from scratch.
         frozen_blocks: The first so many blocks of the ViT (and its patch embedding) keep their weights, which few

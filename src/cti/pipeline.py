@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-from cti.config import Config
+from cti.config import Config, spoken
 from cti.evaluate.scores import RunScores
 from cti.evaluate.stage import evaluate
 from cti.first_look.stage import FirstLook, first_look, is_enough
@@ -111,7 +111,7 @@ class Progress:
             return
         place = self.stages.index(stage)
         left = time_left(time.perf_counter() - self.started, self.done, self.stages[place:], self.idle)
-        logger.info("Stage %d of %d: %s%s", place + 1, len(self.stages), stage.replace("_", "-"), left)
+        logger.info("Stage %d of %d: %s%s", place + 1, len(self.stages), spoken(stage), left)
         self.done.append(stage)
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from cti.config import spoken
 from cti.data.fingerprint import PhotoChange
 from cti.data.mask_records import MADE_WITH, RECORDS, TABLE
 from cti.files import MANIFEST, manifest_digest, read_manifest
@@ -62,7 +63,7 @@ def _mend(folder: Path, stage: str, damaged: list[str]) -> str:
     """Remove what is damaged, as little as possible; says what becomes of it."""
     if stage in ("first_look", "evaluate") or {SETTINGS, PHOTOS} & set(damaged):
         make_way(folder, "again", Change())
-        return f"{stage} is made again"
+        return f"{spoken(stage)} is made again"
     if stage in ("train", "segment"):
         predictions = [name for name in damaged if name.startswith("predictions/")]
         others = [name for name in damaged if name not in predictions]
@@ -73,7 +74,7 @@ def _mend(folder: Path, stage: str, damaged: list[str]) -> str:
             return f"the network is whole, but cannot be trained for more epochs; to make it anew, delete {folder}"
         if any(map(_only_for_going_on, others)):
             make_way(folder, "again", Change())
-            return f"{stage} is made again"
+            return f"{spoken(stage)} is made again"
         _unlink(folder, [MANIFEST, *others])
         return "it is made again from the state of training"
     results = [name for name in damaged if stage == "masks" and _is_result(name)]

@@ -123,7 +123,7 @@ def panel_row(
     class_indices: Sequence[int] = (),
     background_cam: ArrayLike | Tensor | None = None,
 ) -> PanelRow:
-    """Make the pictures of one photo: photo | truth | CAMs | the other masks.
+    """Make the pictures of one photo: photo | truth | the other masks | CAMs, of which photos have few or many.
 
     Args:
         photo: The photo, of W x H pixels.
@@ -216,7 +216,7 @@ def _ordered_columns(rows: Sequence[PanelRow]) -> list[str]:
     num_cams = sum(any(f"CAM {place}" in row.cells for row in rows) for place in range(1, 256))
     cams = [f"CAM {place + 1}" for place in range(num_cams)]
     present = {column for row in rows for column in row.cells}
-    return [column for column in ("photo", "truth", *cams, "background CAM", *MASKS[1:]) if column in present]
+    return [column for column in ("photo", "truth", *MASKS[1:], "background CAM", *cams) if column in present]
 
 
 def _draw_row(row: PanelRow, columns: Sequence[str], cell_width: int, width: int) -> Image.Image:

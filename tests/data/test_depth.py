@@ -71,7 +71,9 @@ def test_colours_of_12_bits_keep_their_depth(tmp_path: Path, alpha: bool) -> Non
     pixels = np.random.default_rng(0).integers(0, 4096, (20, 30, 3))
     opaque = np.full((20, 30, 1), 65535)
     _png_of_16_bits(tmp_path / "deep.png", np.concatenate([pixels, opaque], axis=2) if alpha else pixels)
-    assert np.abs(np.asarray(load_image(tmp_path / "deep.png")) - pixels * 255 / 4095).max() <= 0.5
+    for content in (None, (tmp_path / "deep.png").read_bytes()):
+        image = load_image(tmp_path / "deep.png" if content is None else "a photo elsewhere", content=content)
+        assert np.abs(np.asarray(image) - pixels * 255 / 4095).max() <= 0.5
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])

@@ -17,8 +17,9 @@ CLASSES = ("crack", "blowhole")
 
 
 def test_a_gain_is_a_sentence() -> None:
-    assert str(Gain("mIoU", 2, 0.5, 0.625)) == "mIoU (2 photos) 50.0 -> 62.5 % (+12.5)"
-    assert str(Gain("tag AP", 1, 0.9, 0.8)) == "tag AP (1 photo) 90.0 -> 80.0 % (-10.0)"
+    assert str(Gain("mIoU", 20, 0.5, 0.625)) == "mIoU (20 photos) 50.0 -> 62.5 % (+12.5)"
+    assert str(Gain("mIoU", 19, 0.5, 0.625)) == "mIoU (19 photos, too few to rely on) 50.0 -> 62.5 % (+12.5)"
+    assert str(Gain("tag AP", 1, 0.9, 0.8)) == "tag AP (1 photo, too few to rely on) 90.0 -> 80.0 % (-10.0)"
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import torch
 from cti import pipeline
 from cti.apps.summary import summary
 from cti.config import Config, ModelConfig, TrainConfig
-from cti.data.seed_file import read_seed
+from cti.data.seed_file import Seed, read_seed
 from cti.first_look.features import extract_features
 from cti.first_look.locator import locate
-from cti.first_look.stage import FirstLook, first_look, is_enough, wanted
+from cti.first_look.stage import FirstLook, extents_of, first_look, is_enough, small_sentence, wanted
 from cti.method.checkpoint import load_model
 from cti.run import Run
 from cti.train.keep import BestNetwork, Judge
@@ -35,6 +35,25 @@ def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run(tiny_config(photos, tmp_path_factory.mktemp("runs") / "run", **WARM))
     pipeline.train(run)
     return run
+
+
+def test_classes_that_cover_few_patches_are_named_with_what_to_try() -> None:
+    """Half of the maximum and less is not the class; 5 patches are enough; at photos' own sizes nothing is said."""
+
+    def seed(*patches: int) -> Seed:
+        maps = np.full((len(patches), 4, 6), 0.2, np.float32)
+        for row, count in zip(maps, patches, strict=True):
+            row.flat[:count] = 0.41
+            row.flat[0] = 0.8  # 0.41 is above half of it
+        return Seed(tuple(range(len(patches))), (40, 60), maps, None)
+
+    extents = extents_of([seed(1, 5), seed(3, 5), seed(9, 20)], ("dot", "disc", "none"))
+    assert extents == {"dot": 3.0, "disc": 5.0}
+    said = small_sentence(extents, 336)
+    assert "dot (3)." in said
+    assert "disc" not in said
+    assert "--long-side 504 --segment.long_side 504" in said
+    assert small_sentence({"disc": 5.0}, 336) == small_sentence(extents, 0) == ""
 
 
 def test_a_first_look_leaves_a_network_seeds_and_a_picture(run: Run) -> None:

@@ -1,5 +1,6 @@
 """The way to and from the hub, without the hub, and what the model card says."""
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ from huggingface_hub import ModelCard
 from numpy.typing import NDArray
 
 from cti import Predictor
+from cti.cli import main
 from cti.config import SegmentConfig
 from cti.data import Photo, load_mask
 from cti.evaluate.masks import count_masks
@@ -96,6 +98,14 @@ def test_an_unreachable_hub_gets_one_sentence(run: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(hub, "HfApi", FakeHub)
     with pytest.raises(ValueError, match=r"^'no/such' was not published: ConnectionError .* `hf auth login`"):
         Predictor.from_pretrained(run, use="cti").push_to_hub("no/such")
+
+
+@pytest.mark.parametrize("path", ["/no/such/run", "./run", "../run", "runs/of/mine", "~/run", "C:\\runs\\mine"])
+def test_a_path_of_nothing_is_no_name_on_the_hub(run: Path, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(FileNotFoundError, match=f"^No such file or folder: {re.escape(path)}$"):
+        Predictor.from_pretrained(path)
+    assert main(["label", str(run.parent / "photos" / "images"), "--model", path]) == 1
+    assert capsys.readouterr().err.endswith(f"cti label: No such file or folder: {path}\n")
 
 
 def test_the_card_of_cti_names_protocols_and_metadata(run: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cti.predict import inputs
+from cti.predict import places
 from cti.predict.inputs import read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -50,7 +50,7 @@ def test_addresses_are_read(photo: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert source == address
         with pytest.raises(ValueError, match=r"gone.png could not be had \(.*404.*\); check the address"):
             read_image(address.replace("photo", "gone"))
-        monkeypatch.setattr(inputs, "MAX_DOWNLOAD", 100)
+        monkeypatch.setattr(places, "MAX_BYTES", 100)
         with pytest.raises(ValueError, match="download it and give its path"):
             read_image(address)
     finally:

@@ -12,7 +12,9 @@ from cti import Predictor
 from cti.cli import main
 from cti.data.images import load_mask, save_mask
 from cti.data.mask_records import locked, read_records
+from cti.files import read_json, write_json
 from cti.predict.label import label
+from cti.predict.labeller import Labeller, Photo, Report
 from cti.predict.photos import find_photos
 from tiny import RUN_CLASSES as CLASSES
 from tiny import SIZES, make_run
@@ -81,6 +83,19 @@ def test_it_goes_on_where_it_stopped(run: Path, photos: Path, tmp_path: Path) ->
     assert (load_mask(out / "a.png") == 3).all()
     assert (out / "manifest.json").is_file()
     assert not list(out.rglob("*.tmp.png"))
+
+
+def test_what_a_dead_worker_leaves_behind_is_removed(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def engine(labeller: Labeller, todo: list[Photo], report: Report) -> None:
+        (tmp_path / "out" / "overlays").mkdir()
+        (tmp_path / "out" / "overlays" / ".a.killed.tmp.png").write_bytes(b"half")
+        labeller.label(todo, report)
+
+    monkeypatch.setattr("cti.predict.label._engine", lambda _: engine)
+    assert label([photos], run, tmp_path / "out", engine="ray").labelled == 3
+    assert not list((tmp_path / "out").rglob("*.tmp.*"))
 
 
 def test_broken_photos_are_named_and_skipped(
@@ -311,3 +326,21 @@ def test_cti_says_the_same_by_bands(run: Path, photos: Path, monkeypatch: pytest
             np.testing.assert_array_equal(parts.mask, whole.mask)
             assert parts.confidence == pytest.approx(whole.confidence, rel=1e-5)
             assert len(np.unique(parts.mask)) > 1
+
+
+def test_a_segmenter_without_thresholds_of_tags_is_said_to_be_one(
+    run: Path, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after fewer than 20 photos held out; given tags need no threshold."""
+    label([photos], run, tmp_path / "all")
+    assert caplog.text.count("Too few photos were held out to find from which score on a class is in a photo;") == 1
+    caplog.clear()
+    label([photos], run, tmp_path / "given", tags=["dog"])
+    label([photos], run, tmp_path / "cti", use="cti")
+    label([photos], run, tmp_path / "limited", false_alarms=0.05)
+    assert "held out" not in caplog.text
+    shutil.copytree(run, known := tmp_path / "known")
+    facts = read_json(known / "segment" / "config.json")
+    write_json(known / "segment" / "config.json", facts | {"tag_thresholds": {"cat": 0.1, "dog": 0.2}})
+    label([photos], known, tmp_path / "some")
+    assert "from which score on sofa is in a photo; every place where the segmenter sees it is shown" in caplog.text

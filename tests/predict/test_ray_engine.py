@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import uuid
@@ -22,6 +23,7 @@ from cti import Predictor
 from cti.cli import main
 from cti.data.mask_records import read_records
 from cti.data.readers.shapes import render_scene
+from cti.predict.archives import photos_in
 from cti.predict.label import label
 from cti.predict.labeller import Labeller, Photo
 from cti.predict.ray_engine import _Worker
@@ -149,6 +151,43 @@ def test_a_worker_hands_over_what_it_found_and_what_stopped_it(
     error = pickle.loads(answer)
     assert isinstance(error, OSError)
     assert "file" in str(error)
+
+
+def test_a_worker_reads_photos_that_are_no_files_itself(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent to it holds no pixels."""
+    monkeypatch.chdir(photos)
+    predictor = Predictor.from_pretrained(run)
+    labeller = Labeller(predictor.analyser, predictor.levels, None, None, False, 10_000)
+    archive = _archive(photos, tmp_path / "set.tar", 3)
+    chunk = pickle.dumps([Photo(name, place, None) for name, place in photos_in(archive)])
+    assert len(chunk) < 1000
+    (answer,) = pickle.loads(pickle.dumps(_Worker(labeller, str(photos))))({"photos": [chunk]})["outcomes"]
+    assert [outcome.record.photo for _, outcome in pickle.loads(answer)] == [f"{archive}/{n}.png" for n in range(3)]
+
+
+@pytest.mark.slow
+def test_ray_labels_the_photos_of_archives(run: Path, photos: Path, tmp_path: Path, mark: str) -> None:
+    archive = _archive(photos, tmp_path / "set.tar", 70)
+    (tmp_path / "list.txt").write_text("http://127.0.0.1:1/gone.png\n")
+    results = [
+        label([archive, tmp_path / "list.txt"], run, tmp_path / engine, engine=engine)  # type: ignore[arg-type]
+        for engine in ("local", "ray")
+    ]
+    assert results[0].labelled == results[1].labelled == 70
+    assert results[0].skipped == results[1].skipped
+    assert "refused" in results[0].skipped["http://127.0.0.1:1/gone.png"]
+    for path in (tmp_path / "local").glob("*.png"):
+        assert (tmp_path / "ray" / path.name).read_bytes() == path.read_bytes()
+
+
+def _archive(photos: Path, path: Path, count: int) -> Path:
+    """The first photos, in a tar archive."""
+    with tarfile.open(path, "w") as tar:
+        for number in range(count):
+            tar.add(photos / f"p{number}.png", f"{number}.png")
+    return path
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from cti import pipeline
 from cti.config import Config, DataConfig, PredictConfig, SegmentConfig, SegmentTrainConfig
 from cti.data.images import load_mask, save_mask
 from cti.data.mask_records import PhotoRecord, absent_sentences, read_records
-from cti.files import link, write_manifest
+from cti.data.photos import Photo
+from cti.files import link, read_manifest, write_manifest
 from cti.run import Run
+from cti.run.stage_folder import damaged_files
 from cti.segment import make_masks as module
-from cti.segment.checkpoint import load_segmenter
+from cti.segment.checkpoint import TrainedSegmenter, load_segmenter
 from cti.segment.inference import inference
 from cti.segment.make_masks import give_back, join
 from cti.segment.predict import Seen, look_at, predict_mask, predict_probabilities
@@ -56,7 +59,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def open_run(root: Path, **predict: float) -> Run:
+def open_run(root: Path, **predict: Any) -> Run:
     segment = SegmentConfig(
         backbone="vit", weights="none", embed_dim=32, depth=2, num_heads=2, patch_size=8, crop_size=32, drop_path=0.0,
         train=SegmentTrainConfig(epochs=1, batch_size=4, precision="32"),
@@ -160,6 +163,48 @@ def test_masks_are_made_again_only_where_they_are_missing_or_would_differ(copied
     pipeline.segment(open_run(copied, pseudo_weight=0))
     assert len(seen) == len(TAGS)
     assert {photo.id: run.mask(photo).read_bytes() for photo in run.photos.photos()} != masks
+
+
+def test_other_settings_of_predict_make_masks_predictions_and_thresholds_again(
+    copied: Path, seen: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `cti run --config RUN --predict.flip false` does."""
+    stage = "cti.segment.stage"
+    monkeypatch.setattr(f"{stage}.ENOUGH_HELD_OUT", 3)
+    monkeypatch.setattr(f"{stage}.certain_thresholds", lambda scores, *others: {"box": float(scores[0, 1])})
+    run = open_run(copied)
+    pipeline.evaluate(run)
+    held_out, folder = run.photos.lists["val"], run.stage_folder("segment")
+    before = {path: path.read_bytes() for photo in held_out for path in (run.prediction(photo), run.mask(photo))}
+    changed = {"flip": False, "window": 16, "stride": 8}
+    pipeline.segment(open_run(copied, **changed))
+    assert len(seen) == len(TAGS)
+    trained = load_segmenter(folder)
+    assert trained.tag_thresholds == {"box": pytest.approx(look_at_first(trained, held_out[0], changed))}
+    for photo in held_out:
+        expected = predict_mask(trained.network, photo.load(), trained.inference(PredictConfig(**changed)))
+        np.testing.assert_array_equal(load_mask(run.prediction(photo)), expected)
+    assert {path: path.read_bytes() for path in before} != before
+    assert not damaged_files(folder, (read_manifest(folder) or {})["files"])
+    settings = copied / "run/evaluate/stage.json"
+    scored = settings.read_text()
+    pipeline.evaluate(open_run(copied, **changed))
+    assert settings.read_text() != scored
+
+    seen.clear()
+    pipeline.segment(open_run(copied, **changed))
+    assert not seen
+    pipeline.segment(open_run(copied, **changed, variants=("single", "multi-scale")))
+    multi = {photo.id: run.prediction(photo, "multi-scale").stat().st_mtime_ns for photo in held_out}
+    single = {photo.id: run.prediction(photo).stat().st_mtime_ns for photo in held_out}
+    pipeline.segment(open_run(copied, **changed, variants=("single", "multi-scale"), multi_scales=(0.5, 1.0)))
+    assert not multi.items() & {p.id: run.prediction(p, "multi-scale").stat().st_mtime_ns for p in held_out}.items()
+    assert single == {photo.id: run.prediction(photo).stat().st_mtime_ns for photo in held_out}
+
+
+def look_at_first(trained: TrainedSegmenter, photo: Photo, settings: dict[str, Any]) -> float:
+    """The score of box on a photo."""
+    return float(look_at(trained.network, [photo.load()], trained.inference(PredictConfig(**settings)))[0].scores[1])
 
 
 @pytest.fixture

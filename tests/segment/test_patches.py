@@ -13,11 +13,13 @@ from cti.segment.networks import MLPDecoder, ViTSegmenter, build_segmenter
 from cti.segment.patches import (
     CHUNK,
     STEPS,
+    WARM_STEPS,
     PatchDataset,
     PatchStep,
     choose,
     class_weights,
     fit_tag_head,
+    frozen_features,
     patch_dataset,
     patch_loss,
     patch_shares,
@@ -165,14 +167,19 @@ def test_colours_are_learned_from_masks(tmp_path: Path) -> None:
     masks = {photo.id: mask for photo, mask in made}
     photos = [photo for photo, _ in made]
     network = tiny_mlp()
-    data = patch_dataset(network, photos[:12], lambda photo: masks[photo.id], 2, CONFIG, 512, RUNTIME)
+    features = list(frozen_features(network, photos[:12], CONFIG.long_side, 512, RUNTIME))
+    data = patch_dataset(photos[:12], features, lambda photo: masks[photo.id], 2, CONFIG)
     assert len(data.patches) == 12 * 36
     assert data.patches.dtype == torch.float16
     bottom = np.repeat([False, True], 24)[:, None] & np.ones((1, 48), bool)
     weighed = patch_dataset(
-        network, photos[:12], lambda photo: masks[photo.id], 2, CONFIG, 512, RUNTIME,
+        photos[:12],
+        features,
+        lambda photo: masks[photo.id],
+        2,
+        CONFIG,
         lambda photo: bottom if photo.id == "p3" else None,
-    )  # fmt: skip
+    )
     more = (weighed.shares / data.shares.clamp(min=1e-9)).amax(dim=1).reshape(12, 6, 6)
     assert more[3, 3:].eq(CONFIG.reviewed_weight).all()
     assert more[3, :3].eq(1).all()
@@ -194,8 +201,12 @@ def test_photos_share_the_room_for_patches(tmp_path: Path, monkeypatch: pytest.M
     mask[:24] = 1  # 18 patches of 36
     Image.new("RGB", (48, 48)).save(tmp_path / "grey.png")
     photos = [Photo(name, tmp_path / "grey.png", (0,)) for name in "ab"]
-    data = patch_dataset(tiny_mlp(), photos, lambda _: mask, 2, CONFIG, 512, RUNTIME)
+    features = list(frozen_features(tiny_mlp(), photos, 0, 512, RUNTIME))
+    data = patch_dataset(photos, features, lambda _: mask, 2, CONFIG)
     assert data.shares[:, 1].tolist() == [1.0] * 4 + [0.0] * 4 + [1.0] * 4 + [0.0] * 4
+    drawn = np.ones((48, 48), bool)
+    data = patch_dataset(photos, features, lambda _: mask, 2, CONFIG, lambda photo: drawn if photo.id == "b" else None)
+    assert data.by_photo == {"a": 8, "b": 36}  # all of what a person drew
 
 
 def test_a_single_patch_is_enough_to_start_from() -> None:
@@ -234,14 +245,16 @@ def test_all_patches_together_say_which_tags_a_photo_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patches", "batch_size", "passes"), [(40, 16, 400), (40, 13, 267), (40, 41, 800), (3, 1, 267)]
+    ("patches", "batch_size", "passes", "more"),
+    [(40, 16, 400, 100), (40, 13, 267, 67), (40, 41, 800, 200), (3, 1, 267, 67)],
 )
-def test_epochs_0_makes_about_800_steps(patches: int, batch_size: int, passes: int) -> None:
+def test_epochs_0_makes_about_800_steps_and_200_more(patches: int, batch_size: int, passes: int, more: int) -> None:
     """Of `patches` items each; with less than a batch a pass is one step."""
     dataset = PatchDataset(torch.zeros(patches * CHUNK - 1, 1), torch.zeros(1, 1), 0)
     assert len(dataset) == patches
-    assert dataset.epochs(batch_size) == passes
-    assert (STEPS, CHUNK) == (800, 256)
+    assert dataset.epochs(batch_size, warm=False) == passes
+    assert dataset.epochs(batch_size, warm=True) == more
+    assert (STEPS, WARM_STEPS, CHUNK) == (800, 200, 256)
 
 
 def test_a_fresh_decoder_gets_mean_and_deviation_of_each_feature() -> None:

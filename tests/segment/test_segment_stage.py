@@ -15,6 +15,7 @@ from cti.data.images import load_mask, save_mask
 from cti.data.photos import Photo
 from cti.files import write_json
 from cti.run import Run
+from cti.run.stage_folder import keep_records
 from cti.segment import stage
 from cti.segment.checkpoint import load_segmenter
 from cti.segment.inference import Inference, inference
@@ -137,14 +138,14 @@ def test_thresholds_are_those_of_the_photos_held_out(monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_known_of_the_masks_of_before_is_kept_once(tmp_path: Path) -> None:
-    run = SimpleNamespace(stage_folder=lambda name: tmp_path / name, predictions=lambda before: tmp_path / f"{before}")
-    stage.keep_records(cast(Run, run))  # nothing is known yet
-    assert not (tmp_path / "True").exists()
-    (tmp_path / "masks").mkdir()
+    masks, before = tmp_path / "masks", tmp_path / "before"
+    keep_records(masks, before)  # nothing is known yet
+    assert not before.exists()
+    masks.mkdir()
     for content in ("first\n", "second\n"):
-        (tmp_path / "masks" / "photos.jsonl").write_text(content)
-        stage.keep_records(cast(Run, run))
-    assert (tmp_path / "True" / "photos.jsonl").read_text() == "first\n"
+        (masks / "photos.jsonl").write_text(content)
+        keep_records(masks, before)
+    assert (before / "photos.jsonl").read_text() == "first\n"
 
 
 @pytest.mark.parametrize("network", ["vit-upsample", "vit-mlp"])

@@ -1,11 +1,12 @@
 """What a person wants to know at the end of a run: five lines, six after a review."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cti.config import Config
+from cti.config import Config, spoken
 from cti.evaluate.verdict import read_verdict
 from cti.pipeline import Results
+from cti.run.stage_folder import read_history
 
 
 def summary(config: Config, results: Results) -> Iterator[str]:
@@ -15,7 +16,7 @@ def summary(config: Config, results: Results) -> Iterator[str]:
         config: Its configuration.
         results: Results of the stages.
     """
-    yield f"Made: {', '.join(name.replace('_', '-') for name, result in results.items() if result is not None)}."
+    yield _made(Path(config.out), [name for name, result in results.items() if result is not None])
     yield f"Where: {config.out}" + (f" (page: {results['report']})" if results.get("report") else "")
     yield f"How good: {'; '.join(_qualities(results)) or 'not known: no photo held out has a tag or a mask'}."
     if (scores := results.get("evaluate")) is not None and scores.gained:
@@ -29,6 +30,15 @@ def summary(config: Config, results: Results) -> Iterator[str]:
         if unfinished
         else f"Next: cti label NEW_PHOTOS --model {config.out} --out masks, or cti serve {config.out} --open."
     )
+
+
+def _made(run: Path, stages: Sequence[str]) -> str:
+    """Which stages were made for this run, and which were taken from which other one."""
+    made: dict[str, list[str]] = {}
+    for stage in stages:
+        made.setdefault(read_history(run / stage).taken_from, []).append(spoken(stage))
+    sources = (f"{f'taken from {run}' if run else 'Made'}: {', '.join(made[run])}" for run in sorted(made))
+    return f"{'; '.join(sources)}."
 
 
 def _qualities(results: Results) -> Iterator[str]:

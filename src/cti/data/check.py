@@ -5,12 +5,11 @@ import logging
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +25,11 @@ from cti.data.names import likely_slips
 from cti.data.photos import MaskSource, Photo, PhotoSet
 from cti.data.read import read_photos
 from cti.data.readers.coco_mask import CocoMask
-from cti.files import file_digest, read_json, write_json
+from cti.files import file_digest, from_json, read_json, to_json, write_json
 
 _log = logging.getLogger(__name__)
 _JUST_NOW = 2_000_000_000  # ns; a file changed so lately may change again without another time or size
-_VERSION = 3  # raise it when the facts kept in the cache change
+_VERSION = 4  # raise it when the facts kept in the cache change
 
 
 def check_data(
@@ -62,7 +61,7 @@ def check_data(
     known = _read_cache(cache)
 
     jobs = _jobs(photos, max_pixels)
-    facts = {key: known[key] for key, job in jobs.items() if key in known and known[key]["file"] == _stamp(job.path)}
+    facts = {key: known[key] for key, job in jobs.items() if key in known and known[key].file == _stamp(job.path)}
     todo = [key for key in jobs if key not in facts]
     if todo:
         started = time.time_ns()
@@ -70,7 +69,7 @@ def check_data(
         facts |= found
         lasting = {key: fact for key, fact in found.items() if _lasts(fact, started)}
         try:
-            write_json(cache, {"version": _VERSION, "facts": known | lasting})
+            write_json(cache, {"version": _VERSION, "facts": to_json(known | lasting)})
         except OSError as error:
             _log.warning("The data check could not be kept in %s (%s); it will run again next time.", cache, error)
     return _report(photo_set, facts, max_broken, max_pixels)
@@ -122,11 +121,34 @@ def _mask_key(mask: MaskSource) -> str:
 
 
 @dataclass(frozen=True)
+class _Fact:
+    """What was found in a file.
+
+    Args:
+        file: What it holds for: the file's size in bytes and time of change in ns; None = there was no file.
+        size: Width and height in pixels.
+        hash: SHA-256 of a photo's or mask's file, or of the pixels of a drawn mask.
+        ends: Of a photo of more than 8 bits: its lowest and highest level.
+        values: Of a mask: the values that it holds.
+        error: Why it cannot be used; empty if it can.
+        passing: Whether what is wrong does not lie in the file (no memory, no permission).
+    """
+
+    file: tuple[int, int] | None = None
+    size: tuple[int, int] = (0, 0)
+    hash: str = ""
+    ends: tuple[float, float] | None = None
+    values: tuple[int, ...] = ()
+    error: str = ""
+    passing: bool = False
+
+
+@dataclass(frozen=True)
 class _Job:
     """A file, and how to look at it."""
 
     path: Path
-    look: Callable[[], dict[str, Any]]
+    look: Callable[[], _Fact]
 
 
 def _jobs(photos: Iterable[Photo], max_pixels: int) -> dict[str, _Job]:
@@ -141,16 +163,16 @@ def _jobs(photos: Iterable[Photo], max_pixels: int) -> dict[str, _Job]:
     return jobs
 
 
-def _look(todo: list[str], jobs: dict[str, _Job], progress: bool) -> dict[str, Any]:
-    def look(key: str) -> dict[str, Any]:
+def _look(todo: list[str], jobs: dict[str, _Job], progress: bool) -> dict[str, _Fact]:
+    def look(key: str) -> _Fact:
         job = jobs[key]
         stamp = _stamp(job.path)
         try:
-            return {"file": stamp, **job.look()}
+            return replace(job.look(), file=stamp)
         except MemoryError:
-            return {"file": stamp, "error": f"{job.path} does not fit into memory; shrink it.", "passing": True}
+            return _Fact(stamp, error=f"{job.path} does not fit into memory; shrink it.", passing=True)
         except (ValueError, OSError) as error:
-            return {"file": stamp, "error": str(error), "passing": is_passing(error)}
+            return _Fact(stamp, error=str(error), passing=is_passing(error))
 
     # Threads do: Pillow decodes and hashlib hashes without holding Python's lock.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -160,59 +182,59 @@ def _look(todo: list[str], jobs: dict[str, _Job], progress: bool) -> dict[str, A
         return dict(zip(todo, shown, strict=True))
 
 
-def _lasts(fact: dict[str, Any], started: int) -> bool:
+def _lasts(fact: _Fact, started: int) -> bool:
     """Whether a fact may be kept: the file was not changed just now, and what was wrong with it lies in it."""
-    return not fact.get("passing") and fact["file"] is not None and abs(started - fact["file"][1]) > _JUST_NOW
+    return not fact.passing and fact.file is not None and abs(started - fact.file[1]) > _JUST_NOW
 
 
-def _photo_facts(max_pixels: int, path: Path) -> dict[str, Any]:
+def _photo_facts(max_pixels: int, path: Path) -> _Fact:
     with open_image(path, max_pixels) as image:
         size = oriented_size(image)
         ends = deep_ends(image)
         to_rgb(image)
-    return {"size": list(size), "hash": file_digest(path), "ends": ends}
+    return _Fact(size=size, hash=file_digest(path), ends=ends)
 
 
-def _mask_facts(mask: MaskFile) -> dict[str, Any]:
-    values = load_mask(mask.path, mask.num_classes, mask.max_pixels)
-    return {**_values(values), "hash": file_digest(mask.path)}
+def _mask_facts(mask: MaskFile) -> _Fact:
+    return _mask_fact(load_mask(mask.path, mask.num_classes, mask.max_pixels), file_digest(mask.path))
 
 
-def _drawn_facts(mask: CocoMask) -> dict[str, Any]:
+def _drawn_facts(mask: CocoMask) -> _Fact:
     values = mask.draw()
-    return {**_values(values), "hash": hashlib.sha256(values.tobytes()).hexdigest()}
+    return _mask_fact(values, hashlib.sha256(values.tobytes()).hexdigest())
 
 
-def _values(mask: NDArray[np.uint8]) -> dict[str, Any]:
+def _mask_fact(mask: NDArray[np.uint8], digest: str) -> _Fact:
     height, width = mask.shape
-    return {"size": [width, height], "values": np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()}
+    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
+    return _Fact(size=(width, height), hash=digest, values=tuple(values))
 
 
-def _report(photo_set: PhotoSet, facts: dict[str, Any], max_broken: float, max_pixels: int) -> CheckReport:
+def _report(photo_set: PhotoSet, facts: dict[str, _Fact], max_broken: float, max_pixels: int) -> CheckReport:
     photos = photo_set.photos()
     broken: dict[str, str] = {}
     bad_masks: dict[str, str] = {}
     same: dict[str, list[str]] = defaultdict(list)
     views: list[MaskView] = []
     mask_digests: dict[str, str] = {}
-    deep: list[list[float]] = []
+    deep: list[tuple[float, float]] = []
     for photo in photos:
         image = facts[_photo_key(photo, max_pixels)]
-        if "error" in image:
-            broken[photo.id] = image["error"]
+        if image.error:
+            broken[photo.id] = image.error
             continue
-        same[image["hash"]].append(photo.id)
-        if image["ends"] and not photo.levels:
-            deep.append(image["ends"])
+        same[image.hash].append(photo.id)
+        if image.ends and not photo.levels:
+            deep.append(image.ends)
         mask = facts[_mask_key(photo.mask)] if photo.mask and _mask_key(photo.mask) else None
         if mask is None:
             continue
-        reason = _mask_error(photo, image["size"], mask)
+        reason = _mask_error(photo, image.size, mask)
         if reason:
             bad_masks[photo.id] = reason
         else:
-            mask_digests[photo.id] = mask["hash"]
-            views.append(_view(photo, mask["values"]))
+            mask_digests[photo.id] = mask.hash
+            views.append(_view(photo, mask.values))
     contradictions, doubts = compare_masks(views, photo_set.classes)
     duplicates = tuple(tuple(ids) for ids in same.values() if len(ids) > 1)
     train, val = ({photo.id for photo in photo_set.lists.get(name, ())} for name in ("train", "val"))
@@ -241,7 +263,7 @@ def _report(photo_set: PhotoSet, facts: dict[str, Any], max_broken: float, max_p
     )
 
 
-def _depths(ends: list[list[float]]) -> list[str]:
+def _depths(ends: Sequence[tuple[float, float]]) -> list[str]:
     """A sentence about photos of more than 8 bits, by the ends (low, high) of each; nothing if there are none."""
     if not ends:
         return []
@@ -254,44 +276,37 @@ def _depths(ends: list[list[float]]) -> list[str]:
     ]
 
 
-def _view(photo: Photo, values: list[int]) -> MaskView:
+def _view(photo: Photo, values: Sequence[int]) -> MaskView:
     assert isinstance(photo.mask, MaskFile | CocoMask)
     shown = {photo.mask.table[value] for value in values}
     classes = frozenset(value - 1 for value in shown - {0, IGNORE_INDEX})
     return MaskView(photo.id, frozenset(photo.tags), classes, IGNORE_INDEX in shown)
 
 
-def _mask_error(photo: Photo, size: list[int], fact: dict[str, Any]) -> str:
+def _mask_error(photo: Photo, size: tuple[int, int], fact: _Fact) -> str:
     """Why a photo's mask cannot be used; empty if it can."""
-    if "error" in fact:
-        return str(fact["error"])
-    if fact["size"] == size:
-        return ""
+    if fact.error or fact.size == size:
+        return fact.error
     mask = photo.mask
     name = f"of {photo.id} in {mask.annotations}" if isinstance(mask, CocoMask) else getattr(mask, "path", photo.id)
-    width, height = fact["size"]
+    width, height = fact.size
     return f"The mask {name} is {width} x {height}, its photo {size[0]} x {size[1]} pixels; make them the same size."
 
 
-def _read_cache(path: Path) -> dict[str, Any]:
+def _read_cache(path: Path) -> dict[str, _Fact]:
     """Facts per file; empty where the cache is absent, damaged or of another version: it can always be made anew."""
     try:
         content = read_json(path)
-    except (OSError, ValueError):
+        sound = isinstance(content, dict) and content.get("version") == _VERSION
+        return from_json(dict[str, _Fact], content["facts"], path) if sound else {}
+    except (OSError, ValueError, KeyError):
         return {}
-    facts = content.get("facts") if isinstance(content, dict) and content.get("version") == _VERSION else None
-    return {key: fact for key, fact in facts.items() if _is_fact(fact)} if isinstance(facts, dict) else {}
 
 
-def _is_fact(fact: Any) -> bool:
-    whole = isinstance(fact, dict) and isinstance(fact.get("file"), list)
-    return whole and (isinstance(fact.get("error"), str) or (isinstance(fact.get("size"), list) and "hash" in fact))
-
-
-def _stamp(path: Path) -> list[int] | None:
+def _stamp(path: Path) -> tuple[int, int] | None:
     """What a file's facts hold for: its size and time of change; None for a missing file."""
     try:
         state = path.stat()
     except OSError:
         return None
-    return [state.st_size, state.st_mtime_ns]
+    return state.st_size, state.st_mtime_ns

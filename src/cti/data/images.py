@@ -97,14 +97,19 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
 
 
-def image_size(path: Path | str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def image_size(path: Path | str, max_pixels: int = MAX_PIXELS, content: bytes | None = None) -> tuple[int, int]:
     """(H, W) of a photo as it is shown, its EXIF orientation applied; only the header is read.
+
+    Args:
+        path: See `load_image`.
+        max_pixels: See `load_image`.
+        content: See `load_image`.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is no image, or has more than `max_pixels` pixels.
     """
-    with open_image(path, max_pixels) as image:
+    with open_image(path, max_pixels, content) as image:
         width, height = oriented_size(image)
     return height, width
 
@@ -125,10 +130,10 @@ def to_rgb(image: Image.Image, levels: Sequence[float] = ()) -> Image.Image:
         levels: `data.levels`: what becomes black and white in images of more than 8 bits; empty = found for this one.
     """
     bits, deep = _stated_bits(image), _raw_mode(image) in _OTHER_BYTE
-    tiles = _tiles(image)
+    stored = _Stored.of(image)
     image.load()
     if deep and image.mode in ("RGB", "RGBA"):
-        image = _spread(image, tiles, levels)
+        image = _spread(image, stored, levels)
     if orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
@@ -177,9 +182,9 @@ def deep_ends(image: Image.Image) -> tuple[float, float] | None:
     colour = _raw_mode(image) in _OTHER_BYTE and image.mode in ("RGB", "RGBA")
     if not (colour or image.mode.startswith(("I", "F"))):
         return None
-    tiles = _tiles(image)
+    stored = _Stored.of(image)
     image.load()
-    pixels = _whole_depth(image, tiles) if colour else np.asarray(image)
+    pixels = _whole_depth(image, stored) if colour else np.asarray(image)
     finite = pixels[np.isfinite(pixels)]
     return ends_of(finite) if finite.size else None
 
@@ -262,17 +267,32 @@ def _stated_bits(image: Image.Image) -> int:
         return 0
 
 
-def _tiles(image: Image.Image) -> list[ImageFile._Tile]:
-    return list(image.tile) if isinstance(image, ImageFile.ImageFile) else []
+@dataclass(frozen=True)
+class _Stored:
+    """What is known of an opened image's file until its pixels are decoded.
+
+    Args:
+        tiles: How the pixels lie in it.
+        content: Its bytes, where it is not on the disk.
+    """
+
+    tiles: tuple[ImageFile._Tile, ...] = ()
+    content: bytes | None = None
+
+    @classmethod
+    def of(cls, image: Image.Image) -> "_Stored":
+        if not isinstance(image, ImageFile.ImageFile):
+            return cls()
+        return cls(tuple(image.tile), image.fp.getvalue() if isinstance(image.fp, io.BytesIO) else None)
 
 
 def _raw_mode(image: Image.Image) -> str:
-    tiles = _tiles(image)
+    tiles = _Stored.of(image).tiles
     arguments = tiles[0].args if tiles else ""
     return str(arguments[0]) if isinstance(arguments, tuple) and arguments else str(arguments)
 
 
-def _spread(image: Image.Image, tiles: list[ImageFile._Tile], levels: Sequence[float] = ()) -> Image.Image:
+def _spread(image: Image.Image, stored: _Stored, levels: Sequence[float] = ()) -> Image.Image:
     """Bring colours of 9 to 14 bits in a 16-bit file to 8 bits, and of any depth where levels are given.
 
     Pillow keeps the upper byte of each 16-bit colour, which is nearly black there; the lower one is read as well.
@@ -281,16 +301,16 @@ def _spread(image: Image.Image, tiles: list[ImageFile._Tile], levels: Sequence[f
     if not levels and np.percentile(upper[..., :3], 99.9, method="higher") >= 64:
         return image
     orientation = image.getexif()
-    pixels = to_8_bit(_whole_depth(image, tiles), levels=levels)
+    pixels = to_8_bit(_whole_depth(image, stored), levels=levels)
     spread = Image.fromarray(np.concatenate([pixels, upper[..., 3:]], axis=-1))
     spread.getexif().update(orientation)
     return spread
 
 
-def _whole_depth(image: Image.Image, tiles: list[ImageFile._Tile]) -> NDArray[np.uint16]:
+def _whole_depth(image: Image.Image, stored: _Stored) -> NDArray[np.uint16]:
     """Colours (H, W, 3) of a loaded image with 16 bits each."""
-    with _open(Path(str(getattr(image, "filename", "")))) as again:
-        again.tile = [tile._replace(args=_with_other_byte(tile.args)) for tile in tiles]
+    with _open(Path(str(getattr(image, "filename", ""))), stored.content) as again:
+        again.tile = [tile._replace(args=_with_other_byte(tile.args)) for tile in stored.tiles]
         lower = np.asarray(again)
     return np.asarray(image)[..., :3].astype(np.uint16) * 256 + lower[..., :3]
 

@@ -159,10 +159,8 @@ def absent_sentences(records: Mapping[str, PhotoRecord], classes: Sequence[str])
     )
 
 
-def is_done(folder: Path, name: str, record: PhotoRecord | None, photo: Path, given: tuple[str, ...] | None) -> bool:
-    """Whether a photo's mask is there, whole, and of this very photo and these tags."""
-    if record is None or record.given != given or record.digest != file_digest(photo):
-        return False
+def is_whole(folder: Path, name: str, record: PhotoRecord) -> bool:
+    """Whether a photo's mask is there and whole."""
     try:
         most = record.size[0] * record.size[1]
         return load_mask(folder / f"{name}.png", len(record.scores), most).shape == record.size

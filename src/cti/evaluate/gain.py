@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cti.data import Photo, load_mask
+from cti.data.check_report import FEW
 from cti.data.mask_records import read_records
 from cti.evaluate.masks import count_masks
 from cti.evaluate.segment_tags import score_known
@@ -37,6 +38,7 @@ class Gain:
     def __str__(self) -> str:
         change = 100 * (self.after - self.before)
         photos = f"{self.photos} {'photo' if self.photos == 1 else 'photos'}"
+        photos += ", too few to rely on" if self.photos < FEW else ""
         return f"{self.what} ({photos}) {100 * self.before:.1f} -> {100 * self.after:.1f} % ({change:+.1f})"
 
 

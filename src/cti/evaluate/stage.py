@@ -20,7 +20,7 @@ from cti.evaluate.segment_tags import count_alarms, score_known
 from cti.evaluate.tables import list_tables, tag_table
 from cti.evaluate.tags import TagScores, read_tags
 from cti.evaluate.verdict import layers, make_verdict
-from cti.files import read_manifest, read_object
+from cti.files import JsonObject, read_manifest, read_object
 from cti.masks.steps import step_names
 from cti.run import Run, split_by_file
 from cti.tables import to_rich
@@ -43,10 +43,11 @@ def evaluate(run: Run) -> RunScores:
     if not made:
         raise ValueError(f"{run.folder} has no finished seeds, masks or segment, so there is nothing to score.")
     truth = mask_fingerprint(run.photos, run.check)
-    joined = run.stage_folder("masks") / MADE_WITH  # the weight that the masks were made with, not today's setting
-    weight = read_object(joined)["pseudo_weight"] if joined.is_file() else None
-    variants = run.config.predict.variants
-    with run.stage("evaluate", made=made, truth=truth, variants=variants, pseudo_weight=weight) as stage:
+    path = run.stage_folder("masks") / MADE_WITH  # what the masks were made with, not today's settings
+    joined = read_object(path) if path.is_file() else {}
+    more: JsonObject = {"made": made, "truth": truth, "variants": run.config.predict.variants}
+    more |= {name: joined.get(name) for name in ("pseudo_weight", "inference")}
+    with run.stage("evaluate", (), **more) as stage:
         return stage.result(RunScores) if stage.finished else stage.finish(score_run(run, stage.folder))
 
 

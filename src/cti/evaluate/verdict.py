@@ -11,6 +11,7 @@ from cti.data.check_report import FEW, few_sentence
 from cti.data.images import load_mask
 from cti.evaluate.doubt import Doubt, Facts, class_shares, doubts, mask_agreement, usual_shares
 from cti.evaluate.tags import TagScores, read_tags
+from cti.evaluate.teaching import teaching_order
 from cti.evaluate.wrong_tags import read_tag_logits
 from cti.files import from_json, read_json, to_json, write_json
 from cti.run import Run
@@ -53,11 +54,14 @@ class Verdict:
         classes: Class -> what is known about it.
         doubts: Every photo that has a mask or predicted tags, the most doubtful first.
         held_out: Photos not learned from, by which tags are scored.
+        teaching: Ids of photos learned from, in the order in which correcting them teaches the segmenter most; empty
+            without masks.
     """
 
     classes: dict[str, ClassVerdict]
     doubts: tuple[Doubt, ...]
     held_out: int = 0
+    teaching: tuple[str, ...] = ()
 
     @property
     def doubtful(self) -> tuple[Doubt, ...]:
@@ -105,7 +109,13 @@ def make_verdict(run: Run) -> Verdict:
         if masks or given is not None:
             facts.append(Facts(photo.id, photo.tags, shares.get("mask"), shares.get("segmentation"), agreement, given))
     tags = read_tags(run.stage_folder("train")) or read_tags(run.stage_folder("first_look"))
-    verdict = Verdict(class_verdicts(facts, run.photos, tags), doubts(facts, classes), len(run.photos.lists["val"]))
+    covered = {one.photo: float(one.shares[list(one.tags)].sum()) for one in facts if one.shares is not None}
+    verdict = Verdict(
+        class_verdicts(facts, run.photos, tags),
+        doubts(facts, classes),
+        len(run.photos.lists["val"]),
+        teaching_order(run.photos.lists["train"], covered, len(classes)),
+    )
     write_json(run.stage_folder("evaluate") / FILE, to_json(verdict))
     return verdict
 

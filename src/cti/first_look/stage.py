@@ -42,6 +42,7 @@ MAX_PHOTOS = 2000  # it is a start, not the result
 MAX_PATCHES = 30_000  # likewise
 _MOST_SHOWN, _SHOWN = 4_000_000, 2000  # pixels: larger photos are reduced to this side before they are drawn
 _LEARNED = 0.25  # of the way from chance to perfect
+_FEW = 5  # patches: a thing of fewer is hardly more than a place
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class FirstLook:
         linear_tag_map: That of the linear head alone, on mean features of whole photos: what training must not lose.
         choice: How the head was chosen.
         stand_out: Classes that are located by what differs from photos without any class.
+        extents: Class -> the patches that it covers in half of the photos shown; classes that none shows are left out.
         remarks: Sentences about classes that are not learned, and about the backbone if it knows none.
         picture: The first maps, as a picture.
         seconds: Time taken.
@@ -68,6 +70,7 @@ class FirstLook:
     linear_tag_map: float | None
     choice: HeadChoice
     stand_out: tuple[str, ...]
+    extents: dict[str, float]
     remarks: tuple[str, ...]
     picture: str
     seconds: float
@@ -143,11 +146,12 @@ def first_look(run: Run) -> FirstLook | None:
             linear_tag_map=linear.mean_average_precision,
             choice=choice,
             stand_out=standing_out(model),
+            extents=extents_of([seed for _, seed in seeds], classes),
             remarks=remarks,
             picture=str(picture) if rows else "",
             seconds=round(time.perf_counter() - started, 1),
         )
-        _say(look)
+        _say(look, config.seeds.long_side)
         return stage.finish(look)
 
 
@@ -237,6 +241,32 @@ def remarks_on(quality: TagScores, photos: dict[str, float], total: int) -> tupl
     return tuple(remarks)
 
 
+def extents_of(seeds: Sequence[Seed], classes: Sequence[str]) -> dict[str, float]:
+    """Class -> the median, over the photos that show it, of the patches where its map is above half of its maximum."""
+    found: dict[str, list[int]] = {name: [] for name in classes}
+    for seed in seeds:
+        for index, row in zip(seed.class_indices, seed.maps, strict=True):
+            found[classes[index]].append(int((row > row.max() / 2).sum()))
+    return {name: float(np.median(patches)) for name, patches in found.items() if patches}
+
+
+def small_sentence(extents: dict[str, float], long_side: int) -> str:
+    """What to do about classes that cover few patches; empty if none does.
+
+    Args:
+        extents: See `extents_of`.
+        long_side: At which photos were seen; 0 = their own size.
+    """
+    small = [f"{name} ({patches:.0f})" for name, patches in extents.items() if patches < _FEW]
+    if not small or not long_side:
+        return ""
+    more = round(1.5 * long_side)
+    return (
+        f"Small at this size (patches covered): {', '.join(small)}. --long-side {more} --segment.long_side {more} "
+        "shows more of their outline, for about two and a half times the time; tags are not always learned better."
+    )
+
+
 def _panel(photo: Photo, seed: Seed, classes: Sequence[str]) -> PanelRow:
     image, truth = photo.load(), None if photo.mask is None else photo.mask.load()
     if image.width * image.height > _MOST_SHOWN:
@@ -249,7 +279,7 @@ def _panel(photo: Photo, seed: Seed, classes: Sequence[str]) -> PanelRow:
     )  # fmt: skip
 
 
-def _say(look: FirstLook) -> None:
+def _say(look: FirstLook, long_side: int) -> None:
     score = "no class occurs among the photos held out" if look.tag_map is None else f"tag mAP {look.tag_map:.3f}"
     logger.info("First look after %.0f s: %s; %s", look.seconds, score, look.picture)
     if look.stand_out:
@@ -257,5 +287,7 @@ def _say(look: FirstLook) -> None:
             "Looked for as what differs from photos without any class: %s",
             ", ".join(look.stand_out),
         )
+    if small := small_sentence(look.extents, long_side):
+        logger.info("%s", small)
     for remark in look.remarks:
         logger.warning("%s", remark)

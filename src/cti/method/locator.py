@@ -5,6 +5,8 @@ Sources: discriminant analysis with regularised covariances (Friedman 1989); dis
 (Defard et al. 2021), here with one Gaussian for all places, for photos are not aligned.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -72,6 +74,20 @@ class Normality(nn.Module):
     def forward(self, patches: Tensor) -> Tensor:
         """Distances (...) of patches (..., D) in units of what is unusual: above 1 a patch is hardly a normal one."""
         return squared_distances(patches, self.mean, self.whiten).sqrt() / self.limit
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Which of the parts of a network that are fitted, not trained, know anything."""
+
+    locator: bool
+    normality: bool
+    tag_head: bool
+
+
+def fitted_parts(locator: Locator, normality: Normality, tag_head: nn.Linear) -> Fitted:
+    """Ask them."""
+    return Fitted(locator.fitted, normality.fitted, bool(tag_head.weight.any()))
 
 
 def pool_foreground(patches: Tensor, places: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from cti.classes import check_classes
 from cti.config import ModelConfig
 from cti.method.attention import QueriesKeys, class_to_patch, full_precision, patch_affinity_times, pool_scores
 from cti.method.class_tokens import ClassTokens
-from cti.method.locator import Locator, Normality, pool_foreground
+from cti.method.locator import Fitted, Locator, Normality, fitted_parts, pool_foreground
 from cti.method.official import describe_official, to_our_names
 from cti.method.vit import middle_block, run_block
 from cti.method.weights import build_backbone, read_state_dict
@@ -197,6 +197,7 @@ class CTI(nn.Module):
         # Where the classes are, and so which tags there are; fitted, not trained by the step (cti.first_look).
         self.locator = None if self.early_block is None else Locator(dim, num_classes)
         self.normality = None if self.early_block is None else Normality(dim, num_classes)
+        self.settled: Fitted | None = None  # which of them are fitted, where a graph is exported and cannot ask
         self.tag_head = None if self.early_block is None else nn.Linear(width, num_classes).requires_grad_(False)
         if self.tag_head is not None:
             nn.init.zeros_(self.tag_head.weight)
@@ -338,14 +339,15 @@ class CTI(nn.Module):
         locator, normality, tag_head = self.locator, self.normality, self.tag_head
         if self.training or early is None or locator is None or normality is None or tag_head is None:
             return None
-        if not locator.fitted:
+        fitted = self.settled or fitted_parts(locator, normality, tag_head)
+        if not fitted.locator:
             return None
         with torch.autocast(early.device.type, enabled=False), torch.no_grad():
             patches = full_precision(self._patches(tokens, full_precision(early))).to(locator.means.dtype)
             normed = patches[..., : locator.means.shape[1]]
             places: Tensor = locator(normed)
-            distance = normality(normed).unflatten(-1, grid) if normality.fitted else None
-            tags = tag_head(pool_foreground(patches, places)) if bool(tag_head.weight.any()) else None
+            distance = normality(normed).unflatten(-1, grid) if fitted.normality else None
+            tags = tag_head(pool_foreground(patches, places)) if fitted.tag_head else None
         return Located(places.transpose(1, 2).unflatten(-1, grid), distance, normality.speaks_for, tags)
 
     def _patches(self, tokens: Tensor, early: Tensor | None) -> Tensor:

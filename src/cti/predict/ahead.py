@@ -24,9 +24,13 @@ def ahead(
     rest = iter(items)
     with ThreadPoolExecutor(threads) as pool:
         waiting = deque((item, pool.submit(work, item)) for item in islice(rest, depth))
-        while waiting:
-            yield waiting.popleft()
-            waiting.extend((item, pool.submit(work, item)) for item in islice(rest, 1))
+        try:
+            while waiting:
+                yield waiting.popleft()
+                waiting.extend((item, pool.submit(work, item)) for item in islice(rest, 1))
+        finally:
+            for _, unwanted in waiting:  # of a caller that has stopped
+                unwanted.cancel()
 
 
 class Behind:

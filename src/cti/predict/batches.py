@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import TypeVar
 
 from cti.data.batches import parts
@@ -13,10 +12,14 @@ MOST_PHOTOS = 8
 """Photos of a batch."""
 _MOST_PIXELS = 8_000_000  # of a batch's photos: each has a map per class of the same size
 _WINDOW = 64  # photos that are sorted at a time, so that a million need not be looked at first
+_MOST_BYTES = 64_000_000  # of these photos, where they are in memory
 
 
 def in_batches(
-    photos: Iterable[T], size: Callable[[T], tuple[int, int]], seen_as: Callable[[tuple[int, int]], Hashable]
+    photos: Iterable[T],
+    size: Callable[[T], tuple[int, int]],
+    seen_as: Callable[[tuple[int, int]], Hashable],
+    held: Callable[[T], int] = lambda _: 0,
 ) -> Iterator[Sequence[T]]:
     """Batches of photos that are seen alike; their order is kept within batches only.
 
@@ -24,9 +27,9 @@ def in_batches(
         photos: Anything that stands for a photo; there may be many.
         size: (H, W) of a photo in pixels.
         seen_as: See `cti.predict.analyser.Analyser`.
+        held: Bytes of a photo that are in memory until it has been handed on.
     """
-    rest = iter(photos)
-    while window := list(islice(rest, _WINDOW)):
+    for window in _windows(photos, held):
         groups: dict[Hashable, list[T]] = defaultdict(list)
         largest: dict[Hashable, int] = defaultdict(int)
         for photo in window:
@@ -36,3 +39,14 @@ def in_batches(
             largest[key] = max(largest[key], height * width)
         for key, members in groups.items():
             yield from parts(members, max(min(MOST_PHOTOS, _MOST_PIXELS // largest[key]), 1))
+
+
+def _windows(photos: Iterable[T], held: Callable[[T], int]) -> Iterator[list[T]]:
+    window: list[T] = []
+    for photo in photos:
+        window.append(photo)
+        if len(window) == _WINDOW or sum(map(held, window)) >= _MOST_BYTES:
+            yield window
+            window = []
+    if window:
+        yield window

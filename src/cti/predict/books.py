@@ -5,8 +5,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from cti.data.mask_records import add_record, is_done, read_records, write_records
+from cti.data.mask_records import add_record, is_whole, read_records, write_records
 from cti.predict.labeller import OVERLAYS, Labelled, Photo
+from cti.predict.places import is_same
 
 
 class Books(Protocol):
@@ -44,11 +45,16 @@ class FolderBooks:
 
     def done(self) -> set[str]:
         """See `Books`."""
-        return {
-            name
-            for name, photo in self._photos.items()
-            if is_done(self._folder, name, self._records.get(name), photo.path, photo.given)
-        }
+        return {name for name, photo in self._photos.items() if self._holds(photo)}
+
+    def _holds(self, photo: Photo) -> bool:
+        record = self._records.get(photo.name)
+        return (
+            record is not None
+            and record.given == photo.given
+            and is_same(photo.place, record.photo, record.digest)
+            and is_whole(self._folder, photo.name, record)
+        )
 
     def add(self, name: str, labelled: Labelled) -> None:
         """See `Books`."""

@@ -1,5 +1,6 @@
 """Sharing a network the Hugging Face way: what its model card says, and the way to and from the hub."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cti.method.checkpoint import CONFIG
 from cti.tables import Table, row, to_markdown
 
 PAPER = "Yoon, Kwon, Kim, Yoon: Class Tokens Infusion for Weakly Supervised Semantic Segmentation, CVPR 2024"
+_REPO_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _FILES = ["config.json", "model.safetensors", "README.md"]
 
 
@@ -20,8 +22,11 @@ def download(repo_id: str) -> Path:
     """The folder of a network that lies on the hub, from the local cache where it is there already.
 
     Raises:
-        ValueError: if `repo_id` names neither a folder here nor a repository that can be had.
+        FileNotFoundError: if `repo_id` can be nothing but a path, of something that is not here.
+        ValueError: if it names neither a folder here nor a repository that can be had.
     """
+    if not _REPO_ID.fullmatch(repo_id):
+        raise FileNotFoundError(f"No such file or folder: {repo_id}")
     try:
         return Path(snapshot_download(repo_id, allow_patterns=_FILES))
     except Exception as error:  # the HTTP library behind it, and so its errors, changes with the hub's version

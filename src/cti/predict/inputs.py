@@ -1,7 +1,6 @@
 """Whatever people hand in as a photo, as an RGB image."""
 
 import os
-import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
@@ -13,30 +12,32 @@ from torch import Tensor
 
 from cti.data.images import MAX_PIXELS, load_image, to_rgb
 from cti.predict.photos import is_pattern
+from cti.predict.places import Elsewhere, is_address, place_of
 
-ImageLike = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any] | Tensor
-MAX_DOWNLOAD = 100_000_000  # bytes
-_PATIENCE = 30  # seconds
+ImageLike = str | os.PathLike[str] | Elsewhere | bytes | IO[bytes] | Image.Image | NDArray[Any] | Tensor
 
 
 def read_image(image: ImageLike, max_pixels: int = MAX_PIXELS, levels: Sequence[float] = ()) -> tuple[Image.Image, str]:
     """One photo as RGB, and where it came from (empty for one from memory).
 
     Args:
-        image: A path, an address (`https://...`), the bytes of an image file, such a file opened in binary mode, a PIL
-            image, an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (3, H, W); arrays and tensors are uint8, or
-            floats in [0, 1].
+        image: A path, an address (`https://...`, `s3://...`), the bytes of an image file, such a file opened in binary
+            mode, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4), or a tensor (3, H, W); arrays and tensors are
+            uint8, or floats in [0, 1].
         max_pixels: Larger files are refused by name.
         levels: What becomes black and white in files and PIL images of more than 8 bits; empty = found for this one.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no photo; the message says what to give.
+        ValueError: if it is no photo, or cannot be fetched; the message says what to give.
+        ModuleNotFoundError: if a package is missing that reads such an address.
     """
     if isinstance(image, bytes):
         return load_image("the bytes given", max_pixels, content=image, levels=levels), ""
-    if isinstance(image, str) and image.startswith(("http://", "https://")):
-        return load_image(image, max_pixels, content=_downloaded(image), levels=levels), image
+    if isinstance(image, str) and is_address(image):
+        image = place_of(image)
+    if isinstance(image, Elsewhere):
+        return load_image(str(image), max_pixels, content=image.content(), levels=levels), str(image)
     if isinstance(image, str | os.PathLike):
         path = Path(image)
         if path.is_dir() or is_pattern(path):
@@ -84,14 +85,3 @@ def _bytes(image: NDArray[Any]) -> NDArray[np.uint8]:
             f"An image of floats from {low:.3g} to {high:.3g} cannot be used; give floats in [0, 1], or uint8."
         )
     return np.rint(image * 255).astype(np.uint8)
-
-
-def _downloaded(address: str) -> bytes:
-    try:
-        with urllib.request.urlopen(address, timeout=_PATIENCE) as answer:
-            content: bytes = answer.read(MAX_DOWNLOAD + 1)
-    except OSError as error:
-        raise ValueError(f"{address} could not be had ({error}); check the address and the connection.") from error
-    if len(content) > MAX_DOWNLOAD:
-        raise ValueError(f"{address} is larger than {MAX_DOWNLOAD // 1_000_000} MB; download it and give its path.")
-    return content

@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import torch
@@ -15,16 +15,18 @@ from rich.progress import Progress
 
 from cti.data.images import MAX_PIXELS
 from cti.data.mask_records import claim, locked
-from cti.data.source import photo_id
 from cti.data.tags import Hints, read_tags
 from cti.files import write_manifest, write_text
 from cti.predict.books import Books, FolderBooks
 from cti.predict.labeller import Labeller, Outcome, Photo, Report, Tags
 from cti.predict.parquet_books import ParquetBooks, load_pyarrow
-from cti.predict.photos import find_photos
+from cti.predict.photos import find_photos, whole_place
+from cti.predict.places import Place, Unreadable, place_id
 from cti.predict.prediction import Threshold, class_indices
 from cti.predict.predictor import Predictor, Use
 from cti.predict.shard import Shard
+from cti.tables import some
+from cti.train.tagging import ENOUGH_HELD_OUT
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +81,8 @@ def label(
     """Write a mask, and a picture of it, for every photo that has none yet in `out`, or was replaced since.
 
     Args:
-        photos: Photos, patterns, folders that are searched for photos, sub-folders included, and tables of paths: see
-            `cti.predict.photos.find_photos`.
+        photos: Photos, patterns, folders that are searched for photos, sub-folders included, tables of paths or
+            addresses, tar archives, addresses: see `cti.predict.photos.find_photos`.
         run: What `Predictor.from_pretrained` takes.
         out: Gets `<photo id>.png`, `overlays/<photo id>.png`, `classes.txt`, what is known of each photo
             (`photos.jsonl`, `photos.csv`: see `PhotoRecord`) and, at the end, why others have no mask (`errors.csv`)
@@ -111,8 +113,11 @@ def label(
     predictor = Predictor.from_pretrained(run, use, false_alarms=false_alarms)
     given = _given_tags(found, predictor.classes, tags, labels)
     target = shard.folder(Path(out)) if shard else Path(out)
-    found = shard.of(found) if shard else found
-    wanted = {name: Photo(name, path, given[name]) for name, path in found.items()}
+    if shard:  # an archive that only one of the parts cannot list is missing from that part
+        found = shard.of(found) | {name: place for name, place in found.items() if isinstance(place, Unreadable)}
+    wanted = {name: Photo(name, place, given[name]) for name, place in found.items()}
+    if any(photo.given is None for photo in wanted.values()):
+        _say_unlimited(predictor)
     with locked(target):
         settings = {
             "network": _digest(predictor.analyser.network),
@@ -123,8 +128,7 @@ def label(
         }
         claim(target, settings)
         write_text(target / "classes.txt", "".join(f"{name}\n" for name in predictor.classes))
-        for leftover in target.rglob(".*.tmp.*"):
-            leftover.unlink()  # a killed run's unfinished file
+        _remove_unfinished(target)  # files of a run that was killed
         books = _books(format, target, wanted, predictor.classes)
         done = books.done()
         missing = [photo for name, photo in wanted.items() if name not in done]
@@ -137,7 +141,7 @@ def label(
             def report(photo: Photo, outcome: Outcome) -> None:
                 if isinstance(outcome, str):
                     logger.warning("Skipped: %s", outcome)
-                    skipped[str(photo.path)] = outcome
+                    skipped[str(photo.place)] = outcome
                 else:
                     books.add(photo.name, outcome)
                 progress.advance(bar)
@@ -146,14 +150,16 @@ def label(
                 run_engine(labeller, missing, report)
             finally:
                 books.flush()
-        unmade = {name for name, path in found.items() if str(path) in skipped}
+        if engine != "local":
+            _remove_unfinished(target)  # of a worker that died
+        unmade = {name for name, place in found.items() if str(place) in skipped}
         doubtful = books.finish(unmade)
         write_text(target / ERRORS, _table(("photo", "reason"), sorted(skipped.items())))
         result = LabelResult(
             labelled=len(missing) - len(unmade),
             kept=len(done),
             skipped=skipped,
-            photos={name: str(path.resolve()) for name, path in found.items() if name not in unmade},
+            photos={name: whole_place(place) for name, place in found.items() if name not in unmade},
             classes=predictor.classes,
             use=predictor.use,
             out=str(target),
@@ -166,6 +172,20 @@ def label(
         logger.info("%d photos labelled, %d kept, %d skipped: %s", result.labelled, len(done), len(skipped), target)
         write_manifest(target, asdict(result))
     return result
+
+
+def _say_unlimited(predictor: Predictor) -> None:
+    """Say of which classes the segmenter decides by pixels alone, because no threshold for their tags was found."""
+    without = [name for name in predictor.classes if name not in predictor.analyser.tag_thresholds]
+    if predictor.use == "segmenter" and without:
+        logger.warning(
+            "Too few photos were held out to find from which score on %s in a photo; every place where the segmenter "
+            "sees %s is shown, so there are more false alarms. Give tags that you know (--tags, --labels), or run with "
+            "%d photos held out or more (data.val_fraction).",
+            "a class is" if len(without) == len(predictor.classes) else f"{some(without)} is",
+            "one" if len(without) == len(predictor.classes) else "it",
+            ENOUGH_HELD_OUT,
+        )
 
 
 def _engine(name: Engine) -> Callable[[Labeller, Sequence[Photo], Report], None]:
@@ -183,7 +203,7 @@ def _books(format: Format, folder: Path, photos: Mapping[str, Photo], classes: t
 
 
 def _given_tags(
-    photos: Mapping[str, Path], classes: tuple[str, ...], tags: Sequence[str] | None, labels: Path | str | None
+    photos: Mapping[str, Place], classes: tuple[str, ...], tags: Sequence[str] | None, labels: Path | str | None
 ) -> dict[str, Tags]:
     """Id -> the tags that somebody gave, in the order of the classes."""
     if labels is None:
@@ -191,20 +211,26 @@ def _given_tags(
     if tags is not None:
         raise ValueError("Both tags and a file of tags are given; leave one of them out.")
     table: dict[str, set[str]] = {}
-    for row in read_tags(Path(labels), lambda name: photo_id(name) in photos, Hints(known=classes)).rows:
-        table.setdefault(photo_id(row.image), set()).update(row.tags)
+    for row in read_tags(Path(labels), lambda name: place_id(name) in photos, Hints(known=classes)).rows:
+        table.setdefault(place_id(row.image), set()).update(row.tags)
     strangers = sorted({name for names in table.values() for name in names} - set(classes))
     if strangers:
         raise ValueError(f"{labels}: unknown tag {', '.join(strangers)}; this network knows {', '.join(classes)}.")
     unnamed = [name for name in photos if name not in table]
     if len(unnamed) == len(photos):
+        suffix = PurePosixPath(str(photos[unnamed[0]])).suffix
         raise ValueError(
             f"{labels} names none of the {len(photos)} photos; give paths relative to their folder, such as "
-            f"{unnamed[0]}{photos[unnamed[0]].suffix}."
+            f"{unnamed[0]}{suffix}."
         )
     if unnamed:
         logger.warning("%d photos are not in %s; the network decides on their tags.", len(unnamed), labels)
     return {name: _in_order(table[name], classes) if name in table else None for name in photos}
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for path in folder.rglob(".*.tmp.*"):
+        path.unlink(missing_ok=True)
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

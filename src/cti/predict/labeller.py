@@ -15,9 +15,12 @@ from cti.predict.ahead import Behind, ahead
 from cti.predict.analyser import Analyser
 from cti.predict.annotations import mask_annotations
 from cti.predict.batches import in_batches
+from cti.predict.places import Elsewhere, Place, digest
 from cti.predict.prediction import Analysis, Prediction, Threshold
 
 OVERLAYS = "overlays"
+_READERS = 8  # photos that are fetched at a time, where they are no files
+_AHEAD = 32  # photos that are fetched at most before they are sorted into batches
 Tags = tuple[str, ...] | None  # of one photo; None = the network decides
 
 
@@ -27,12 +30,12 @@ class Photo:
 
     Args:
         name: Its id, by which its files are called.
-        path: Of its file.
+        place: Where it is.
         given: Tags that somebody gave; None = the network decides.
     """
 
     name: str
-    path: Path
+    place: Place
     given: Tags
 
 
@@ -85,29 +88,33 @@ class Labeller:
         Raises:
             OSError: if a mask cannot be written, for example to a full disk.
         """
-        batches = in_batches(photos, self._size, self.analyser.seen_as)
+        fetched = (photo.result() for _, photo in ahead(_fetched, photos, _READERS, _AHEAD))
+        batches = in_batches(fetched, self._size, self.analyser.seen_as, lambda photo: len(photo.content or b""))
         with Behind(depth=1) as writer:  # a batch is written while the next is in the network and one more is read
             for _, loaded in ahead(self._load, batches, depth=2):
                 read, failed = loaded.result()
-                images, sources = [photo.image for photo in read], [str(photo.photo.path) for photo in read]
+                images, sources = [photo.image for photo in read], [str(photo.photo.place) for photo in read]
                 found = self.analyser.analyse(images, sources) if read else []
                 writer.do(partial(self._write, list(zip(read, found, strict=True)), failed, report))
 
-    def _size(self, photo: Photo) -> tuple[int, int]:
+    def _size(self, fetched: "_Fetched") -> tuple[int, int]:
         try:
-            return image_size(photo.path, self.max_pixels)
+            return image_size(fetched.path, self.max_pixels, fetched.content)
         except (ValueError, OSError):
             return 1, 1  # what is wrong is said when it is decoded
 
-    def _load(self, photos: Sequence[Photo]) -> tuple[list["_Decoded"], list[tuple[Photo, str]]]:
+    def _load(self, photos: Sequence["_Fetched"]) -> tuple[list["_Decoded"], list[tuple[Photo, str]]]:
         """The photos of a batch, and why others cannot be read."""
         decoded, failed = [], []
-        for photo in photos:
+        for fetched in photos:
+            if fetched.reason:
+                failed.append((fetched.photo, fetched.reason))
+                continue
             try:
-                image = load_image(photo.path, self.max_pixels, levels=self.levels)
-                decoded.append(_Decoded(photo, image, file_digest(photo.path)))
+                image = load_image(fetched.path, self.max_pixels, content=fetched.content, levels=self.levels)
+                decoded.append(_Decoded(fetched.photo, image, fetched.digest()))
             except (ValueError, OSError) as error:
-                failed.append((photo, str(error)))
+                failed.append((fetched.photo, str(error)))
         return decoded, failed
 
     def _write(
@@ -132,8 +139,35 @@ class Labeller:
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
-            return f"The name of {decoded.photo.path} is too long for the files of its mask; shorten it."
+            return f"The name of {decoded.photo.place} is too long for the files of its mask; shorten it."
         return Labelled(_record(prediction, decoded))
+
+
+@dataclass(frozen=True)
+class _Fetched:
+    """A photo that can be opened: a file, or one whose bytes are here; or the reason why it cannot."""
+
+    photo: Photo
+    content: bytes | None = None
+    reason: str = ""
+
+    @property
+    def path(self) -> Path | str:
+        """As `load_image` takes it."""
+        return self.photo.place if isinstance(self.photo.place, Path) else str(self.photo.place)
+
+    def digest(self) -> str:
+        """Of the bytes of its file."""
+        return file_digest(Path(self.path)) if self.content is None else digest(self.content)
+
+
+def _fetched(photo: Photo) -> _Fetched:
+    if not isinstance(photo.place, Elsewhere):
+        return _Fetched(photo)
+    try:
+        return _Fetched(photo, photo.place.content())
+    except (ValueError, ModuleNotFoundError) as error:
+        return _Fetched(photo, reason=str(error))
 
 
 @dataclass(frozen=True)
@@ -148,7 +182,7 @@ class _Decoded:
 def _record(prediction: Prediction, decoded: _Decoded) -> PhotoRecord:
     given = decoded.photo.given
     return PhotoRecord(
-        photo=str(decoded.photo.path),
+        photo=str(decoded.photo.place),
         digest=decoded.digest,
         size=prediction.size,
         given=given,

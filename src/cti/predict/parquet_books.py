@@ -11,10 +11,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from cti.data.mask_records import file_digest
 from cti.files import JsonObject, atomic_path
 from cti.predict.annotations import run_length_codes
 from cti.predict.labeller import Labelled, Photo
+from cti.predict.places import is_same
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class ParquetBooks:
                 logger.warning("%s cannot be read (%s); its photos are labelled again.", path, error)
                 path.unlink()
                 continue
-            rows = table.select(["id", "digest", "given"]).to_pylist()
+            rows = table.select(["id", "photo", "digest", "given"]).to_pylist()
             holds = [self._holds(row) and row["id"] not in done for row in rows]
             if not all(holds):
                 self._rewrite(path, table.filter(self._arrow.array(holds)))
@@ -102,7 +102,7 @@ class ParquetBooks:
     def _holds(self, row: JsonObject) -> bool:
         photo = self._photos.get(row["id"])
         given = None if row["given"] is None else tuple(row["given"])
-        return photo is None or (given == photo.given and row["digest"] == file_digest(photo.path))
+        return photo is None or (given == photo.given and is_same(photo.place, row["photo"], row["digest"]))
 
     def _rewrite(self, path: Path, table: Any) -> None:
         if table.num_rows:

@@ -201,7 +201,9 @@ class Predictor:
                 tags as photos.
         """
         items: Iterable[ImageLike] = (
-            find_photos([Path(photos)]).values() if isinstance(photos, str | os.PathLike) else photos
+            find_photos([photos if isinstance(photos, str) else Path(photos)]).values()
+            if isinstance(photos, str | os.PathLike)
+            else photos
         )
         read = partial(read_image, levels=self.levels)
         for (_, given), image in ahead(lambda pair: read(pair[0]), _with_tags(items, tags)):

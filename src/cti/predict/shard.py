@@ -5,6 +5,9 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,9 @@ class Shard:
             raise ValueError(f"The shard '{text}' is none; count from 0, as in 0/4, 1/4, 2/4 and 3/4.")
         return cls(*map(int, text.split("/")))
 
-    def of(self, photos: Mapping[str, Path]) -> dict[str, Path]:
+    def of(self, photos: Mapping[str, T]) -> dict[str, T]:
         """The photos, by id, that belong to this part; every photo belongs to exactly one."""
-        return {name: path for name, path in photos.items() if zlib.crc32(name.encode()) % self.count == self.index}
+        return {name: place for name, place in photos.items() if zlib.crc32(name.encode()) % self.count == self.index}
 
     def folder(self, out: Path) -> Path:
         """The folder below `out` that this part writes, `<index>-of-<count>`.

@@ -66,7 +66,13 @@ class Change:
     def is_review(self, said: Container[str]) -> bool:
         """Whether nothing differs but what a person said in the review, which says something about these photos."""
         others = replace(self.photos, reviewed=(), retagged=())
-        return not self.settings and not others and all(photo in said for photo in self.photos.retagged)
+        followed = not self.settings or (self.photos and self.only_network)
+        return bool(followed) and not others and all(photo in said for photo in self.photos.retagged)
+
+    @property
+    def only_network(self) -> bool:
+        """Whether no setting differs but the network of `train`, which was made again for the stage before."""
+        return self.settings.keys() == {"network"}
 
     def __str__(self) -> str:
         said = [_difference(name, then, now) for name, (then, now) in self.settings.items()]
@@ -87,6 +93,12 @@ def more_epochs(stage: str, change: Change, manifest: Mapping[str, Any] | None) 
     return 0 < int(then) < int(now)
 
 
+def nothing_trained(manifest: Mapping[str, Any] | None) -> bool:
+    """Whether the network of a stage `train` is its first look's, which is soon made again: no step was taken."""
+    fit = (manifest or {}).get("result", {}).get("fit") or {}
+    return fit.get("steps") == 0
+
+
 def on_other_photos(stage: str, finished: bool, retrain: bool, affinity: bool, trained_stays: bool) -> Action:
     """What becomes of a stage of which only the photos have changed.
 
@@ -95,13 +107,14 @@ def on_other_photos(stage: str, finished: bool, retrain: bool, affinity: bool, t
         finished: Whether it has finished.
         retrain: `runtime.retrain`.
         affinity: Whether masks are refined by an affinity that is learned from all of them.
-        trained_stays: Whether the network of `train` stays, so that its first look does.
+        trained_stays: Whether the network of `train` stays, and its first look with it: it was trained, not just taken
+            from the first look.
     """
     if stage == "seeds" or (stage == "masks" and not affinity):
         return "by photo"
     if retrain or not finished:
         return "again"
-    if stage == "train" or (stage == "first_look" and trained_stays):
+    if stage in ("first_look", "train") and trained_stays:
         return "keep"
     return "from weights" if stage == "segment" else "again"
 

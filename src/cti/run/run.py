@@ -28,7 +28,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cti.config import Config
+from cti.config import Config, spoken
 from cti.data import Photo, PhotoSet, read_photos
 from cti.data.check import check_data, usable
 from cti.data.check_report import CheckReport
@@ -44,6 +44,7 @@ from cti.run.changes import (
     as_json,
     compare,
     more_epochs,
+    nothing_trained,
     on_other_photos,
     result_fields,
     sentence,
@@ -56,6 +57,7 @@ from cti.run.stage_folder import (
     START,
     clear_failed_start,
     digests,
+    keep_records,
     link_files,
     locked,
     make_way,
@@ -286,7 +288,7 @@ class Run:
             if stage.finished:
                 if name not in self._known:
                     origin = read_history(folder).taken_from or folder
-                    logger.info("%s: finished before, taken from %s", name, origin)
+                    logger.info("%s: finished before, taken from %s", spoken(name), origin)
                 self._known.add(name)
                 yield stage
                 return
@@ -326,11 +328,14 @@ class Run:
         if not change:
             return "same", change
         manifest = read_manifest(folder)
-        if change.settings:
+        untrained = nothing_trained(read_manifest(self.existing("train")))
+        # Another first look is a matter of a minute; the segmenter goes on from its weights all the same.
+        goes_on = name == "segment" and untrained and bool(change.photos) and change.only_network
+        if change.settings and not goes_on:
             return ("more epochs" if more_epochs(name, change, manifest) else "again"), change
         begun = manifest is not None or (folder / START).is_dir()  # a segmenter that was going on is killed
         affinity = "affinity" in self.config.masks.steps
-        stays = name == "first_look" and self.fits("train")
+        stays = not untrained and (name == "train" or (name == "first_look" and self.fits("train")))
         action = on_other_photos(name, begun, self.config.runtime.retrain, affinity, stays)
         if action == "keep" and read_history(folder).kept_for == now.photos.digest:
             return "same", Change()
@@ -338,28 +343,29 @@ class Run:
 
     def _see_to(self, name: str, action: Action, change: Change, now: Made) -> None:
         """Do what a change asks for, if it may be done, and say so."""
-        folder = self.stage_folder(name)
-        history = read_history(folder)
+        history = read_history(folder := self.stage_folder(name))
         # Scores are cheap, what is another run's lies there as well, and a review is there to be learned from.
-        learns = change.is_review(read_entries(self.review)) and not (action == "again" and name in _TRAINED)
+        dear = action == "again" and name in _TRAINED and not nothing_trained(read_manifest(folder))
+        learns = change.is_review(read_entries(self.review)) and not dear
         if not (name == "evaluate" or history.taken_from or learns or self.config.runtime.overwrite):
             raise ValueError(
-                f"{folder} was made with other {'settings' if change.settings else 'photos'} ({change}). "
-                f"Begin a new run with what still fits (`--from {self.folder} --out NEW`), or make again in this one "
-                "what does not with --overwrite."
+                f"{folder} was made with other {'settings' if change.settings else 'photos'} ({change}). Begin a new "
+                f"run with what fits (`--from {self.folder} --out NEW`), or make again here what does not: --overwrite."
             )
         lists = self.config.seeds.lists if name == "seeds" else ("train", "score", *self.config.seeds.lists)
         remade = change.photos.remade.intersection(photo.id for photo in self.listed(lists))
         said = sentence(name, action, change, len(remade))
-        logger.info("%s: %s", name, said)
+        logger.info("%s: %s", spoken(name), said)
         if action == "keep":
             if name == "train":
                 self.photos.write_lists(folder / LISTS)
-            changes = (*history.changes, said)
-            write_json(folder / HISTORY, to_json(History(history.taken_from, now.photos.digest, changes)))
+            kept = History(history.taken_from, now.photos.digest, (*history.changes, said))
+            write_json(folder / HISTORY, to_json(kept))
             seal(folder)
             self._known.add(name)
             return
+        if name == "masks" and action == "again":
+            keep_records(folder, self.predictions())  # which are those of before in a moment
         make_way(folder, action, change)
         if action != "again":
             write_json(folder / HISTORY, to_json(History(changes=(*history.changes, said))))

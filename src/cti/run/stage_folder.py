@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from cti.config import DataConfig
 from cti.data.fingerprint import DataRecord
+from cti.data.mask_records import RECORDS
 from cti.data.splits import EarlierSplit
 from cti.files import (
     MANIFEST,
@@ -129,6 +130,13 @@ def make_way(folder: Path, action: Action, change: Change) -> None:
         (folder / SETTINGS).unlink(missing_ok=True)  # last: as long as it is there, the rest is known to be of before
 
 
+def keep_records(masks: Path, predictions: Path) -> None:
+    """Keep what is known of masks with the predictions of then, to be compared with what is made in their place."""
+    records, kept = masks / RECORDS, predictions / RECORDS
+    if records.is_file() and not kept.is_file():
+        write_text(kept, records.read_text(encoding="utf-8"))
+
+
 def take_over(source: Path, target: Path, run: Path) -> None:
     """Take a finished stage from another run, as hard links (copies where there are none), all of it or nothing.
 
@@ -152,6 +160,16 @@ def seal(folder: Path) -> None:
         files = known | digests(folder, known, (folder / MANIFEST).stat().st_mtime_ns)
         if files != known:
             rewrite_manifest(folder, {**manifest, "files": files})
+
+
+def remove_folders(stage: Path, folders: Sequence[Path]) -> None:
+    """Remove folders below a stage's, and from its manifest if it has finished."""
+    manifest = read_manifest(stage)
+    if manifest is not None and folders:
+        gone = tuple(f"{folder.relative_to(stage).as_posix()}/" for folder in folders)
+        kept = {name: digest for name, digest in manifest["files"].items() if not name.startswith(gone)}
+        rewrite_manifest(stage, {**manifest, "files": kept})
+    _remove(folders)
 
 
 def digests(folder: Path, known: Mapping[str, str] | None = None, since: int = 0) -> dict[str, str]:

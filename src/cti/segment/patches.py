@@ -5,7 +5,7 @@ D features, C classes.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -32,8 +32,8 @@ MAX_PATCHES = 200_000
 """Most patches that are learned from; 768 features each are 300 MB in half precision."""
 CHUNK = 256
 """Patches of one item of the data set; a step takes `batch_size` of them."""
-STEPS = 800
-"""Steps for `epochs: 0`."""
+STEPS, WARM_STEPS = 800, 200
+"""Steps for `epochs: 0`: of a decoder that knows nothing yet, and of one that goes on from its weights."""
 _SHOWN = 0.02  # from this share of its pixels on a patch shows a class
 
 
@@ -62,60 +62,75 @@ class PatchDataset(Dataset[dict[str, Tensor]]):
         drawn = torch.from_numpy(np.random.default_rng((self._seed, *key)).integers(len(self.patches), size=CHUNK))
         return {"patches": self.patches[drawn], "shares": self.shares[drawn]}
 
-    def epochs(self, batch_size: int) -> int:
-        """Passes for `epochs: 0`."""
-        return math.ceil(STEPS / max(len(self) // batch_size, 1))
+    def epochs(self, batch_size: int, warm: bool) -> int:
+        """Passes for `epochs: 0`; `warm` = the decoder goes on from its weights."""
+        return math.ceil((WARM_STEPS if warm else STEPS) / max(len(self) // batch_size, 1))
 
 
-@torch.no_grad()
-def patch_dataset(
-    network: ViTSegmenter,
-    photos: Sequence[Photo],
-    mask_of: MaskOf,
-    num_classes: int,
-    config: SegmentConfig,
-    window: int,
-    runtime: RuntimeConfig,
-    reviewed: ReviewedOf | None = None,
-) -> PatchDataset:
-    """Run the frozen ViT over all photos, as large as they will be predicted, and choose patches.
-
-    Of each photo about as many patches are taken: half of them, if there are so many, where the mask shows a class.
+def frozen_features(
+    network: ViTSegmenter, photos: Sequence[Photo], long_side: int, window: int, runtime: RuntimeConfig
+) -> Iterator[tuple[Photo, Tensor]]:
+    """Run the frozen ViT over photos, as large as they will be predicted, in batches of one size.
 
     Args:
         network: On its device.
-        photos: Photos with masks.
-        mask_of: Gives a photo's mask (H, W) uint8.
-        num_classes: C.
-        config: `long_side`, seed.
+        photos: Photos.
+        long_side: Their longest side in pixels; 0 = own size.
         window: Larger photos are seen in windows of this side in pixels, as in prediction; 0 = whole.
         runtime: Photos per forward pass, and processes that load them.
+
+    Yields:
+        Each photo, sorted by size, and its features (h, w, D) in float16 on the CPU.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    batches = size_batches(photos, long_side, network.multiple, runtime.batch_size)
+    for batch, images in load_batches(batches, network.mean, network.std, runtime, "features"):
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=quick_bfloat16(device.type)):
+            features = windowed_features(network, images.to(device), window)  # (B, D, h, w)
+        yield from zip(batch.photos, features.movedim(1, -1).float().clamp(-65504, 65504).half().cpu(), strict=True)
+
+
+def patch_dataset(
+    photos: Sequence[Photo],
+    features: Iterable[tuple[Photo, Tensor]],
+    mask_of: MaskOf,
+    num_classes: int,
+    config: SegmentConfig,
+    reviewed: ReviewedOf | None = None,
+) -> PatchDataset:
+    """Choose patches, and say what they show.
+
+    Of each photo about as many are taken: half of them, if there are so many, where the mask shows a class. Of a photo
+    whose mask a person gave all are.
+
+    Args:
+        photos: Photos with masks.
+        features: Of these photos, see `frozen_features`; asked for once the masks are found to be sound.
+        mask_of: Gives a photo's mask (H, W) uint8.
+        num_classes: C.
+        config: `reviewed_weight`, and the seed of all draws.
         reviewed: Says which pixels of a photo count `config.reviewed_weight` times; None = none does.
 
     Raises:
         ValueError: if the masks cannot be learned from (see `count_pixels`).
     """
     count_pixels(photos, mask_of, num_classes)
-    network.eval()
-    device, patch = next(network.parameters()).device, network.multiple
     quota = max(MAX_PATCHES // (2 * len(photos)), 1)
     rng = np.random.default_rng(config.train.seed)
     kept: list[tuple[Tensor, Tensor]] = []
     by_photo: dict[str, int] = {}
-    batches = size_batches(photos, config.long_side, patch, runtime.batch_size)
-    for batch, images in load_batches(batches, network.mean, network.std, runtime, "features"):
-        with torch.autocast(device.type, torch.bfloat16, enabled=quick_bfloat16(device.type)):
-            features = windowed_features(network, images.to(device), window)  # (B, D, h, w)
-        grid = (features.shape[-2], features.shape[-1])
-        for photo, found in zip(batch.photos, features.float().clamp(-65504, 65504).half().cpu(), strict=True):
-            shares = patch_shares(mask_of(photo), grid, num_classes)
-            if reviewed is not None and (known := reviewed(photo)) is not None:
-                more = patch_shares(np.where(known, mask_of(photo), IGNORE_INDEX).astype(np.uint8), grid, num_classes)
-                shares = shares + (config.reviewed_weight - 1) * more
-            shares = shares.flatten(0, 1)  # (h * w, 1 + C)
-            chosen = choose(shares, quota, rng)
-            kept.append((found.flatten(1).T[chosen], shares[chosen]))
-            by_photo[photo.id] = len(chosen)
+    for photo, found in features:
+        grid = (found.shape[0], found.shape[1])
+        shares = patch_shares(mask_of(photo), grid, num_classes)
+        known = reviewed(photo) if reviewed is not None else None
+        if known is not None:
+            more = patch_shares(np.where(known, mask_of(photo), IGNORE_INDEX).astype(np.uint8), grid, num_classes)
+            shares = shares + (config.reviewed_weight - 1) * more
+        shares = shares.flatten(0, 1)  # (h * w, 1 + C)
+        chosen = choose(shares, quota if known is None else len(shares), rng)
+        kept.append((found.flatten(0, 1)[chosen], shares[chosen]))
+        by_photo[photo.id] = len(chosen)
     patches, shares = (torch.cat(parts) for parts in zip(*kept, strict=True))
     return PatchDataset(patches, shares, config.train.seed, by_photo)
 

@@ -10,16 +10,15 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from cti.config import Config, SegmentConfig
+from cti.config import Config, PredictConfig, SegmentConfig
 from cti.data import Photo
-from cti.data.mask_records import RECORDS
 from cti.data.review import rejected, reviewed_pixels
 from cti.device import default_device
-from cti.files import read_manifest, to_json, write_text
+from cti.files import from_json, read_manifest, read_object, to_json
 from cti.method.checkpoint import load_model
 from cti.run import Run, check_classes_agree, split_by_file
-from cti.run.stage_folder import START, seal
-from cti.segment.checkpoint import WEIGHTS, TrainedSegmenter, load_segmenter, save_segmenter
+from cti.run.stage_folder import START, keep_records, remove_folders, seal
+from cti.segment.checkpoint import CONFIG, WEIGHTS, TrainedSegmenter, load_segmenter, save_segmenter
 from cti.segment.dataset import SegmentationDataset
 from cti.segment.inference import inference
 from cti.segment.make_masks import kept_records, make_masks
@@ -32,7 +31,7 @@ from cti.segment.networks import (
     describe,
     start_from,
 )
-from cti.segment.patches import PatchStep, fit_tag_head, patch_dataset
+from cti.segment.patches import PatchStep, fit_tag_head, frozen_features, patch_dataset
 from cti.segment.predict import look_at, predict_folder
 from cti.segment.rounds import ROUNDS, own_masks
 from cti.segment.step import SegmentationStep
@@ -61,7 +60,8 @@ def segment(run: Run) -> SegmentResult:
     """Train a segmentation network on the pseudo-masks, and predict.
 
     Writes segment/, segment/predictions/<variant>/<photo>.png and the masks of all photos, masks/<photo>.png. Lists and
-    variants may be added to a finished stage: only what is missing is predicted.
+    variants may be added to a finished stage: only what is missing is predicted, and what would be predicted otherwise
+    by the settings of now.
     """
     with run.stage("segment", _sections(run.config.segment), **_joined_by(run.config)) as stage:
         result = stage.result(SegmentResult) if stage.finished else train_segmenter(run, stage.folder)
@@ -75,7 +75,7 @@ def train_segmenter(run: Run, folder: Path) -> SegmentResult:
     torch.manual_seed(config.train.seed)
     goes_on = (folder / START).is_dir()  # the photos have changed, and an earlier network is known
     if goes_on:
-        keep_records(run)
+        keep_records(run.stage_folder("masks"), run.predictions(before=True))
     network = load_segmenter(folder / START).network if goes_on else build(run.config, len(run.photos.classes))
     if config.weights == "run" and not goes_on:
         model, _ = load_model(run.stage_folder("train"))
@@ -165,23 +165,34 @@ def _learn_patches(
     assert isinstance(network, ViTSegmenter)
     config, runtime, window = segment_config(run.config), run.config.runtime, run.config.predict.window
     network.to(default_device())
-    dataset = patch_dataset(network, photos, mask_of, len(run.photos.classes), config, window, runtime, reviewed)
+    features = frozen_features(network, photos, config.long_side, window, runtime)
+    dataset = patch_dataset(photos, features, mask_of, len(run.photos.classes), config, reviewed)
     step = PatchStep(network.cpu(), dataset, config.balance, fresh=not warm)
-    settings = replace(config.train, epochs=config.train.epochs or dataset.epochs(config.train.batch_size))
+    settings = replace(config.train, epochs=config.train.epochs or dataset.epochs(config.train.batch_size, warm))
     fitted = fit(step, dataset, settings, folder, step.parameter_groups(config), runtime, title="segment")
     fit_tag_head(step.decoder, dataset, photos, run.photos.classes)
     return fitted
 
 
-def keep_records(run: Run) -> None:
-    """Keep what is known of the masks of before, for a comparison with those to come."""
-    records, kept = run.stage_folder("masks") / RECORDS, run.predictions(before=True) / RECORDS
-    if records.is_file() and not kept.is_file():
-        write_text(kept, records.read_text(encoding="utf-8"))
+def forget_outdated(run: Run) -> None:
+    """Remove predictions that other settings of `predict` made; thresholds of tags are found by those of now.
+
+    The masks know by themselves what they were made with (`kept_records`).
+    """
+    folder, config, now = run.stage_folder("segment"), run.config.segment, run.config.predict
+    then = from_json(PredictConfig, read_object(folder / CONFIG)["predict"], folder / CONFIG)
+    others = inference(config, then) != inference(config, now)  # by which the scores of tags are found, too
+    made = [path.name for path in run.predictions().parent.glob("*") if path.is_dir()]
+    outdated = [name for name in made if others or inference(config, then, name) != inference(config, now, name)]
+    remove_folders(folder, [run.predictions(name) for name in outdated])
+    if others or outdated:
+        trained = replace(load_segmenter(folder), predict=now)
+        save_segmenter(folder, replace(trained, tag_thresholds=thresholds_of(trained, run)) if others else trained)
 
 
 def predict_missing(run: Run) -> None:
     """Make the masks that are missing, and the predictions, by every variant, of the photos of `predict.lists`."""
+    forget_outdated(run)
     photos = run.listed(run.config.predict.lists)
     todo = {
         variant: split_by_file(photos, [run.prediction(photo, variant) for photo in photos])[1]

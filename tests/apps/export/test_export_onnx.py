@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from PIL import Image
 from cti import Predictor
 from cti.apps.export import onnx as module
 from cti.apps.export.onnx import difference, export_onnx
-from cti.config import SeedsConfig
+from cti.config import PredictConfig, SeedsConfig
+from cti.data.images import load_mask
 from cti.data.readers.shapes import render_scene
 from cti.method.attention import max_norm
 from cti.predict.cti import CTIAnalyser
@@ -40,7 +42,7 @@ def as_input(*photos: Image.Image) -> np.ndarray:
 def test_cti_gives_scores_and_cams_of_given_classes(background: str, patch_features: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
     network = tiny_cti(background=background, patch_features=patch_features)
-    predictor = Predictor(CTIAnalyser(network, {"cat": 0.5}, SeedsConfig(blocks=2)))
+    predictor = Predictor(CTIAnalyser(network, {"cat": 0.5}, SeedsConfig(blocks=2, precision="32")))
     result = export_onnx(predictor, tmp_path / "cti.onnx")
     assert result.largest_difference < 1e-4
     graph = session(tmp_path / "cti.onnx")
@@ -68,6 +70,36 @@ def test_cti_gives_scores_and_cams_of_given_classes(background: str, patch_featu
     photo_of(0, 40, 48).save(tmp_path / "photo.png")
     says = run_snippet(result.snippet, tmp_path)
     assert f"{(1, 1 + (background == 'token'), 40, 48)}" in says
+    photo_of(0, 41, 53).save(tmp_path / "photo.png")
+    assert f"{(1, 1 + (background == 'token'), 40, 56)}" in run_snippet(result.snippet, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("normal", [False, True])
+def test_what_is_fitted_is_in_the_graph(normal: bool, tmp_path: Path) -> None:
+    """As in every run of one's own photos: kind `located`, scores by the head on what is not background."""
+    pytest.importorskip("onnxscript", reason="needs the extra onnx")
+    network = tiny_cti(patch_features="two")
+    locator, normality, tag_head = network.locator, network.normality, network.tag_head
+    assert locator is not None
+    assert normality is not None
+    assert tag_head is not None
+    torch.manual_seed(0)
+    with torch.no_grad():
+        locator.means.normal_()
+        locator.whiten.copy_(torch.eye(32).expand(4, -1, -1) * 0.3)
+        tag_head.weight.normal_()
+        normality.whiten.copy_(torch.eye(32) * 0.2)
+        normality.speaks_for[1] = normal
+    predictor = Predictor(CTIAnalyser(network, seeds=SeedsConfig(kinds=("located",), precision="32")))
+    export_onnx(predictor, tmp_path / "cti.onnx")
+    assert network.settled is None
+    photo = photo_of(0, 40, 56)
+    given = {"images": as_input(photo), "class_indices": np.array([1, 2])}
+    scores, cams = session(tmp_path / "cti.onnx").run(None, given)
+    prediction = predictor(photo, tags=list(CLASSES[1:]))
+    np.testing.assert_allclose(scores[0], list(prediction.scores.values()), atol=1e-4)
+    np.testing.assert_allclose(cams[0, :2], prediction.cams, atol=1e-3)
 
 
 def run_snippet(path: str, folder: Path) -> str:
@@ -106,21 +138,42 @@ def test_flat_maps_are_compared_before_they_are_stretched() -> None:
 
 
 @pytest.mark.slow
-def test_a_segmenter_gives_probabilities(tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", ["vit-upsample", "vit-mlp"])
+def test_a_segmenter_gives_probabilities_and_scores(network: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="needs the extra onnx")
-    predictor = Predictor(SegmenterAnalyser(tiny_trained()))
+    trained = replace(tiny_trained(network=network), predict=PredictConfig(precision="32"))
+    predictor = Predictor(SegmenterAnalyser(trained))
     assert export_onnx(predictor, tmp_path / "s.onnx").largest_difference < 1e-4
     graph = session(tmp_path / "s.onnx")
     for height, width in ((32, 32), (48, 24)):
         photos = [photo_of(seed, height, width) for seed in range(3)]
-        (probabilities,) = graph.run(None, {"images": as_input(*photos)})
+        probabilities, scores = graph.run(None, {"images": as_input(*photos)})
         assert probabilities.shape == (3, 1 + len(CLASSES), height, width)
-        for photo, planes in zip(photos, probabilities, strict=True):
+        for photo, planes, row in zip(photos, probabilities, scores, strict=True):
             analysis = predictor.analyse(photo)
             np.testing.assert_allclose(planes[1:], analysis.maps, atol=1e-4)
             np.testing.assert_allclose(planes[0], analysis.background, atol=1e-4)
-    photo_of(0, 40, 48).save(tmp_path / "photo.png")
-    assert "background" in run_snippet(str(tmp_path / "s.py"), tmp_path)
+            np.testing.assert_allclose(row, analysis.scores, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("long_side", [0, 48])
+def test_the_snippet_makes_the_predictors_mask(long_side: int, tmp_path: Path) -> None:
+    """Of a photo whose sides are no multiples of the patch; a class below its threshold is left out by both."""
+    pytest.importorskip("onnxscript", reason="needs the extra onnx")
+    trained = replace(tiny_trained(), predict=PredictConfig(precision="32"))
+    trained = replace(trained, config=replace(trained.config, long_side=long_side))
+    photo_of(0, 41, 53).save(tmp_path / "photo.png")
+    free = Predictor(SegmenterAnalyser(trained))(tmp_path / "photo.png")
+    shown = max(free.shares(), key=lambda name: free.shares()[name] if name in CLASSES else 0)
+    for limits in ({}, {shown: 1.0}):
+        predictor = Predictor(SegmenterAnalyser(trained, limits))
+        snippet = export_onnx(predictor, tmp_path / "s.onnx").snippet
+        assert shown in run_snippet(snippet, tmp_path)
+        expected, found = predictor(tmp_path / "photo.png").mask, load_mask(tmp_path / "mask.png")
+        assert found.shape == (41, 53)
+        assert (CLASSES.index(shown) + 1 in found) == (not limits)
+        assert (found == expected).mean() > 0.98
 
 
 def test_a_graph_that_computes_something_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,13 +38,24 @@ def desk(folder: Path) -> Desk:
     return Desk(Predictor.from_pretrained(folder))
 
 
-def test_the_most_doubtful_photo_comes_first_with_its_own_tags_and_the_result(run: Run, desk: Desk) -> None:
+def test_photos_come_by_what_they_teach_by_doubt_or_by_name(run: Run) -> None:
+    verdict = read_verdict(run.folder)
+    assert verdict is not None
+    review, doubts = RunReview(run), [doubt.photo for doubt in verdict.doubts]
+    taught = {photo.id for photo in run.photos.lists["train"]}
+    assert set(verdict.teaching) == taught
+    assert review.names() == [*verdict.teaching, *(name for name in doubts if name not in taught)]
+    assert review.names(listing=Listing(order="doubt")) == doubts
+    assert review.names(listing=Listing("sofa", "doubt")) == [d.photo for d in verdict.doubts if "sofa" in d.tags]
+    assert review.names(listing=Listing(order="name")) == [f"p{i}" for i in range(6)]
+    assert review.step(doubts[0], listing=Listing(order="doubt")) == doubts[1]
+    assert review.around(None, length=2, listing=Listing(order="doubt")) == doubts[:2]
+
+
+def test_a_doubtful_photo_has_its_own_tags_and_the_result(run: Run, desk: Desk) -> None:
     verdict = read_verdict(run.folder)
     assert verdict is not None
     review = RunReview(run)
-    assert list(review.photos) == [doubt.photo for doubt in verdict.doubts]
-    assert review.names(listing=Listing(by_name=True)) == [f"p{i}" for i in range(6)]
-    assert review.names(listing=Listing("sofa")) == [d.photo for d in verdict.doubts if "sofa" in d.tags]
     first = verdict.doubts[0]
     assert first.reasons[0].text in review.remarks(first.photo)
     card = open_reviewed(Session(), desk, review, first.photo, Limits())

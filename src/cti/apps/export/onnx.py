@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cti.files import JsonObject, atomic_path, write_text
 from cti.method import CTI
 from cti.method.attention import EPS, max_norm
+from cti.method.locator import fitted_parts
 from cti.predict.analyser import Analyser
 from cti.predict.cti import CTIAnalyser
 from cti.predict.predictor import Predictor
@@ -23,7 +24,10 @@ from cti.seeds.maps import SPREAD, maps_of_kind
 from cti.segment.networks import Segmenter
 
 TOLERANCE = 1e-4
-INPUT = "images (B, 3, H, W) float32, RGB in [0, 1], sides multiples of patch_size; not normalised, the graph does that"
+INPUT = (
+    "images (B, 3, H, W) float32, RGB in [0, 1]; not normalised, the graph does that. Photos are resized (resampling): "
+    "the longest side to long_side (0 = own size), then each side to the nearest multiple of patch_size"
+)
 _OPSET = 20
 
 
@@ -66,7 +70,7 @@ class CTIGraph(nn.Module):
         if self.flip:
             maps = maps[:B] + maps[B:].flip(-1)
         maps = F.interpolate(maps, size=(H, W), mode="bilinear", align_corners=False)
-        scores = ((out.class_logits[:B] + out.patch_logits[:B]) / 2).sigmoid()
+        scores = out.tag_logits[:B].sigmoid()
         return scores, max_norm(maps), maps
 
 
@@ -82,14 +86,27 @@ class SegmenterGraph(nn.Module):
         super().__init__()
         self.network, self.flip = network, flip
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Class probabilities (B, 1 + C, H, W), background first, of RGB images (B, 3, H, W) in [0, 1]."""
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities and scores, as `cti.segment.predict.look_at` finds them.
+
+        Args:
+            images: (B, 3, H, W) RGB in [0, 1]; H and W multiples of the patch.
+
+        Returns:
+            `probabilities` (B, 1 + C, H, W), background first; `scores` (B, C), how sure it is that a class is there.
+        """
         B = images.shape[0]
         normal = _normalised(images, self.network)
-        if not self.flip:
-            return self.network(normal).softmax(dim=1)
-        both = self.network(torch.cat([normal, normal.flip(-1)])).softmax(dim=1)
-        return (both[:B] + both[B:].flip(-1)) / 2
+        logits, said = self.network.see(torch.cat([normal, normal.flip(-1)]) if self.flip else normal)
+        probabilities = logits.softmax(dim=1)
+        if self.flip:
+            probabilities = (probabilities[:B] + probabilities[B:].flip(-1)) / 2
+            said = None if said is None else (said[:B] + said[B:]) / 2
+        scores = probabilities[:, 1:].amax(dim=(2, 3))
+        if said is not None:
+            scores = scores.clamp(1e-6, 1 - 1e-6)
+            scores = ((scores / (1 - scores)).log() + said).sigmoid()
+        return probabilities, scores
 
 
 @dataclass(frozen=True)
@@ -115,8 +132,9 @@ def export_onnx(predictor: Predictor, out: Path | str) -> OnnxExport:
     """Write a network as ONNX and compare it, at another batch and size, with the original under onnxruntime.
 
     The graph's inputs and outputs are those of `CTIGraph` and `SegmenterGraph`. Its metadata hold, as JSON, `classes`,
-    `input` (what the images are to be like; the graph normalises them itself by `mean` and `std`), and, as far as they
-    apply, `tag_thresholds` (class -> logit), `patch_size`, `image_size`. A snippet that runs it is written beside it.
+    `input` (what the images are to be like; the graph normalises them itself by `mean` and `std`), `long_side`,
+    `resampling` and `patch_size`, by which photos are resized, `tag_thresholds` (class -> what its logit, of CTI, or
+    score, of a segmenter, must exceed) and, of CTI, `image_size`. A snippet that does all this is written beside it.
 
     Args:
         predictor: The network and its settings.
@@ -131,6 +149,9 @@ def export_onnx(predictor: Predictor, out: Path | str) -> OnnxExport:
     graph, multiple, facts = _graph(analyser)
     device = next(graph.parameters()).device
     graph.eval().cpu()
+    model = graph.model if isinstance(graph, CTIGraph) else None
+    if model is not None and model.locator is not None and model.normality is not None and model.tag_head is not None:
+        model.settled = fitted_parts(model.locator, model.normality, model.tag_head)
     try:
         with atomic_path(out) as temporary:
             program = _exported(graph, multiple, facts)
@@ -146,6 +167,8 @@ def export_onnx(predictor: Predictor, out: Path | str) -> OnnxExport:
             program.save(temporary, external_data=False)
     finally:
         graph.to(device)
+        if model is not None:
+            model.settled = None
     snippet = Path(out).with_suffix(".py")
     write_text(snippet, _snippet(graph, Path(out).name, multiple, analyser.classes))
     return OnnxExport(str(out), tuple(inputs), tuple(outputs), largest, str(snippet))
@@ -161,9 +184,9 @@ def difference(found: Sequence[NDArray[np.float32]], true: Sequence[NDArray[np.f
         found: Outputs of the graph, in the order of `CTIGraph` or `SegmenterGraph`.
         true: Outputs of the original.
     """
+    if len(found) < 3:
+        return float(np.max([np.abs(one - other).max() for one, other in zip(found, true, strict=True)]))
     worst = float(np.abs(found[0] - true[0]).max())
-    if len(found) == 1:
-        return worst
     scale = np.abs(true[2]).max(axis=(-2, -1), keepdims=True) + EPS
     relative = float((np.abs(found[2] - true[2]) / scale).max())
     normed = float(np.abs(found[1] - max_norm(torch.from_numpy(found[2])).numpy()).max())
@@ -174,20 +197,22 @@ def _graph(analyser: Analyser) -> tuple[nn.Module, int, JsonObject]:
     """The graph's module, what its image sides are multiples of, and facts for its metadata."""
     network: Any = analyser.network
     facts: JsonObject = {"classes": analyser.classes, "input": INPUT, "mean": network.mean, "std": network.std}
+    facts["tag_thresholds"] = analyser.tag_thresholds
     if isinstance(analyser, CTIAnalyser):
         model, seeds = analyser.network, analyser.seeds
-        facts |= {"tag_thresholds": analyser.tag_thresholds, "patch_size": model.patch_size}
+        facts |= {"long_side": seeds.long_side, "resampling": "bicubic", "patch_size": model.patch_size}
         facts |= {"image_size": model.config.image_size}
         return CTIGraph(model, seeds.kinds[0], seeds.flip, seeds.blocks), model.patch_size, facts
     assert isinstance(analyser, SegmenterAnalyser)
     multiple = analyser.network.multiple
-    return SegmenterGraph(analyser.network, analyser.config.flip), multiple, facts | {"patch_size": multiple}
+    facts |= {"long_side": analyser.config.long_side, "resampling": "bilinear", "patch_size": multiple}
+    return SegmenterGraph(analyser.network, analyser.config.flip), multiple, facts
 
 
 def _names(graph: nn.Module) -> tuple[list[str], list[str]]:
     if isinstance(graph, CTIGraph):
         return ["images", "class_indices"], ["scores", "cams"]
-    return ["images"], ["probabilities"]
+    return ["images"], ["probabilities", "scores"]
 
 
 def _exported(graph: nn.Module, multiple: int, facts: JsonObject) -> Any:
@@ -229,13 +254,12 @@ def _largest_difference(graph: nn.Module, multiple: int, path: Path) -> float:
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     arguments = _example(graph, multiple, batch=3, rows=4, columns=2)
     expected = graph(*arguments)
-    expected = (expected,) if isinstance(expected, Tensor) else expected
     given = {name: value.numpy() for name, value in zip(_names(graph)[0], arguments, strict=True)}
     return difference(session.run(None, given), [output.numpy() for output in expected])
 
 
 def _snippet(graph: nn.Module, name: str, multiple: int, classes: Sequence[str]) -> str:
-    """A program that runs the graph on one photo."""
+    """A program that runs the graph on one photo, resized as the predictor does it."""
     cti = isinstance(graph, CTIGraph)
     run = (
         f"""indices = np.array([0], dtype=np.int64)  # {classes[0]}; the classes whose maps are wanted
@@ -243,8 +267,13 @@ scores, cams = session.run(None, {{"images": images, "class_indices": indices}})
 print(dict(zip(classes, scores[0].tolist())), cams.shape)  # (1, classes asked for [+ background], height, width)
 """
         if cti
-        else """(probabilities,) = session.run(None, {"images": images})
-mask = probabilities[0].argmax(axis=0)  # 0 = background, 1 = the first class
+        else """probabilities, scores = session.run(None, {"images": images})
+for value, name in enumerate(classes, 1):
+    if scores[0, value - 1] <= facts["tag_thresholds"].get(name, -1):
+        probabilities[0, value] = 0  # too little to be in the photo; leave this out for classes that are known to be
+planes = [Image.fromarray(plane).resize(photo.size, Image.Resampling.BILINEAR) for plane in probabilities[0]]
+mask = np.argmax(np.stack(planes), axis=0).astype(np.uint8)  # 0 = background, 1 = the first class
+Image.fromarray(mask).save("mask.png")
 print({name: float((mask == value).mean()) for value, name in enumerate(["background", *classes])})
 """
     )
@@ -256,10 +285,15 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("{name}")
-classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+known = session.get_modelmeta().custom_metadata_map
+facts = {{name: json.loads(known[name]) for name in ("classes", "tag_thresholds", "long_side")}}
+classes = facts["classes"]
 photo = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")
-width, height = (max(1, round(side / {multiple})) * {multiple} for side in photo.size)  # sides are multiples of it
-pixels = np.asarray(photo.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+longest = facts["long_side"] or max(photo.size)  # cti sees photos that are still large window by window, this does not
+sides = [side * longest / max(photo.size) for side in photo.size]
+width, height = (max(1, round(side / {multiple})) * {multiple} for side in sides)  # the nearest number of whole patches
+resized = photo.resize((width, height), Image.Resampling.{"BICUBIC" if cti else "BILINEAR"})
+pixels = np.asarray(resized, dtype=np.float32)
 images = pixels.transpose(2, 0, 1)[None] / 255  # (1, 3, height, width), RGB in [0, 1]; the graph normalises
 {run}"""
 

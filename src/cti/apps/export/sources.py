@@ -15,6 +15,7 @@ from cti.data.readers.voc import find_voc
 from cti.data.source import photo_id, read_lines
 from cti.device import default_device
 from cti.files import read_manifest, read_object
+from cti.predict.places import is_elsewhere
 from cti.run.stage_folder import read_split
 from cti.segment.checkpoint import load_segmenter
 from cti.segment.predict import predict_folder
@@ -143,6 +144,12 @@ def _labels(folder: Path) -> Labelled:
         raise ValueError(f"{folder} holds its masks in Parquet tables; label with --format png what is to be exported.")
     result = manifest["result"]
     photos = {name: Path(path) for name, path in result["photos"].items()}
+    for path in result["photos"].values():
+        if is_elsewhere(path):
+            raise ValueError(
+                f"{folder} holds masks of photos that are no files, such as {path}; an export needs them beside the "
+                "masks: download or unpack them, and label the files."
+            )
     return Labelled(folder, photos, tuple(result["classes"]))
 
 

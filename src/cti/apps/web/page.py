@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
 from cti.apps.web.cards import Card, Desk
 from cti.apps.web.guards import Limits
 from cti.apps.web.painting import brush_colours, to_editor
-from cti.apps.web.review import Listing, ReviewList
+from cti.apps.web.review import Listing, Order, ReviewList
 from cti.apps.web.run_review import RunReview
 from cti.apps.web.session import Session, add_photos, judge, make_downloads, nothing_here, open_reviewed
 from cti.data.images import SUFFIXES
@@ -106,7 +106,7 @@ class Page:
         with gr.Row(visible=of_run):
             classes = [("all", ""), *((name, name) for name in self.desk.classes)]
             self.only = gr.Dropdown(classes, value="", label="Class", elem_id="only", min_width=100)
-            self.order = gr.Dropdown(["doubt", "name"], value="doubt", label="Order", elem_id="order", min_width=100)
+            self.order = gr.Dropdown(list(get_args(Order)), value="gain", label="Order", elem_id="order", min_width=100)
         self.filter = gr.Radio(["all"], value="all", label="Show", elem_id="filter")
         self.listed = gr.Radio([], label="Photos", elem_id="listed", info="○ open, ✓ accepted, ✗ rejected")
 
@@ -331,8 +331,8 @@ class Page:
         assert self.review is not None
         return self._open(session, self.review.step(name, _verdict(shown), by, session.listing), shown, opacity)
 
-    def _relist(self, session: Session, name: str | None, shown: str, tag: str, order: str) -> Updates:
-        session.listing = Listing(tag, order == "name")
+    def _relist(self, session: Session, name: str | None, shown: str, tag: str, order: Order) -> Updates:
+        session.listing = Listing(tag, order)
         return self._list(session, name, shown)
 
     def _list(self, session: Session, name: str | None, shown: str) -> Updates:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +20,21 @@ from cti.files import read_json, write_json
 REVIEW = "review.json"
 
 
+Order = Literal["gain", "doubt", "name"]
+"""What comes first: what the segmenter learns most from, what looks most wrong, or the name."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """What of a list is shown.
 
     Args:
         tag: Only photos that carry it; empty = all.
-        by_name: Sorted by name instead of the list's own order.
+        order: How it is sorted.
     """
 
     tag: str = ""
-    by_name: bool = False
+    order: Order = "gain"
 
 
 ALL = Listing()
@@ -84,12 +89,15 @@ class ReviewList(ABC):
         """What is to be said about a photo."""
         return ""
 
+    def in_order(self, order: Order) -> list[str]:
+        """Ids of all photos; a list that knows no better keeps its own order unless names are asked for."""
+        return sorted(self.photos) if order == "name" else list(self.photos)
+
     def names(self, verdict: Verdict | None = None, listing: Listing = ALL) -> list[str]:
         """Ids of the photos with a verdict, or of all, in order."""
-        order = sorted(self.photos) if listing.by_name else list(self.photos)
         return [
             name
-            for name in order
+            for name in self.in_order(listing.order)
             if verdict in (None, self[name].verdict) and (not listing.tag or listing.tag in (self.tags(name) or ()))
         ]
 
@@ -131,7 +139,7 @@ class ReviewList(ABC):
         Returns:
             An id; None if no photo has the verdict.
         """
-        wanted, order = set(self.names(verdict, listing)), self.names(listing=Listing(by_name=listing.by_name))
+        wanted, order = set(self.names(verdict, listing)), self.in_order(listing.order)
         if not wanted:
             return None
         place = order.index(name) if name in self.photos else (-1 if by > 0 else 0)
@@ -146,7 +154,7 @@ class ReviewList(ABC):
     ) -> list[str]:
         """At most `length` photos with a verdict, among them `name` itself whatever its verdict, near the middle."""
         wanted = {*self.names(verdict, listing), *([name] if name in self.photos else [])}
-        order = [other for other in self.names(listing=Listing(by_name=listing.by_name)) if other in wanted]
+        order = [other for other in self.in_order(listing.order) if other in wanted]
         place = order.index(name) if name in wanted else 0
         start = max(0, min(place - length // 2, len(order) - length))
         return order[start : start + length]

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cti.apps.web.cards import PAINTED, Layers
 from cti.apps.web.guards import Limits
-from cti.apps.web.review import ReviewList
+from cti.apps.web.review import Order, ReviewList
 from cti.data.images import load_mask
 from cti.data.review import Entry, read_entries, write_entries
 from cti.data.seed_file import read_seed
@@ -19,7 +19,7 @@ from cti.run import Run
 
 
 class RunReview(ReviewList):
-    """The photos of a run, the most doubtful first, with their own tags and the masks that were made.
+    """The photos of a run with their own tags and the masks that were made; first what the segmenter learns most from.
 
     What is said lies in `RUN/review/` (`cti.data.review`), where the run's next round takes it up.
 
@@ -36,11 +36,17 @@ class RunReview(ReviewList):
         self._photos = {photo.id: photo for photo in run.photos.photos()}
         verdict = read_verdict(run.folder)
         self._doubts = {doubt.photo: doubt for doubt in verdict.doubts} if verdict else {}
-        order = [*(name for name in self._doubts if name in self._photos), *self._photos]
-        super().__init__({name: self._photos[name].image for name in dict.fromkeys(order)}, run.review)
+        order = dict.fromkeys([*(verdict.teaching if verdict else ()), *self._doubts, *self._photos])
+        super().__init__({name: self._photos[name].image for name in order if name in self._photos}, run.review)
         if first is not None:
             self._check(first)
         self.first = first
+
+    def in_order(self, order: Order) -> list[str]:
+        """Ids of all photos. What nothing is known about, such as photos held out where gain counts, comes last."""
+        if order == "doubt":
+            return list(dict.fromkeys([*(name for name in self._doubts if name in self._photos), *self._photos]))
+        return super().in_order(order)
 
     def file_name(self, name: str) -> str:
         """The photo's id: files of several folders may share a name."""

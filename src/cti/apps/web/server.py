@@ -44,7 +44,7 @@ def serve(
     photo: str | None = None,
     in_browser: bool = False,
 ) -> None:
-    """Serve the page until Ctrl-C; without a folder of photos it opens with those of the run, the most doubtful first.
+    """Serve the page until Ctrl-C; without a folder of photos it opens with those of the run, see `RunReview`.
 
     Args:
         run: What `Predictor.from_pretrained` takes.

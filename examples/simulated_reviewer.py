@@ -41,7 +41,7 @@ from cti.train.fit import fit
 from cti.train.tagging import certain_thresholds
 
 Mask = NDArray[np.uint8]
-Given = Callable[[Mask, random.Random], Mask]
+Given = Callable[[Mask], Mask]
 NUMBERS = (5, 10, 20, 40, 80)
 
 
@@ -92,7 +92,7 @@ class Reviewer:
 
     def score_review(self, photos: Sequence[Photo], given: Given) -> float:
         """Learn from a review of photos; mIoU on `val`."""
-        drawn = {photo.id: given(photo.mask.load(), random.Random(photo.id)) for photo in photos}
+        drawn = {photo.id: given(photo.mask.load()) for photo in photos}
 
         def mask_of(photo: Photo) -> Mask:
             known = drawn.get(photo.id)
@@ -136,17 +136,17 @@ def see(decoder: MLPDecoder, features: Tensor) -> Seen:
     return Seen(probabilities, (highest.logit() + decoder.tags(patches.flatten(0, 1))).sigmoid())
 
 
-def whole(mask: Mask, rng: random.Random) -> Mask:
+def whole(mask: Mask) -> Mask:
     """The whole mask."""
     return mask
 
 
-def strokes(mask: Mask, rng: random.Random) -> Mask:
+def strokes(mask: Mask) -> Mask:
     """The middle of each region, a third of its breadth: about what a stroke of a brush covers."""
     return _inside(mask, lambda depth: depth >= max(depth.max() * 2 / 3, 1))
 
 
-def points(mask: Mask, rng: random.Random) -> Mask:
+def points(mask: Mask) -> Mask:
     """One pixel in the middle of each region."""
     return _inside(mask, lambda depth: np.arange(depth.size).reshape(depth.shape) == depth.argmax())
 

@@ -127,6 +127,23 @@ def test_check_of_too_few_photos_does_not_say_that_they_can_be_trained_on(
     assert "can be trained on" not in said
 
 
+@pytest.mark.parametrize("words", [["--long-side", "448"], ["--long-side=448"]])
+def test_the_long_side_is_that_of_seeds_and_segmenter(words: list[str]) -> None:
+    @reads("seeds")
+    def run(config: Config, photos: str = "") -> tuple[int, int]:
+        """Take the configuration.
+
+        Args:
+            config: The configuration.
+            photos: The folder, whose name may hold a space.
+        """
+        assert photos == "my photos"
+        return config.seeds.long_side, config.segment.long_side
+
+    assert call(run, "cti run", ["my photos", *words])[1] == [448, 448]
+    assert call(run, "cti run", ["my photos", *words, "--segment.long_side", "224"])[1] == [448, 224]
+
+
 def test_options_of_a_training_that_does_not_take_place_are_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -24,7 +24,7 @@ SHORT = {
     "--weights": "--model.weights",
     "--epochs": "--train.epochs",
     "--size": "--model.image_size",
-    "--long-side": "--seeds.long_side",
+    "--long-side": "--seeds.long_side --segment.long_side",
     "--preview": "--runtime.preview",
     "--allow-missing": "--runtime.allow_missing=true",
     "--overwrite": "--runtime.overwrite=true",
@@ -68,7 +68,7 @@ def call(function: Callable[..., Any], prog: str, words: Sequence[str]) -> tuple
     given, takes_config = words, "config" in inspect.signature(function).parameters
     parser = command_parser(function, prog, all_settings="--help-all" in words)
     if takes_config:
-        words = _with_recipe(function, [_written_out(word) for word in words])
+        words = _with_recipe(function, _written_out(words))
     if "--help-all" in words:
         words = ["--help"]
     namespace = parse_words(parser, words)
@@ -111,7 +111,7 @@ def command_parser(function: Callable[..., Any], prog: str, all_settings: bool =
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
     if "config" in signature.parameters:
-        shorts = "; ".join(f"{short} = {long}" for short, long in SHORT.items())
+        shorts = "; ".join(f"{short} = {long.replace(' ', ' and ')}" for short, long in SHORT.items())
         parser.add_argument("--help-all", action="store_true", help=f"show every setting. Short forms: {shorts}")
         add_settings(parser, None if all_settings else function.__dict__.get("sections", ()))
     return parser
@@ -171,11 +171,9 @@ def _with_recipe(function: Callable[..., Any], words: list[str]) -> list[str]:
 
 def _unused(config: Config, words: Sequence[str]) -> str:
     """A sentence about options of a training that does not take place, as the first look is enough; else empty."""
-    from cti.first_look.stage import is_enough
-
     options = (word.partition("=")[0] for word in words)
     unused = [option for option in options if _ONLY_TRAINING.fullmatch(option)]
-    if not unused or not is_enough(config):
+    if not unused or not config.look_is_enough:
         return ""
     return (
         f"{', '.join(unused)}: for a training that does not take place, because the first look is enough "
@@ -193,6 +191,14 @@ def _value(words: list[str], option: str) -> str:
     return ""
 
 
-def _written_out(word: str) -> str:
-    option, equals, value = word.partition("=")
-    return SHORT.get(option, option) + equals + value
+def _written_out(words: Sequence[str]) -> list[str]:
+    """The words of a command line with the settings that short forms stand for; `--long-side` stands for two."""
+    made: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        names = SHORT[option].split() if option in SHORT else [option]
+        if len(names) > 1:
+            value, equals = value if equals else next(rest, ""), "="
+        made += [f"{name}{equals}{value}" for name in names]
+    return made

@@ -762,3 +762,14 @@ class Config:
                 f"masks.resolve_overlap.kind is '{kind}', but seeds.kinds are [{', '.join(self.seeds.kinds)}]; "
                 "add it to them."
             )
+
+    @property
+    def looks_first(self) -> bool:
+        """Whether training starts from a first look: where `train.warm_start` says so, or the backbone has weights."""
+        start = self.train.warm_start
+        return start in ("on", "only") or (start in ("auto", "enough") and self.model.weights != "none")
+
+    @property
+    def look_is_enough(self) -> bool:
+        """Whether the first look's network is taken as it is, and nothing of CTI is trained."""
+        return self.looks_first and self.train.warm_start in ("only", "enough")

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, cast
 from cti.config import Config, spoken
 from cti.evaluate.scores import RunScores
 from cti.evaluate.stage import evaluate
-from cti.first_look.stage import FirstLook, first_look, is_enough
+from cti.first_look.stage import FirstLook, first_look
 from cti.masks.crf import load_library, needs_library
 from cti.masks.stage import MasksResult, masks
 from cti.run import FOLDERS, Run
@@ -101,7 +101,7 @@ class Progress:
     def __init__(self, stages: Sequence[str], config: Config) -> None:
         self.stages = stages
         # Where that is enough, the network is the first look's, and the stage does hardly anything.
-        self.idle = ["train"] if is_enough(config) else []
+        self.idle = ["train"] if config.look_is_enough else []
         self.done: list[str] = []
         self.started = time.perf_counter()
 
@@ -139,7 +139,7 @@ def check_before_training(run: Run) -> None:
     crf_later = "segment" in unfinished and any(variant.endswith("+crf") for variant in config.predict.variants)
     if crf_later or ("masks" in unfinished and needs_library(config.masks)):
         load_library()
-    if "train" in unfinished and not is_enough(config):
+    if "train" in unfinished and not config.look_is_enough:
         check_batch_size(config.train, config.runtime)
     if "segment" in unfinished:
         check_batch_size(config.segment.train, config.runtime)

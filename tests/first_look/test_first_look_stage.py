@@ -14,7 +14,7 @@ from cti.config import Config, ModelConfig, TrainConfig
 from cti.data.seed_file import Seed, read_seed
 from cti.first_look.features import extract_features
 from cti.first_look.locator import locate
-from cti.first_look.stage import FirstLook, extents_of, first_look, is_enough, small_sentence, wanted
+from cti.first_look.stage import FirstLook, extents_of, first_look, small_sentence
 from cti.method.checkpoint import load_model
 from cti.run import Run
 from cti.train.keep import BestNetwork, Judge
@@ -52,7 +52,7 @@ def test_classes_that_cover_few_patches_are_named_with_what_to_try() -> None:
     said = small_sentence(extents, 336)
     assert "dot (3)." in said
     assert "disc" not in said
-    assert "--long-side 504 --segment.long_side 504" in said
+    assert "--long-side 504 shows" in said
     assert small_sentence({"disc": 5.0}, 336) == small_sentence(extents, 0) == ""
 
 
@@ -180,6 +180,13 @@ def test_nothing_is_trained_where_the_first_look_is_enough(
     assert "tag mAP of the first look" in lines
     assert "trained network" not in lines
     assert "Nothing was trained" not in lines
+    # So settings of a training change nothing, whatever is made from its network.
+    only = {"train__warm_start": "only"}
+    other = {"train__epochs": "7", "train__lr": "1", "method__intra_weight": "9"}
+    assert Run(tiny_config(photos, tmp_path / "run", **only, **other)).fits("train")
+    assert not Run(tiny_config(photos, tmp_path / "run", **only, train__seed="1")).fits("train")
+    assert not Run(tiny_config(photos, tmp_path / "run", train__warm_start="on")).fits("train")
+    assert not Run(tiny_config(photos, tmp_path / "run", **only, model__image_size="64")).fits("train")
 
 
 def test_large_photos_are_looked_at_by_windows(photos: Path, tmp_path: Path) -> None:
@@ -226,7 +233,7 @@ def test_when_the_first_look_is_taken_and_when_it_is_enough(
     start: Any, weights: str, looked: bool, enough: bool
 ) -> None:
     config = Config(model=ModelConfig(weights=weights), train=TrainConfig(warm_start=start))
-    assert (wanted(config), is_enough(config)) == (looked, enough)
+    assert (config.looks_first, config.look_is_enough) == (looked, enough)
 
 
 def test_a_trained_network_is_summed_up_with_its_score(run: Run) -> None:

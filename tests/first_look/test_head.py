@@ -128,17 +128,21 @@ def test_a_network_that_starts_from_a_head_gives_its_logits(background: str, pat
 def test_classes_that_are_not_learned_are_named() -> None:
     labels = torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 0, 0], [0, 1, 0]])
     good = score_tags(torch.tensor([[3.0, 0, 0], [0, -1, 0], [2, 0, 0], [0, -2, 0]]), labels, CLASSES)
-    remarks = remarks_on(good, {"disc": 20.0, "ring": 31.0, "star": 0.0}, 100)
+    remarks = remarks_on(good, {"disc": 20.0, "ring": 31.0, "star": 0.0}, 100, 20)
     assert len(remarks) == 2
     assert remarks[0].startswith(
         "Tags hardly learned (average precision, photos to learn from): ring (0.42, 31 photos); look at these tags"
     )
     assert remarks[1].startswith("No photo held out has the tag star, so")
     bad = score_tags(-torch.tensor([[3.0, 0, 0], [0, 1, 0], [2, 0, 0], [0, 2, 0]]), labels, CLASSES)
-    one, *_ = remarks_on(bad, {"disc": 50.0, "ring": 50.0, "star": 0.0}, 100)  # one sentence for all
+    assert remarks_on(good, {"disc": 20.0, "ring": 31.0, "star": 0.0}, 100, 0) == remarks  # in cross-validation
+    *same, few = remarks_on(good, {"disc": 20.0, "ring": 31.0, "star": 0.0}, 100, 19)
+    assert tuple(same) == remarks
+    assert few == "Scores of tags come from 19 photos held out, too few to rely on."
+    one, *_ = remarks_on(bad, {"disc": 50.0, "ring": 50.0, "star": 0.0}, 100, 20)  # one sentence for all
     assert "disc (" in one
     assert "ring (" in one
-    assert "are its weights pre-trained" in remarks_on(bad, {"disc": 50.0, "ring": 50.0, "star": 0.0}, 100)[-1]
+    assert "are its weights pre-trained" in remarks_on(bad, {"disc": 50.0, "ring": 50.0, "star": 0.0}, 100, 20)[-1]
 
 
 def test_mean_and_spread_of_features_are_those_of_all_patches() -> None:

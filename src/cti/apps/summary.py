@@ -22,7 +22,7 @@ def summary(config: Config, results: Results) -> Iterator[str]:
     if (scores := results.get("evaluate")) is not None and scores.gained:
         yield f"Gained by the last round: {'; '.join(scores.gained)}."
     verdict = read_verdict(Path(config.out))
-    doubts = [*_doubts(results), *(verdict.sentences if verdict else ())]
+    doubts = dict.fromkeys([*_doubts(results), *(verdict.sentences if verdict else ())])
     yield f"Doubtful: {' '.join(doubts)}" if doubts else "Doubtful: nothing that can be seen without masks."
     unfinished = [stage for stage in ("train", "seeds", "masks", "segment") if stage not in results]
     yield (

@@ -155,6 +155,11 @@ def few_sentence(photos: Mapping[str, int]) -> str:
     )
 
 
+def held_out_sentence(photos: int) -> str:
+    """A sentence about scores of tags that come from few photos held out; empty where there are none, or enough."""
+    return f"Scores of tags come from {photos} photos held out, too few to rely on." if 0 < photos < FEW else ""
+
+
 def print_report(report: CheckReport, console: Console) -> None:
     """Write a report for people: counts per class and list (`score` if there are masks), tags per photo, problems."""
     lists = {name: count for name, count in report.lists.items() if name != "score" or report.num_masks}

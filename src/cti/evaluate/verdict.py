@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cti.data import Photo, PhotoSet
-from cti.data.check_report import FEW, few_sentence
+from cti.data.check_report import few_sentence, held_out_sentence
 from cti.data.images import load_mask
 from cti.evaluate.doubt import Doubt, Facts, class_shares, doubts, mask_agreement, usual_shares
 from cti.evaluate.tags import TagScores, read_tags
@@ -79,8 +79,8 @@ class Verdict:
         lines += [f"{one.empty} of {one.masks} masks of {name} hold none of it." for name, one in empty.items()]
         if few := few_sentence({name: one.learned for name, one in self.classes.items()}):
             lines.append(few)
-        if 0 < self.held_out < FEW:
-            lines.append(f"Scores of tags come from {self.held_out} photos held out, too few to rely on.")
+        if few := held_out_sentence(self.held_out):
+            lines.append(few)
         tags = sum(any(reason.kind == "tag" for reason in doubt.reasons) for doubt in self.doubtful)
         if self.doubts:
             look = f"{len(self.doubtful)} of {len(self.doubts)} photos are worth a look"

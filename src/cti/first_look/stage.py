@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from cti.config import Config
 from cti.data import Photo
 from cti.data.batches import load_batches, size_batches, split_large
+from cti.data.check_report import held_out_sentence
 from cti.data.seed_file import Seed, write_seed
 from cti.device import default_device
 from cti.evaluate.tags import TagScores, score_tags
@@ -76,17 +76,6 @@ class FirstLook:
     seconds: float
 
 
-def wanted(config: Config) -> bool:
-    """Whether training starts from a linear head: where `train.warm_start` says so, or the backbone has weights."""
-    start = config.train.warm_start
-    return start in ("on", "only") or (start in ("auto", "enough") and config.model.weights != "none")
-
-
-def is_enough(config: Config) -> bool:
-    """Whether the first look's network is taken as it is."""
-    return wanted(config) and config.train.warm_start in ("only", "enough")
-
-
 def first_look(run: Run) -> FirstLook | None:
     """Learn a linear head on the frozen backbone: first_look/, with the network that training starts from.
 
@@ -94,7 +83,7 @@ def first_look(run: Run) -> FirstLook | None:
         The look; None where training starts from scratch (`train.warm_start`).
     """
     config = run.config
-    if not wanted(config):
+    if not config.looks_first:
         return None
     seen = {"long_side": config.seeds.long_side, "window": config.seeds.window}
     with run.stage("first_look", ("data", "model"), seed=config.train.seed, **seen) as stage:
@@ -137,7 +126,8 @@ def first_look(run: Run) -> FirstLook | None:
         rows = [_panel(photo, seed, classes) for photo, seed in seeds[:NUM_PANELS]]
         if rows:
             save_panels(picture, rows, classes)
-        remarks = remarks_on(quality, {name: float(labels[:, i].sum()) for i, name in enumerate(classes)}, len(learned))
+        carried = {name: float(labels[:, i].sum()) for i, name in enumerate(classes)}
+        remarks = remarks_on(quality, carried, len(learned), len(held_out))
         look = FirstLook(
             classes=classes,
             photos=len(learned),
@@ -205,13 +195,14 @@ def first_seeds(model: CTI, photos: Sequence[Photo], run: Run) -> list[tuple[Pho
     return seeds
 
 
-def remarks_on(quality: TagScores, photos: dict[str, float], total: int) -> tuple[str, ...]:
-    """Sentences about classes that are not learned, or of which it cannot be said, and one if none is learned.
+def remarks_on(quality: TagScores, photos: dict[str, float], total: int, held_out: int) -> tuple[str, ...]:
+    """Sentences about classes that are not learned, or of which it cannot be said, and whether scores can be relied on.
 
     Args:
         quality: How well tags are predicted on photos not learned from.
         photos: Class -> photos that carry its tag among those learned from.
         total: Photos learned from.
+        held_out: Photos that the tags are scored on; 0 = those learned from, in cross-validation.
     """
     remarks, badly, unknown = [], [], []
     known = 0
@@ -227,7 +218,7 @@ def remarks_on(quality: TagScores, photos: dict[str, float], total: int) -> tupl
     if badly:
         remarks.append(
             f"Tags hardly learned (average precision, photos to learn from): {', '.join(badly)}; look at these tags, "
-            "give more photos, or raise seeds.long_side."
+            "give more photos, or raise --long-side."
         )
     if unknown:
         remarks.append(
@@ -238,6 +229,8 @@ def remarks_on(quality: TagScores, photos: dict[str, float], total: int) -> tupl
             "None of the classes is learned from what the backbone knows; are its weights pre-trained "
             "(model.weights), and are the tags those of the photos?"
         )
+    if few := held_out_sentence(held_out):
+        remarks.append(few)
     return tuple(remarks)
 
 
@@ -262,8 +255,8 @@ def small_sentence(extents: dict[str, float], long_side: int) -> str:
         return ""
     more = round(1.5 * long_side)
     return (
-        f"Small at this size (patches covered): {', '.join(small)}. --long-side {more} --segment.long_side {more} "
-        "shows more of their outline, for about two and a half times the time; tags are not always learned better."
+        f"Small at this size (patches covered): {', '.join(small)}. --long-side {more} shows more of their "
+        "outline, for about two and a half times the time; tags are not always learned better."
     )
 
 

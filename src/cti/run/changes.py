@@ -5,6 +5,7 @@ The rules, stage by stage, are in docs/architecture.md ("A run can be changed").
 
 import json
 import os
+import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
@@ -17,6 +18,7 @@ Action = Literal["same", "keep", "by photo", "from weights", "more epochs", "aga
 photos; train on from its weights, on other photos; train on for more epochs, on the same; make it again."""
 
 _IN_WORDS = {"network": "the network of train is another one", "truth": "the true masks are others"}
+_TRAINING = re.compile(r"method\.|train\.(?!warm_start$|seed$)")
 _EPOCHS = {"train": "train.epochs", "segment": "segment.train.epochs"}
 
 
@@ -79,9 +81,18 @@ class Change:
         return "; ".join([*said, *([str(self.photos)] if self.photos else [])])
 
 
-def compare(before: Made, now: Made) -> Change:
-    """What differs between what a stage was made from and what it would be made from now."""
-    return Change(_differences(before.settings, now.settings), compare_photos(before.photos, now.photos))
+def compare(before: Made, now: Made, untrained: bool) -> Change:
+    """What differs between what a stage was made from and what it would be made from now.
+
+    Args:
+        before: What it was made from.
+        now: What it would be made from.
+        untrained: Whether CTI is not trained, so that settings of its training make no difference.
+    """
+    settings = _differences(before.settings, now.settings)
+    if untrained:
+        settings = {name: pair for name, pair in settings.items() if not _TRAINING.match(name)}
+    return Change(settings, compare_photos(before.photos, now.photos))
 
 
 def more_epochs(stage: str, change: Change, manifest: Mapping[str, Any] | None) -> bool:

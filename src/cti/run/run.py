@@ -324,7 +324,7 @@ class Run:
         """What is to be done with a stage before it can be worked on, and why."""
         folder = self.existing(name)
         before = read_made(folder)
-        change = compare(before, now) if before else Change()
+        change = compare(before, now, self.config.look_is_enough) if before else Change()
         if not change:
             return "same", change
         manifest = read_manifest(folder)

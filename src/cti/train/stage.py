@@ -12,7 +12,7 @@ from cti.evaluate.tags import TagScores, score_tags
 from cti.evaluate.wrong_tags import write_tag_logits
 from cti.first_look.features import evenly, extract_features
 from cti.first_look.locator import ENOUGH_PHOTOS, locate
-from cti.first_look.stage import first_look, is_enough
+from cti.first_look.stage import first_look
 from cti.method import CTI
 from cti.method.checkpoint import load_model, save_model
 from cti.method.step import CTIStep
@@ -56,7 +56,7 @@ def train(run: Run) -> TrainResult:
     """Train CTI from tags: train/, with the network, its training state, metrics, tag thresholds and lists."""
     config = run.config
     fits = run.fits("train")
-    if not fits and not is_enough(config):
+    if not fits and not config.look_is_enough:
         check_batch_size(config.train, config.runtime)
     look = None if fits else first_look(run)
     with run.stage("train") as stage:
@@ -71,7 +71,7 @@ def train(run: Run) -> TrainResult:
             model = CTI.from_config(classes, config.model)
         else:
             model, _ = load_model(run.stage_folder("first_look"))
-            if model.tag_head is not None and not is_enough(config):
+            if model.tag_head is not None and not config.look_is_enough:
                 model.tag_head.weight.zero_()  # what is trained answers until it is fitted again
         model.recompute = config.train.recompute
         model.backbone.freeze(config.train.frozen_blocks, "train.frozen_blocks")
@@ -92,7 +92,7 @@ def train(run: Run) -> TrainResult:
         step = CTIStep(model, config.method, positive_weights(photos, len(classes), config.method.positive_weight))
         groups = parameter_groups(step, config.train, new=NEW_PARTS, no_decay=("cls_token",))
 
-        if is_enough(config):
+        if config.look_is_enough:
             fitted = nothing_fitted()
             kept = (
                 f"Nothing was trained (train.warm_start: {config.train.warm_start}): the network is the first look's; "
@@ -106,7 +106,7 @@ def train(run: Run) -> TrainResult:
             )
             kept = best.settle(model, fitted.final.get("tag_map"))
         if kept:
-            logger.log(logging.INFO if is_enough(config) else logging.WARNING, "%s", kept)
+            logger.log(logging.INFO if config.look_is_enough else logging.WARNING, "%s", kept)
         model.to(default_device())
         # Features have moved: where the classes are is fitted once more.
         if model.tag_head is not None and look is not None and not bool(model.tag_head.weight.any()):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cti.apps.report.charts import MAX_POINTS, Series, line_chart, thinned
+from cti.apps.report.page import with_code
 from cti.apps.report.panels import choose_photos, photo_score
 from cti.apps.report.run_tables import duration, metric_charts
 from cti.apps.report.tokens import LayerTokens, tsne_charts
@@ -19,6 +20,12 @@ def test_a_chart_has_only_the_colours_of_the_page_and_says_its_values() -> None:
     assert chart.legend == (("a", "var(--s0)", False), ("b", "var(--s1)", True))
     label = chart.svg.split('aria-label="', 1)[1].split('"', 1)[0]
     assert label == "Loss &lt;a&gt;. a: from 3 at 1 to 0.5 at 2, highest 3; b: no value"
+
+
+def test_sentences_show_commands_as_code_and_nothing_else_as_html() -> None:
+    assert with_code("See <b> (`cti a`), `b`; 5` more") == (
+        "See &lt;b&gt; (<code>cti a</code>), <code>b</code>; 5` more"
+    )
 
 
 def test_long_series_become_means_of_neighbours() -> None:

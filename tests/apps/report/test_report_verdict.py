@@ -21,9 +21,12 @@ def test_the_verdict_comes_first_with_the_doubtful_photos_in_their_order(tmp_pat
     section = html[html.index('id="verdict"') : html.index('id="scores-val"')]
     shown = [doubt.photo for doubt in verdict.doubtful]
     assert re.findall(r'data-name="([^"]+)"', section) == shown
-    assert re.findall(r"<code>(.*?)</code>", section) == [f"cti serve {folder} --photo {name}" for name in shown]
+    assert re.findall(r'class="command"><code>(.*?)</code>', section) == [
+        f"cti serve {folder} --photo {name}" for name in shown
+    ]
     for doubt in verdict.doubtful:
         for reason in doubt.reasons:
             assert f"<li>{reason.text}</li>" in section
     assert "most doubtful first" in section
     assert section.count("<figure><button") >= 3 * len(shown)  # they enlarge
+    assert f"<li>After corrections: <code>cti run --config {folder}</code></li>" in section

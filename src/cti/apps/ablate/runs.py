@@ -14,7 +14,6 @@ from cti.apps.ablate.page import write_page
 from cti.apps.ablate.results import AblationResult, summarise, write_summary
 from cti.config import Config
 from cti.files import MANIFEST, read_json, to_json, write_json
-from cti.first_look.stage import wanted
 from cti.method.checkpoint import CONFIG
 from cti.run import Run
 from cti.run.stage_folder import SETTINGS, seal, take_over
@@ -79,7 +78,7 @@ def share_first_look(run: Run, folders: Iterable[Path]) -> None:
         folders: First looks, finished or not.
     """
     target = run.stage_folder(_LOOK)
-    if target.exists() or not wanted(run.config):
+    if target.exists() or not run.config.looks_first:
         return
     for folder in folders:
         known = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))

@@ -1,13 +1,18 @@
 """From sections to one HTML file that needs no other file and no network."""
 
 import logging
+import re
 from collections.abc import Sequence
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cti.apps.report.blocks import Section
 from cti.files import write_text
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +46,7 @@ def write_page(path: Path, title: str, subtitle: str, sections: Sequence[Section
 
     files = resources.files("cti.apps.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["with_code"] = with_code
     template = environment.from_string((files / "template.html").read_text(encoding="utf-8"))
     html = template.render(
         title=title,
@@ -53,3 +59,10 @@ def write_page(path: Path, title: str, subtitle: str, sections: Sequence[Section
     write_text(path, html)
     logger.info("Report of %.1f MB: open %s in a browser.", len(html.encode()) / 1e6, path)
     return path
+
+
+def with_code(text: str) -> "Markup":
+    """A sentence as HTML, what stands between backticks as code."""
+    from markupsafe import Markup, escape  # comes with jinja2
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

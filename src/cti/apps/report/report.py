@@ -62,7 +62,7 @@ def write_report(run: Path, out: Path | None = None, num_panels: int = NUM_PANEL
 
 
 def _verdict(folder: RunFolder, verdict: Verdict) -> list[Block]:
-    words = Words((*verdict.sentences, f"After corrections: cti run --config {folder.path}"))
+    words = Words((*verdict.sentences, f"After corrections: `cti run --config {folder.path}`"))
     return _present(words, verdict_table(verdict), doubt_panels(folder, verdict.doubtful, NUM_DOUBTS))
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cti.config import DataConfig
 from cti.data import Photo, PhotoSet, read_photos, save_mask
+from cti.data.check import check_data
 from cti.data.clean import write_clean_table
 from cti.data.names import likely_slips, one_spelling
 from cti.data.photo_folder import PhotoFolder
@@ -36,11 +37,14 @@ def _table(root: Path, text: str) -> Path:
 
 def test_names_that_nearly_fit_find_their_photos(tmp_path: Path, write_photo: Writer) -> None:
     mac = unicodedata.normalize("NFD", "café.JPG")
-    for seed, name in enumerate(("IMG_1.JPG", mac, "deep/er/b.png", "c.tif", "d.jpg")):
+    for seed, name in enumerate(("IMG_1.JPG", mac, "deep/er/b.png", "c.tif", "d.jpg", "a b.jpg", "100%25.jpg")):
         write_photo(tmp_path / "images" / name, seed=seed)
-    rows = "img_1.jpg,cat\ncafé.jpg,cat\nb,dog\nimages/c.tif,dog\nC:\\photos\\d.jpg,dog\n"
+    rows = (
+        "img_1.jpg,cat\ncafé.jpg,cat\nb,dog\nimages/c.tif,dog\nC:\\photos\\d.jpg,dog\na%20b.jpg,cat\n100%25.jpg,cat\n"
+    )
     photos = _read(_table(tmp_path, f"image,tags\n{rows}"))
-    assert _tags(photos) == {"IMG_1": {"cat"}, "café": {"cat"}, "deep__er__b": {"dog"}, "c": {"dog"}, "d": {"dog"}}
+    cats, dogs = ("IMG_1", "café", "a b", "100%25"), ("deep__er__b", "c", "d")
+    assert _tags(photos) == {**{name: {"cat"} for name in cats}, **{name: {"dog"} for name in dogs}}
     assert all(photo.image.is_file() for photo in photos.photos())
     assert not photos.unlabelled
 
@@ -96,6 +100,75 @@ def test_sub_folders_may_be_lists_as_well(tmp_path: Path, write_photo: Writer) -
     photos = _read(tmp_path)
     assert _tags(photos) == {"train__cat__1": {"cat"}, "train__dog__2": {"dog"}}
     assert _tags(photos, "val") == {"valid__cat__1": {"cat"}}
+
+
+def test_a_data_set_as_mvtec_lays_it_out(tmp_path: Path, write_photo: Writer) -> None:
+    """`train/` has normal photos only, names begin anew in every folder, masks are 0 and 255."""
+    folders = ("train/good", "test/good", "test/crack", "test/hole")
+    for folder in folders:
+        for number in range(3):
+            write_photo(tmp_path / folder / f"{number:03d}.png", size=(8, 6))
+    truth = np.zeros((6, 8), np.uint8)
+    truth[2:4, 1:3] = 255
+    for name in ("crack", "hole"):
+        for number in range(3):
+            path = tmp_path / "ground_truth" / name / f"{number:03d}_mask.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(truth).save(path)
+    photos = _read(tmp_path)
+    assert photos.classes == ("crack", "hole")
+    assert any("train/ holds none of them, so that all photos are shared out anew" in note for note in photos.notes)
+    assert not any("belong to no tagged photo" in note for note in photos.notes)
+    tags = _tags(photos)
+    assert len(tags) == 12
+    assert (tags["train__good__001"], tags["test__hole__001"]) == (set(), {"hole"})
+    for photo in photos.photos():
+        assert (photo.mask is not None) == bool(photo.tags)
+        if photo.mask is not None:
+            np.testing.assert_array_equal(photo.mask.load(), np.where(truth > 0, photo.tags[0] + 1, 0))
+    report = check_data(photos)
+    assert not report.bad_masks
+    assert not report.contradictions
+
+
+def test_a_folders_name_does_not_change_a_mask_with_several_values(tmp_path: Path, write_photo: Writer) -> None:
+    """Pixels of 255 beside a class are unlabelled, and where another photo has the short name the mask is nobody's."""
+    for name in ("images/hole/a.png", "images/crack/b.png"):
+        write_photo(tmp_path / name, size=(8, 6))
+    mask = np.zeros((6, 8), np.uint8)
+    mask[:2], mask[2] = 2, 255
+    (tmp_path / "masks" / "hole").mkdir(parents=True)
+    save_mask(tmp_path / "masks" / "hole" / "a.png", mask)
+    hole = next(photo for photo in _read(tmp_path).photos() if photo.mask)
+    assert hole.id == "hole__a"
+    assert hole.mask is not None
+    np.testing.assert_array_equal(hole.mask.load(), mask)
+
+
+def test_a_mask_that_two_lists_may_mean_is_nobodys(tmp_path: Path, write_photo: Writer) -> None:
+    for name in ("train/hole/a.png", "val/hole/a.png", "val/hole/b.png"):
+        write_photo(tmp_path / "images" / name, size=(8, 6))
+    (tmp_path / "masks" / "hole").mkdir(parents=True)
+    for name in ("a", "b"):
+        save_mask(tmp_path / "masks" / "hole" / f"{name}.png", np.ones((6, 8), np.uint8))
+    photos = _read(tmp_path).photos()
+    assert {photo.id: photo.mask is not None for photo in photos} == {
+        "train__hole__a": False, "val__hole__a": False, "val__hole__b": True
+    }  # fmt: skip
+
+
+def test_a_spreadsheet_is_to_be_saved_as_csv(tmp_path: Path, write_photo: Writer) -> None:
+    write_photo(tmp_path / "a.jpg")
+    (tmp_path / "Tags.XLSX").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"Save Tags\.XLSX as CSV"):
+        _read(tmp_path)
+
+
+def test_a_listed_photo_of_a_kind_that_cannot_be_read_is_named_as_it_is(tmp_path: Path, write_photo: Writer) -> None:
+    write_photo(tmp_path / "a.jpg")
+    (tmp_path / "b.heic").write_bytes(b"no photo")
+    photos = _read(_table(tmp_path, "image,tags\na.jpg,cat\nb.heic,cat\nc,cat\n"))
+    assert {photo.image.name for photo in photos.photos()} == {"a.jpg", "b.heic", "c.jpg"}
 
 
 def test_a_folder_of_data_sets_is_none(tmp_path: Path, write_photo: Writer) -> None:

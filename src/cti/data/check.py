@@ -19,7 +19,7 @@ from rich.progress import track
 from cti.classes import IGNORE_INDEX
 from cti.config import DataConfig
 from cti.data.check_report import CheckReport
-from cti.data.images import MAX_PIXELS, MaskFile, deep_ends, is_passing, load_mask, open_image, oriented_size, to_rgb
+from cti.data.images import MAX_PIXELS, MaskFile, deep_ends, is_passing, open_image, oriented_size, to_rgb
 from cti.data.mask_tags import MaskView, compare_masks
 from cti.data.names import likely_slips
 from cti.data.photos import MaskSource, Photo, PhotoSet
@@ -114,7 +114,7 @@ def _photo_key(photo: Photo, max_pixels: int) -> str:
 
 def _mask_key(mask: MaskSource) -> str:
     if isinstance(mask, MaskFile):
-        return f"mask {mask.num_classes} {mask.max_pixels} {mask.path.absolute()}"
+        return f"mask {mask.num_classes} {mask.folder_class} {mask.max_pixels} {mask.path.absolute()}"
     if isinstance(mask, CocoMask):
         return f"drawn {mask.image_ids} {mask.size} {mask.max_pixels} {mask.annotations.absolute()}"
     return ""
@@ -196,7 +196,7 @@ def _photo_facts(max_pixels: int, path: Path) -> _Fact:
 
 
 def _mask_facts(mask: MaskFile) -> _Fact:
-    return _mask_fact(load_mask(mask.path, mask.num_classes, mask.max_pixels), file_digest(mask.path))
+    return _mask_fact(mask.read(), file_digest(mask.path))
 
 
 def _drawn_facts(mask: CocoMask) -> _Fact:

@@ -198,16 +198,27 @@ class MaskFile:
         num_classes: Classes the file may name.
         table: 256 bytes; value `v` of the file becomes `table[v]`.
         max_pixels: Larger masks are refused.
+        folder_class: The class, as the file would name it, after which its folder is named; 0 = none. The only value
+            beside 0 is that class then, whichever it is: 255 in MVTec's data sets.
     """
 
     path: Path
     num_classes: int
     table: bytes
     max_pixels: int = MAX_PIXELS
+    folder_class: int = 0
 
     def load(self) -> NDArray[np.uint8]:
         """See `cti.data.photos.MaskSource`."""
-        return np.frombuffer(self.table, dtype=np.uint8)[load_mask(self.path, self.num_classes, self.max_pixels)]
+        return np.frombuffer(self.table, dtype=np.uint8)[self.read()]
+
+    def read(self) -> NDArray[np.uint8]:
+        """The mask (H, W) in the file's own vocabulary. Errors: see `load_mask`."""
+        if self.folder_class:
+            mask = load_mask(self.path, IGNORE_INDEX - 1, self.max_pixels)
+            if np.count_nonzero(count_values(mask)[1:]) == 1:
+                return np.where(mask > 0, self.folder_class, 0).astype(np.uint8)
+        return load_mask(self.path, self.num_classes, self.max_pixels)
 
 
 def load_mask(path: Path | str, num_classes: int = 254, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

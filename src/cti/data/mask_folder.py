@@ -4,10 +4,11 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from cti.data.images import SUFFIXES
+from cti.data.names import name_key
 
 # Lossless ones first; a JPEG is found too, so that the check can say what is wrong with it.
 _ORDER = (".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm", ".webp", ".jpg", ".jpeg")
@@ -45,6 +46,11 @@ class MaskFolder:
             if files:
                 return min(files, key=lambda path: (_key(path.name) != _key(PurePosixPath(name).name), _rank(path)))
         return None
+
+    def named_after(self, mask: Path, tags: Collection[str]) -> str:
+        """The class that a mask's sub-folder is named after, if it is its photo's only one; else empty."""
+        folder = mask.relative_to(self.root).parent.name
+        return next((tag for tag in tags if len(tags) == 1 and name_key(tag) == name_key(folder)), "")
 
     def ownerless_note(self, used: Iterable[Path]) -> tuple[str, ...]:
         """Masks that belong to no photo, counted; at most one sentence."""

@@ -64,8 +64,8 @@ class PhotoFolder:
     def find(self, name: str, where: str = "") -> str | None:
         """The photo that a name means, or None.
 
-        Case, form of accents and suffix may differ from the file's. A path may have folders before it that are not
-        below this one; a bare name may lie in any folder below.
+        Case, form of accents and suffix may differ from the file's, and a space may be written `%20`. A path may have
+        folders before it that are not below this one; a bare name may lie in any folder below.
 
         Args:
             name: Path relative to the folder, with or without suffix, or a bare name.
@@ -96,7 +96,7 @@ class PhotoFolder:
                     )
                 if found:
                     return found[0]
-        return None
+        return self.find(unquote(name), where) if unquote(name) != name else None  # as in an address
 
     def has(self, name: str) -> bool:
         """Whether a name finds a photo, or several."""

@@ -99,6 +99,9 @@ def data_root(config: DataConfig) -> Path:
     return root
 
 
+_SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+
+
 def detect_format(root: Path, config: DataConfig) -> str:
     """Which reader fits what lies in a folder: voc, coco or folder.
 
@@ -111,10 +114,15 @@ def detect_format(root: Path, config: DataConfig) -> str:
         return "coco"
     if find_folder(root, config):
         return "folder"
+    spreadsheets = sorted(path.name for path in root.iterdir() if path.suffix.lower() in _SPREADSHEETS)
     raise ValueError(
         f"{root} is no data set: it has neither JPEGImages (VOC), nor instances_*.json (COCO), nor labels.csv, nor "
-        "photos in sub-folders. For photos of your own write labels.csv with the first line image,tags and one line "
-        "per photo."
+        "photos in sub-folders. "
+        + (
+            f"Save {spreadsheets[0]} as CSV, which every spreadsheet program can."
+            if spreadsheets
+            else "For photos of your own write labels.csv with the first line image,tags and one line per photo."
+        )
     )
 
 

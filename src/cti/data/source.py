@@ -161,9 +161,9 @@ def settle_names(
     return settled, notes
 
 
-def mask_maker(path: Path, num_classes: int, max_pixels: int) -> Callable[[bytes], MaskSource]:
-    """How to read a mask file once the chosen classes are known."""
-    return lambda table: MaskFile(path, num_classes, table, max_pixels)
+def mask_maker(path: Path, num_classes: int, max_pixels: int, folder_class: int = 0) -> Callable[[bytes], MaskSource]:
+    """How to read a mask file (see `MaskFile`) once the chosen classes are known."""
+    return lambda table: MaskFile(path, num_classes, table, max_pixels, folder_class)
 
 
 def read_classes(root: Path) -> tuple[str, ...]:

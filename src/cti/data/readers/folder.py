@@ -1,5 +1,6 @@
 """A data set of one's own: a folder of photos, and tags in any form."""
 
+from collections import Counter
 from pathlib import Path
 
 from cti.config import DataConfig
@@ -18,7 +19,7 @@ from cti.data.source import (
     unique_ids,
 )
 from cti.data.tags import Hints, TagTable, read_tags
-from cti.data.tags.beside import folder_tag, read_folders, read_sidecars, sidecar
+from cti.data.tags.beside import folder_tag, read_folders, read_sidecars, sidecar, without_list
 from cti.data.tags.read import find_tags_file
 
 _PHOTO_FOLDERS = ("images", "photos", "imgs", "JPEGImages")
@@ -45,7 +46,9 @@ def read_folder(root: Path, config: DataConfig) -> Source:
     from `config.labels`, else from a tags file of a usual name (`labels.csv`, `metadata.jsonl`, ...) or the only file
     that can be one, else from a file beside each photo (text, VOC's XML, labelme's JSON), else from the sub-folder a
     photo lies in. Masks, if any, are `masks/<path without suffix>.png` (or in `config.masks`), their values in the
-    order of `classes.txt`, else of the sorted class names. Lists are `lists/NAME.txt`, one photo a line.
+    order of `classes.txt`, else of the sorted class names; in a sub-folder with the name of a class
+    (`ground_truth/crack/000_mask.png`, as in MVTec's data sets) whatever is not 0 is that class. Lists are
+    `lists/NAME.txt`, one photo a line.
 
     Raises:
         FileNotFoundError: if there are no tags, or no folder that the configuration names.
@@ -63,14 +66,21 @@ def read_folder(root: Path, config: DataConfig) -> Source:
     listed = settle_names({"": frozenset(table.classes)}, known, config.normal)[0][""]
     named |= listed
     classes = (*written, *sorted(named - set(written))) if written else tuple(sorted(named))
+    vocabulary = written or classes
     ids = unique_ids(tags, images)
     mask_folder = MaskFolder(masks) if masks else None
     entries: dict[str, Entry] = {}
     used: list[Path] = []
+    shortened = Counter(without_list(path) for path in ids)
     for path, name in ids.items():
-        mask = mask_folder.find(path, name) if mask_folder else None
+        short = without_list(path)
+        mask = mask_folder.find(path, name, *([short] if shortened[short] == 1 else [])) if mask_folder else None
         used += [mask] if mask else []
-        maker = mask_maker(mask, len(written or classes), config.max_pixels) if mask else None
+        maker = None
+        if mask and mask_folder:
+            folder_class = mask_folder.named_after(mask, tags[path])
+            number = vocabulary.index(folder_class) + 1 if folder_class in vocabulary else 0
+            maker = mask_maker(mask, len(vocabulary), config.max_pixels, number)
         entries[name] = Entry(name, _file(images, path), tags[path], maker)
 
     lists, available = _lists(root, config, entries, photos, split)
@@ -78,7 +88,7 @@ def read_folder(root: Path, config: DataConfig) -> Source:
     note = f"{len(without)} photos in {images} have no line in the tags file and are not used."
     return Source(
         classes,
-        written or classes,
+        vocabulary,
         entries,
         lists,
         available,
@@ -144,7 +154,7 @@ def _without(root: Path, masks: Path | None) -> tuple[Path, ...]:
 def _file(images: Path, path: str) -> Path:
     """The photo's file; one that is not there and has no suffix is asked for as a JPEG."""
     file = images / path
-    return file if file.suffix.lower() in SUFFIXES else file.with_name(f"{file.name}.jpg")
+    return file if file.suffix.lower() in SUFFIXES or file.exists() else file.with_name(f"{file.name}.jpg")
 
 
 def _lists(

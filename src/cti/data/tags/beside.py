@@ -75,17 +75,24 @@ def folder_tag(photo: str) -> str:
 
     Folders that only say which list a photo is for (`train/cat/a.jpg`) are passed over.
     """
-    folders = list(PurePosixPath(photo).parts[:-1])
-    while folders and folders[0].lower() in _SPLITS:
-        folders = folders[1:]
+    folders = PurePosixPath(without_list(photo)).parts[:-1]
     return tidy(folders[0]) if folders else ""
+
+
+def without_list(photo: str) -> str:
+    """A path without the folders that only say which list a photo is for: `train/cat/a.jpg` -> `cat/a.jpg`."""
+    parts = PurePosixPath(photo).parts
+    while len(parts) > 1 and parts[0].lower() in _SPLITS:
+        parts = parts[1:]
+    return "/".join(parts)
 
 
 def read_folders(root: Path, photos: Sequence[str], normal: Sequence[str]) -> tuple[TagTable, dict[str, list[str]]]:
     """Tags by sub-folder: `crack/a.jpg` has the tag `crack`, `good/b.jpg` none.
 
     Returns:
-        (the tags, list name -> photos where all photos lie in `train/`, `val/` or `test/`).
+        (the tags, list name -> photos where all photos lie in `train/`, `val/` or `test/`). A `train/` without a class
+        is no list to learn classes from (MVTec's layout, for detectors that see normal photos only).
     """
     rows = tuple(TagRow(photo, (folder_tag(photo),), str(root / photo)) for photo in photos if folder_tag(photo))
     normals = sorted({row.tags[0] for row in rows if means_nothing(row.tags[0], normal)})
@@ -99,6 +106,9 @@ def read_folders(root: Path, photos: Sequence[str], normal: Sequence[str]) -> tu
         lists.setdefault(split or "", []).append(photo)
     if "" in lists or "train" not in lists:
         lists = {}
+    elif classes and all(folder_tag(photo) in normals for photo in lists["train"]):
+        lists = {}
+        note += "; train/ holds none of them, so that all photos are shared out anew"
     elif "val" not in lists and "test" in lists:
         lists["val"] = lists.pop("test")
     return TagTable(rows, f"{note}, e.g. {example(first)}."), lists

@@ -150,6 +150,8 @@ class DataConfig(Section):
         levels: Lowest and highest value in photos of more than 8 bits (16-bit or float, grey or colour), which become
             black and white in all of them and, later, in new photos; `cti data check` says which fit. Empty: every
             photo has its own.
+        bands: Which three bands of TIFFs with more than colours, and of numpy's files (H, W, bands), become red, green
+            and blue, counted from 1, e.g. [3, 2, 1]. Empty: such files are refused.
     """
 
     section: ClassVar[str] = "data"
@@ -175,11 +177,14 @@ class DataConfig(Section):
     max_broken: Share = 0.01
     max_pixels: Count = 100_000_000
     levels: tuple[float, ...] = ()
+    bands: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         fit = not self.levels or (len(self.levels) == 2 and -math.inf < self.levels[0] < self.levels[1] < math.inf)
         self.check(fit, f"levels is {list(self.levels)}; give the lowest and the highest value, or nothing.")
+        named = len(self.bands) in (0, 3) and all(band > 0 for band in self.bands)
+        self.check(named, f"bands is {list(self.bands)}; name three bands, counted from 1, or none.")
 
 
 @dataclass(frozen=True)

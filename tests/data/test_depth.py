@@ -15,7 +15,7 @@ from cti import Predictor
 from cti.config import DataConfig
 from cti.data import Photo, load_image
 from cti.data.check import check_data
-from cti.data.depth import to_8_bit
+from cti.data.depth import Reading, to_8_bit
 from cti.data.images import image_size
 from cti.data.read import read_photos
 from cti.data.transforms import WholeView
@@ -111,7 +111,7 @@ def test_with_levels_all_photos_are_scaled_alike(tmp_path: Path, kind: str) -> N
     levels = (100.0, 4100.0)
     for name, pixels in (("bright", bright), ("dark", dark)):
         expected = np.clip((pixels - 100) * 255 / 4000, 0, 255)
-        photo = Photo(name, tmp_path / f"{name}.{suffix}", (), levels=levels)
+        photo = Photo(name, tmp_path / f"{name}.{suffix}", (), reading=Reading(levels))
         shown = np.asarray(photo.load()).astype(float)
         assert np.abs(shown - (expected if kind == "colour" else expected[..., :1])).max() <= 0.5
         alone = np.asarray(load_image(photo.image)).astype(float)
@@ -120,7 +120,7 @@ def test_with_levels_all_photos_are_scaled_alike(tmp_path: Path, kind: str) -> N
     assert to_8_bit(wild, levels=(0, 10)).tolist() == [[0, 255, 0, 128]]
     plain = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
     plain.save(tmp_path / "plain.png")  # 8 bits need no levels
-    assert (np.asarray(load_image(tmp_path / "plain.png", levels=levels))[..., 0] == np.asarray(plain)).all()
+    assert (np.asarray(load_image(tmp_path / "plain.png", reading=Reading(levels)))[..., 0] == np.asarray(plain)).all()
 
 
 def test_the_check_says_which_levels_fit_and_every_reader_uses_them(tmp_path: Path) -> None:
@@ -144,51 +144,19 @@ def test_the_check_says_which_levels_fit_and_every_reader_uses_them(tmp_path: Pa
 
     # The network carries them along; new photos are read alike.
     network = tiny_model().eval()
-    Predictor(CTIAnalyser(network), levels=levels).save_pretrained(tmp_path / "network")
+    Predictor(CTIAnalyser(network), reading=Reading(levels)).save_pretrained(tmp_path / "network")
     predictor = Predictor.from_pretrained(tmp_path / "network")
-    assert predictor.levels == levels
+    assert predictor.reading == Reading(levels)
     assert int(np.asarray(predictor(photos[0].image, ["disc"]).image).max()) == pytest.approx(73, abs=2)
     assert np.asarray(Predictor(CTIAnalyser(network))(photos[0].image, ["disc"]).image).max() > 200
     views = WholeView(32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    assert float(views(photos[0].image, levels=levels).max()) == pytest.approx(73 / 255, abs=0.02)
+    assert float(views(photos[0].image, reading=Reading(levels)).max()) == pytest.approx(73 / 255, abs=0.02)
 
 
 @pytest.mark.parametrize("levels", [(1.0,), (3.0, 3.0), (0.0, float("inf")), (float("nan"), 1.0)])
 def test_levels_that_are_none_are_refused(levels: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"data\.levels is .*; give the lowest and the highest value"):
         DataConfig(levels=levels)
-
-
-def _tiff(path: Path, bands: int) -> None:
-    """An uncompressed TIFF of 4 x 3 pixels with any number of bands, which Pillow cannot write."""
-    pixels = bytes(4 * 3 * bands)
-    bits, rest = struct.pack(f"<{bands}H", *[8] * bands), struct.pack(f"<{bands - 1}H", *[0] * (bands - 1))
-    start = 8 + 2 + 12 * 10 + 4
-    entries = [
-        (256, 4, 1, 4), (257, 4, 1, 3), (258, 3, bands, start), (259, 3, 1, 1), (262, 3, 1, 1),
-        (273, 4, 1, start + len(bits + rest)), (277, 3, 1, bands), (278, 4, 1, 3), (279, 4, 1, len(pixels)),
-        (338, 3, bands - 1, start + len(bits)),
-    ]  # fmt: skip
-    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
-    path.write_bytes(b"II*\0" + struct.pack("<I", 8) + directory + bytes(4) + bits + rest + pixels)
-
-
-@pytest.mark.parametrize("bands", [5, 13])
-def test_more_bands_than_a_photo_has_are_refused_by_their_number(bands: int, tmp_path: Path) -> None:
-    _tiff(tmp_path / "satellite.tif", bands)
-    said = rf"satellite\.tif is not a readable image \(it has {bands} bands; save one or three of them, grey or RGB\)"
-    with pytest.raises(ValueError, match=said):
-        load_image(tmp_path / "satellite.tif")
-    with pytest.raises(ValueError, match=f"it has {bands} bands"):
-        load_image("bytes", content=(tmp_path / "satellite.tif").read_bytes())
-
-
-def test_a_numpy_array_is_refused_as_one(tmp_path: Path) -> None:
-    np.save(tmp_path / "cube.npy", np.zeros((3, 4, 7)))
-    with pytest.raises(
-        ValueError, match=r"cube\.npy is not a readable image \(.*it is a numpy array; save one or three"
-    ):
-        load_image(tmp_path / "cube.npy")
 
 
 def test_the_brightest_value_of_a_depth_still_fits_it() -> None:

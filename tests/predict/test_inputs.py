@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cti.data.depth import Reading
 from cti.predict import places
 from cti.predict.inputs import read_image
 
@@ -107,11 +108,11 @@ def test_levels_count_however_a_file_comes(tmp_path: Path) -> None:
     """All but arrays and tensors, which are as they are."""
     path = tmp_path / "deep.png"
     Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30)).save(path)
-    expected = np.asarray(read_image(path, levels=(0, 1199))[0])
+    expected = np.asarray(read_image(path, reading=Reading((0, 1199)))[0])
     assert expected.max() == 127
     with path.open("rb") as handle, Image.open(path) as image:
         for form in (path, str(path), path.read_bytes(), handle, image):
-            np.testing.assert_array_equal(np.asarray(read_image(form, levels=(0, 1199))[0]), expected)
+            np.testing.assert_array_equal(np.asarray(read_image(form, reading=Reading((0, 1199)))[0]), expected)
 
 
 def test_the_limit_of_pixels_counts_however_a_file_comes(photo: Path) -> None:

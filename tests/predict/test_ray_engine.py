@@ -135,7 +135,7 @@ def test_a_worker_hands_over_what_it_found_and_what_stopped_it(
 ) -> None:
     """Without Ray: what it would send to and fro."""
     predictor = Predictor.from_pretrained(run)
-    labeller = Labeller(predictor.analyser, predictor.levels, tmp_path / "out", None, False, 10_000)
+    labeller = Labeller(predictor.analyser, predictor.reading, tmp_path / "out", None, False, 10_000)
     monkeypatch.chdir(photos)
     worker = pickle.loads(pickle.dumps(_Worker(labeller, str(photos))))
     chunk = [Photo("p0", Path("p0.png"), ("cat",)), Photo("bad", Path("bad.png"), None)]
@@ -159,7 +159,7 @@ def test_a_worker_reads_photos_that_are_no_files_itself(
     """What is sent to it holds no pixels."""
     monkeypatch.chdir(photos)
     predictor = Predictor.from_pretrained(run)
-    labeller = Labeller(predictor.analyser, predictor.levels, None, None, False, 10_000)
+    labeller = Labeller(predictor.analyser, predictor.reading, None, None, False, 10_000)
     archive = _archive(photos, tmp_path / "set.tar", 3)
     chunk = pickle.dumps([Photo(name, place, None) for name, place in photos_in(archive)])
     assert len(chunk) < 1000

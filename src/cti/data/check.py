@@ -19,6 +19,7 @@ from rich.progress import track
 from cti.classes import IGNORE_INDEX
 from cti.config import DataConfig
 from cti.data.check_report import CheckReport
+from cti.data.depth import Reading
 from cti.data.images import MAX_PIXELS, MaskFile, deep_ends, is_passing, open_image, oriented_size, to_rgb
 from cti.data.mask_tags import MaskView, compare_masks
 from cti.data.names import likely_slips
@@ -109,7 +110,8 @@ def check_cache(photo_set: PhotoSet) -> Path:
 
 
 def _photo_key(photo: Photo, max_pixels: int) -> str:
-    return f"photo {max_pixels} {photo.image.absolute()}"
+    bands = f" {list(photo.reading.bands)}" if photo.reading.bands else ""
+    return f"photo {max_pixels}{bands} {photo.image.absolute()}"
 
 
 def _mask_key(mask: MaskSource) -> str:
@@ -155,7 +157,8 @@ def _jobs(photos: Iterable[Photo], max_pixels: int) -> dict[str, _Job]:
     """Key in the cache -> what is to be done."""
     jobs: dict[str, _Job] = {}
     for photo in photos:
-        jobs[_photo_key(photo, max_pixels)] = _Job(photo.image, partial(_photo_facts, max_pixels, photo.image))
+        look = partial(_photo_facts, max_pixels, photo.image, photo.reading)
+        jobs[_photo_key(photo, max_pixels)] = _Job(photo.image, look)
         if isinstance(photo.mask, MaskFile):
             jobs[_mask_key(photo.mask)] = _Job(photo.mask.path, partial(_mask_facts, photo.mask))
         elif isinstance(photo.mask, CocoMask):
@@ -187,11 +190,11 @@ def _lasts(fact: _Fact, started: int) -> bool:
     return not fact.passing and fact.file is not None and abs(started - fact.file[1]) > _JUST_NOW
 
 
-def _photo_facts(max_pixels: int, path: Path) -> _Fact:
+def _photo_facts(max_pixels: int, path: Path, reading: Reading) -> _Fact:
     with open_image(path, max_pixels) as image:
         size = oriented_size(image)
-        ends = deep_ends(image)
-        to_rgb(image)
+        ends = deep_ends(image, reading)
+        to_rgb(image, reading)
     return _Fact(size=size, hash=file_digest(path), ends=ends)
 
 
@@ -224,7 +227,7 @@ def _report(photo_set: PhotoSet, facts: dict[str, _Fact], max_broken: float, max
             broken[photo.id] = image.error
             continue
         same[image.hash].append(photo.id)
-        if image.ends and not photo.levels:
+        if image.ends and not photo.reading.levels:
             deep.append(image.ends)
         mask = facts[_mask_key(photo.mask)] if photo.mask and _mask_key(photo.mask) else None
         if mask is None:

@@ -57,7 +57,7 @@ class TwoViewDataset(Dataset[dict[str, Tensor]]):
         epoch, index = key
         photo = self.photos[index]
         with drawing_from(self.seed, epoch, index):
-            images, images_pos = self.views(photo.image, photo.max_pixels, photo.levels)
+            images, images_pos = self.views(photo.image, photo.max_pixels, photo.reading)
         labels = multi_hot(photo.tags, self.num_classes)
         return {"images": images, "images_pos": images_pos, "labels": labels, "index": torch.tensor(index)}
 
@@ -84,7 +84,7 @@ class TagDataset(Dataset[dict[str, Tensor]]):
         """`images` (3, H, W), `labels` (C,) float32 multi-hot, `index` scalar int64."""
         photo = self.photos[index]
         labels = multi_hot(photo.tags, self.num_classes)
-        image = self.view(photo.image, photo.max_pixels, photo.levels)
+        image = self.view(photo.image, photo.max_pixels, photo.reading)
         return {"images": image, "labels": labels, "index": torch.tensor(index)}
 
 

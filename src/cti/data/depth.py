@@ -1,13 +1,39 @@
 """From grey pixels of any depth to 8 bits: no photo comes out nearly black because its file could hold more."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cti.config import DataConfig
+
 _DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras, whatever the file could hold
 _LEVELS = 8  # a photo of fewer grey levels than this after scaling shows nothing; its own range is taken then
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the values in a file become 8-bit colours, the same for all photos of a data set and for new ones.
+
+    Args:
+        levels: What becomes black and white in photos of more than 8 bits (`data.levels`); empty = found for each one.
+        bands: Which bands of files that have more than colours become red, green and blue (`data.bands`), counted
+            from 1; empty = none was named.
+    """
+
+    levels: tuple[float, ...] = ()
+    bands: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, config: DataConfig) -> "Reading":
+        """What the configuration says."""
+        return cls(config.levels, config.bands)
+
+
+AS_IT_IS = Reading()
+"""By each photo's own range; files of many bands are refused."""
 
 
 def to_8_bit(pixels: NDArray[np.generic], bits: int = 0, levels: Sequence[float] = ()) -> NDArray[np.uint8]:

@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from pathlib import Path, PurePath
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,12 @@ from PIL import (
 )
 
 from cti.classes import IGNORE_INDEX, voc_palette
-from cti.data.depth import ends_of, to_8_bit
+from cti.data.bands import NUMPY, TIFF, BandsError, as_colours, bands_of, chosen, has_bands
+from cti.data.depth import AS_IT_IS, Reading, ends_of, to_8_bit
 from cti.data.stretched import count_values
 from cti.files import atomic_path
+
+T = TypeVar("T", str, Path)
 
 MAX_PIXELS = 100_000_000
 # Formats that only hold pixels: Pillow can also open ones that run other programs (EPS). Importing the plug-ins here
@@ -44,8 +47,10 @@ _PLUGINS = (
     TiffImagePlugin.TiffImageFile,
     WebPImagePlugin.WebPImageFile,
 )
-FORMATS = tuple(name for plugin in _PLUGINS if (name := plugin.format) in Image.OPEN)
+FORMATS = (*(name for plugin in _PLUGINS if (name := plugin.format) in Image.OPEN), TIFF, NUMPY)
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm"})
+NAMED_SUFFIXES = SUFFIXES | {".npy"}
+"""Of photos that are named. In a folder with other photos, a numpy file is not taken for one: it may be about one."""
 # Raw modes of 16-bit colours -> the one that reads their other byte.
 _OTHER_BYTE = {
     f"{mode};16{order}": f"{mode};16{other}"
@@ -53,7 +58,7 @@ _OTHER_BYTE = {
     for order, other in (("B", "L"), ("L", "B"), ("N", "B" if sys.byteorder == "little" else "L"))
 }
 _EXIF_ORIENTATION = 0x0112
-_MAX_SAMPLE_VALUE, _SAMPLES_PER_PIXEL = 281, 277  # TIFF
+_MAX_SAMPLE_VALUE = 281  # TIFF
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 # What Pillow raises on damaged files besides its own OSError.
 _DECODING_ERRORS = (
@@ -87,6 +92,8 @@ def open_image(path: Path | str, max_pixels: int = MAX_PIXELS, content: bytes | 
             raise ValueError(f"{path} was not decoded: {width} x {height} = {width * height} pixels are {too_large}.")
         try:
             yield image
+        except BandsError as error:
+            raise ValueError(f"{path} is not read: {error}.") from error
         except _DECODING_ERRORS as error:
             raise ValueError(_unreadable(path, "is damaged", error)) from error
 
@@ -95,6 +102,17 @@ def is_passing(error: BaseException) -> bool:
     """Whether `open_image` failed for a reason outside the file (permission, memory, the disk), which may pass."""
     cause = error.__cause__ or error
     return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
+
+
+def photos_among(paths: Sequence[T]) -> list[T]:
+    """Those of the files in a folder that are photos: numpy's only where there are no others.
+
+    Args:
+        paths: Paths, or the names of files.
+    """
+    suffixes = [PurePath(path).suffix.lower() for path in paths]
+    wanted = SUFFIXES if SUFFIXES.intersection(suffixes) else NAMED_SUFFIXES
+    return [path for path, suffix in zip(paths, suffixes, strict=True) if suffix in wanted]
 
 
 def image_size(path: Path | str, max_pixels: int = MAX_PIXELS, content: bytes | None = None) -> tuple[int, int]:
@@ -122,18 +140,20 @@ def oriented_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if sideways else (width, height)
 
 
-def to_rgb(image: Image.Image, levels: Sequence[float] = ()) -> Image.Image:
+def to_rgb(image: Image.Image, reading: Reading = AS_IT_IS) -> Image.Image:
     """Decode an opened image to 8-bit RGB: upright, transparency over white, more bits than 8 scaled to 8.
 
     Args:
         image: Opened.
-        levels: `data.levels`: what becomes black and white in images of more than 8 bits; empty = found for this one.
+        reading: How values of more than 8 bits, and of more bands than colours, become colours.
     """
+    if has_bands(image, reading):
+        return as_colours(image, reading)
     bits, deep = _stated_bits(image), _raw_mode(image) in _OTHER_BYTE
     stored = _Stored.of(image)
     image.load()
     if deep and image.mode in ("RGB", "RGBA"):
-        image = _spread(image, stored, levels)
+        image = _spread(image, stored, reading.levels)
     if orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
@@ -141,7 +161,7 @@ def to_rgb(image: Image.Image, levels: Sequence[float] = ()) -> Image.Image:
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
     if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(to_8_bit(np.asarray(image), bits, levels))
+        image = Image.fromarray(to_8_bit(np.asarray(image), bits, reading.levels))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -150,17 +170,17 @@ def load_image(
     max_pixels: int = MAX_PIXELS,
     enough: tuple[int, int] | None = None,
     content: bytes | None = None,
-    levels: Sequence[float] = (),
+    reading: Reading = AS_IT_IS,
 ) -> Image.Image:
     """Read a photo as an upright RGB image.
 
     Args:
-        path: JPEG, PNG, WebP, TIFF, BMP, GIF (first frame) or PPM of any colour mode.
+        path: JPEG, PNG, WebP, TIFF, BMP, GIF (first frame) or PPM of any colour mode, or a numpy file.
         max_pixels: Larger photos are refused by name before they are decoded.
         enough: (width, height) that will do: a JPEG may then come at 1/2, 1/4 or 1/8 of its size (never below
             `enough`), which is several times as fast.
         content: The bytes of the file, where it is not on the disk; `path` is then only what it is called.
-        levels: See `to_rgb`.
+        reading: See `to_rgb`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -170,15 +190,20 @@ def load_image(
         if enough is not None:
             turned = oriented_size(image) != image.size
             image.draft("RGB", enough[::-1] if turned else enough)
-        return to_rgb(image, levels)
+        return to_rgb(image, reading)
 
 
-def deep_ends(image: Image.Image) -> tuple[float, float] | None:
+def deep_ends(image: Image.Image, reading: Reading = AS_IT_IS) -> tuple[float, float] | None:
     """What `cti.data.depth.ends_of` says of an opened image of more than 8 bits; None for others, which stay undecoded.
 
     Args:
         image: Opened, not decoded.
+        reading: Says which bands are looked at.
     """
+    if has_bands(image, reading):
+        pixels = np.stack(chosen(bands_of(image), reading.bands))
+        finite = pixels[np.isfinite(pixels)]
+        return ends_of(finite) if finite.size and pixels.dtype != np.uint8 else None
     colour = _raw_mode(image) in _OTHER_BYTE and image.mode in ("RGB", "RGBA")
     if not (colour or image.mode.startswith(("I", "F"))):
         return None
@@ -352,23 +377,8 @@ def _open(path: Path, content: bytes | None = None) -> ImageFile.ImageFile:
                     ImageFile.ImageFile, cast(Any, factory)(str(path) if content is None else io.BytesIO(content), "")
                 )
             except (SyntaxError, IndexError, TypeError, struct.error) as error:
-                reasons.append((name == "TIFF" and _too_many_bands(path, content)) or str(error))
-    if prefix.startswith(b"\x93NUMPY"):
-        reasons.append("it is a numpy array; save one or three of its bands as a TIFF or PNG")
+                reasons.append(str(error))
     raise ValueError("; ".join(reasons) or ("the file is empty" if not prefix else "no known image format"))
-
-
-def _too_many_bands(path: Path, content: bytes | None) -> str:
-    """A remark on a TIFF of more bands than a photo has; empty for others."""
-    try:
-        with path.open("rb") if content is None else io.BytesIO(content) as handle:
-            directory = TiffImagePlugin.ImageFileDirectory_v2(handle.read(8))
-            handle.seek(directory.next)
-            directory.load(handle)
-        count = int(directory.get(_SAMPLES_PER_PIXEL, 1))
-    except (*_DECODING_ERRORS, TypeError):
-        return ""
-    return f"it has {count} bands; save one or three of them, grey or RGB" if count > 4 or count == 2 else ""
 
 
 def _unreadable(path: Path | str, what: str, error: BaseException) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from cti.data.images import SUFFIXES
+from cti.data.images import NAMED_SUFFIXES, photos_among
 
 # What belongs to a data set besides its photos; it is not counted as passed over.
 _COMPANIONS = frozenset({".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".parquet"})
@@ -21,7 +21,7 @@ def photo_id(path: str) -> str:
     Accents are composed, so that a name typed on a Mac and one typed elsewhere are one id.
     """
     pure = PurePosixPath(unicodedata.normalize("NFC", path))
-    return str(pure.with_suffix("") if pure.suffix.lower() in SUFFIXES else pure).replace("/", "__")
+    return str(pure.with_suffix("") if pure.suffix.lower() in NAMED_SUFFIXES else pure).replace("/", "__")
 
 
 class PhotoFolder:
@@ -34,21 +34,17 @@ class PhotoFolder:
 
     def __init__(self, root: Path, leave_out: Iterable[Path] = ()) -> None:
         self.root = root
-        self.photos: tuple[str, ...] = ()
-        self.passed_over: Counter[str] = Counter()
         excluded = {path.absolute() for path in leave_out}
-        photos: list[str] = []
+        found: list[str] = []
         for parent, folders, files in os.walk(root):
             here = Path(parent)
             folders[:] = sorted(
                 name for name in folders if not name.startswith(".") and (here / name).absolute() not in excluded
             )
-            for name in sorted(files):
-                suffix = Path(name).suffix.lower()
-                if suffix in SUFFIXES and not name.startswith("."):
-                    photos.append((here / name).relative_to(root).as_posix())
-                elif suffix not in _COMPANIONS and not name.startswith("."):
-                    self.passed_over[suffix or "no suffix"] += 1
+            found += [(here / name).relative_to(root).as_posix() for name in sorted(files) if not name.startswith(".")]
+        photos = photos_among(found)
+        suffixes = (PurePosixPath(name).suffix.lower() for name in set(found).difference(photos))
+        self.passed_over = Counter(suffix or "no suffix" for suffix in suffixes if suffix not in _COMPANIONS)
         self.photos = tuple(photos)
         self._exact = frozenset(photos)
         self._by_path: dict[str, list[str]] = defaultdict(list)

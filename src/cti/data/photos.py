@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cti.data.depth import AS_IT_IS, Reading
 from cti.data.images import MAX_PIXELS, image_size, load_image
 from cti.files import write_text
 
@@ -36,7 +37,7 @@ class Photo:
         tags: Sorted 0-based indices into the set's classes.
         mask: Pixel labels, for scoring only.
         max_pixels: `data.max_pixels`: a larger photo is refused wherever it is loaded.
-        levels: `data.levels`: what becomes black and white in a photo of more than 8 bits; empty = its own range.
+        reading: How its values become colours.
     """
 
     id: str
@@ -44,11 +45,11 @@ class Photo:
     tags: tuple[int, ...]
     mask: MaskSource | None = None
     max_pixels: int = MAX_PIXELS
-    levels: tuple[float, ...] = ()
+    reading: Reading = AS_IT_IS
 
     def load(self, enough: tuple[int, int] | None = None) -> Image.Image:
         """The photo, upright and RGB; `enough` and errors as for `cti.data.images.load_image`."""
-        return load_image(self.image, self.max_pixels, enough, levels=self.levels)
+        return load_image(self.image, self.max_pixels, enough, reading=self.reading)
 
     def size(self) -> tuple[int, int]:
         """(H, W) of the photo as it is shown; only the header is read. Errors as for `cti.data.images.image_size`."""

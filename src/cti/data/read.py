@@ -11,6 +11,7 @@ import numpy as np
 
 from cti.classes import IGNORE_INDEX, check_classes
 from cti.config import DataConfig
+from cti.data.depth import Reading
 from cti.data.names import tidy
 from cti.data.photo_folder import photo_id
 from cti.data.photos import Photo, PhotoSet, dropped_sentence
@@ -73,8 +74,9 @@ def read_photos(config: DataConfig, earlier: EarlierSplit | None = None) -> Phot
     if skipped:
         notes.append(f"{len(skipped)} photos without a tag of the chosen classes were left out (data.empty_tags).")
     has_masks = any(photo.mask is not None for name in ("score", "val") for photo in kept[name])
+    reading = Reading.of(config)
     unlabelled = tuple(
-        Photo(photo_id(path.relative_to(source.folder).as_posix()), path, (), None, config.max_pixels, config.levels)
+        Photo(photo_id(path.relative_to(source.folder).as_posix()), path, (), None, config.max_pixels, reading)
         for path in source.unlabelled
         if source.folder is not None
     )
@@ -154,7 +156,7 @@ def _table(vocabulary: tuple[str, ...], classes: tuple[str, ...]) -> bytes:
 def _photo(entry: Entry, classes: tuple[str, ...], table: bytes, config: DataConfig) -> Photo:
     tags = tuple(sorted(classes.index(tag) for tag in entry.tags or () if tag in classes))
     mask = entry.mask(table) if entry.mask else None
-    return Photo(entry.id, entry.image, tags, mask, config.max_pixels, config.levels)
+    return Photo(entry.id, entry.image, tags, mask, config.max_pixels, Reading.of(config))
 
 
 def _is_negative(source: Source, entry: Entry, config: DataConfig) -> bool:

@@ -16,6 +16,7 @@ from timm.data.auto_augment import rand_augment_transform
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torch import Tensor
 
+from cti.data.depth import AS_IT_IS, Reading
 from cti.data.images import MAX_PIXELS, load_image, open_image, oriented_size, to_rgb
 
 CROP_SCALE = (0.3, 1.2)
@@ -86,13 +87,13 @@ class TwoViews:
         self.normalize = Normalize(mean, std)
         self.rand_augment = rand_augment(image_size, mean)
 
-    def __call__(self, path: Path, max_pixels: int = MAX_PIXELS, levels: Sequence[float] = ()) -> tuple[Tensor, Tensor]:
+    def __call__(self, path: Path, max_pixels: int = MAX_PIXELS, reading: Reading = AS_IT_IS) -> tuple[Tensor, Tensor]:
         """View 1 and view 2 of a photo, each (3, image_size, image_size), normalised.
 
         Args:
             path: The photo.
             max_pixels: A larger one is refused.
-            levels: See `cti.data.images.to_rgb`.
+            reading: See `cti.data.images.to_rgb`.
 
         Raises:
             FileNotFoundError: if the photo is gone.
@@ -107,7 +108,7 @@ class TwoViews:
             spare = min(min(right - left, lower - upper) for left, upper, right, lower in boxes) // side
             if spare > 1:
                 opened.draft("RGB", (opened.width // spare, opened.height // spare))
-            photo = to_rgb(opened, levels)
+            photo = to_rgb(opened, reading)
         scale = photo.width / width, photo.height / height
         first, second = (self._view(photo, box, scale) for box in boxes)
         return self.normalize(first), self.normalize(self.rand_augment(second))
@@ -133,9 +134,9 @@ class WholeView:
         self.size = (image_size, image_size)
         self.normalize = Normalize(mean, std)
 
-    def __call__(self, path: Path, max_pixels: int = MAX_PIXELS, levels: Sequence[float] = ()) -> Tensor:
+    def __call__(self, path: Path, max_pixels: int = MAX_PIXELS, reading: Reading = AS_IT_IS) -> Tensor:
         """The view, (3, image_size, image_size), normalised; arguments and errors as for `TwoViews`."""
-        photo = load_image(path, max_pixels, enough=self.size, levels=levels)
+        photo = load_image(path, max_pixels, enough=self.size, reading=reading)
         return self.normalize(photo.resize(self.size, Image.Resampling.BICUBIC))
 
 

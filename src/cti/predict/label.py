@@ -134,7 +134,7 @@ def label(
         missing = [photo for name, photo in wanted.items() if name not in done]
         skipped: dict[str, str] = {}
         files = None if format == "parquet" else target
-        labeller = Labeller(predictor.analyser, predictor.levels, files, threshold, overlays, max_pixels)
+        labeller = Labeller(predictor.analyser, predictor.reading, files, threshold, overlays, max_pixels)
         with Progress(console=Console(stderr=True), disable=not missing) as progress:
             bar = progress.add_task("labelling", total=len(missing))
 

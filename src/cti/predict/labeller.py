@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from cti.data.depth import Reading
 from cti.data.images import image_size, load_image, save_mask
 from cti.data.mask_records import PhotoRecord, file_digest
 from cti.files import JsonObject, atomic_path
@@ -63,7 +64,7 @@ class Labeller:
 
     Args:
         analyser: The network.
-        levels: See `Predictor`.
+        reading: See `Predictor`.
         folder: Gets `<name>.png` and, with `overlays`, `overlays/<name>.png`; None = masks are reported as run-length
             codes, and no file is written.
         threshold: See `Predictor`.
@@ -72,7 +73,7 @@ class Labeller:
     """
 
     analyser: Analyser
-    levels: tuple[float, ...]
+    reading: Reading
     folder: Path | None
     threshold: Threshold | None
     overlays: bool
@@ -111,7 +112,7 @@ class Labeller:
                 failed.append((fetched.photo, fetched.reason))
                 continue
             try:
-                image = load_image(fetched.path, self.max_pixels, content=fetched.content, levels=self.levels)
+                image = load_image(fetched.path, self.max_pixels, content=fetched.content, reading=self.reading)
                 decoded.append(_Decoded(fetched.photo, image, fetched.digest()))
             except (ValueError, OSError) as error:
                 failed.append((fetched.photo, str(error)))

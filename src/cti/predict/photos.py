@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from cti.data.images import SUFFIXES
+from cti.data.images import NAMED_SUFFIXES, photos_among
 from cti.data.photo_folder import clean_path, photo_id
 from cti.data.tags.columns import find_image_column
 from cti.data.tags.delimited import read_delimited
@@ -71,9 +71,8 @@ def _photos_of(place: Path | Address) -> Iterator[tuple[str, Place]]:
     if isinstance(place, Address):
         yield from _behind(place)
     elif place.is_dir():
-        for path in sorted(place.rglob("*")):
-            if path.suffix.lower() in SUFFIXES and path.is_file():
-                yield photo_id(path.relative_to(place).as_posix()), path
+        for path in photos_among(sorted(path for path in place.rglob("*") if path.is_file())):
+            yield photo_id(path.relative_to(place).as_posix()), path
     elif place.suffix.lower() in _TABLES and place.is_file():
         yield from _of_table(place)
     elif is_archive(place.name) and place.is_file():
@@ -82,7 +81,7 @@ def _photos_of(place: Path | Address) -> Iterator[tuple[str, Place]]:
         yield photo_id(place.name), place
     elif is_pattern(place):
         for path in sorted(map(Path, glob.glob(str(place), recursive=True))):  # noqa: PTH207 - Path.glob takes no absolute one
-            if path.is_dir() or path.suffix.lower() in SUFFIXES or is_archive(path.name):
+            if path.is_dir() or path.suffix.lower() in NAMED_SUFFIXES or is_archive(path.name):
                 yield from _photos_of(path)
     else:
         raise FileNotFoundError(f"There is no photo or folder {place}; check the name.")
@@ -100,15 +99,15 @@ def _behind(place: Address) -> Iterator[tuple[str, Place]]:
         yield place_id(url), place
     elif glob.has_magic(url):
         for path in _paths(url):
-            if PurePosixPath(path).suffix.lower() in SUFFIXES:
+            if PurePosixPath(path).suffix.lower() in NAMED_SUFFIXES:
                 yield safe_id(path.rpartition("/")[2]), Address(path)
-    elif suffix in SUFFIXES:
+    elif suffix in NAMED_SUFFIXES:
         open_store(url)
         yield safe_id(url.rpartition("/")[2]), place
     else:
         folder = _whole(url, open_store(url)._strip_protocol(url))
         for path in _paths(url):
-            if PurePosixPath(path).suffix.lower() in SUFFIXES:
+            if PurePosixPath(path).suffix.lower() in NAMED_SUFFIXES:
                 yield safe_id(path.removeprefix(folder)), Address(path)
 
 

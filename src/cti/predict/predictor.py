@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeGuard, cast, overload
 import torch
 
 from cti.config import Config, SeedsConfig
+from cti.data.depth import AS_IT_IS, Reading
 from cti.data.images import MAX_PIXELS
 from cti.device import default_device
 from cti.files import from_json, read_manifest, read_object, to_json, write_text
@@ -37,7 +38,7 @@ Batch = list[Any] | tuple[ImageLike, ...]
 Tags = Sequence[str] | Sequence[Sequence[str] | None]  # of one photo or all; one per photo
 Use = Literal["cti", "segmenter"]
 CARD = "README.md"
-_LEVELS = "levels"  # in config.json
+_READING = "reading"  # in config.json
 _STAGE: dict[Use, str] = {"segmenter": "segment", "cti": "train"}  # the one to prefer first
 
 
@@ -47,16 +48,16 @@ class Predictor:
     Args:
         analyser: The network and how it is used.
         about: What a model card says about it (`cti.predict.hub.about_network`).
-        levels: `data.levels` of the photos it learned from, by which new ones of more than 8 bits are read too.
+        reading: How values of the photos it learned from became colours, by which new ones are read too.
 
     Example:
         >>> predictor = Predictor.from_pretrained("runs/animals")  # doctest: +SKIP
         >>> predictor("cat.jpg", tags=["cat"]).overlay()  # doctest: +SKIP
     """
 
-    def __init__(self, analyser: Analyser, about: About | None = None, levels: Sequence[float] = ()) -> None:
+    def __init__(self, analyser: Analyser, about: About | None = None, reading: Reading = AS_IT_IS) -> None:
         self.analyser = analyser
-        self.levels = tuple(levels)
+        self.reading = reading
         self.about = about or About()
         analyser.network.eval()
 
@@ -109,8 +110,9 @@ class Predictor:
         if rate is not None:
             analyser = _limited(analyser, folder, rate, asked=false_alarms is not None)
         analyser.network.to(device or default_device())
-        levels = from_json(tuple[float, ...], facts.get(_LEVELS, config.data.levels), folder / CONFIG)
-        return cls(analyser, about, levels)
+        known = facts.get(_READING)
+        reading = Reading.of(config.data) if known is None else from_json(Reading, known, folder / CONFIG)
+        return cls(analyser, about, reading)
 
     @property
     def use(self) -> Use:
@@ -152,7 +154,7 @@ class Predictor:
         """
         if isinstance(image, list | tuple):
             given = _tags_per_photo(tags, len(image))
-            photos = [(*read_image(photo, levels=self.levels), number) for number, photo in enumerate(image)]
+            photos = [(*read_image(photo, reading=self.reading), number) for number, photo in enumerate(image)]
             batches = in_batches(photos, lambda photo: photo[0].size[::-1], self.analyser.seen_as)
             found = {
                 number: analysis.predict(given[number], threshold)
@@ -175,7 +177,7 @@ class Predictor:
             FileNotFoundError: if there is no such file.
             ValueError: if it is no photo.
         """
-        return self._analyse([read_image(image, max_pixels, self.levels)])[0]
+        return self._analyse([read_image(image, max_pixels, self.reading)])[0]
 
     def _analyse(self, photos: Sequence[tuple[Any, ...]]) -> list[Analysis]:
         """Analyse photos that are seen alike, each an image, its source, and whatever else."""
@@ -205,7 +207,7 @@ class Predictor:
             if isinstance(photos, str | os.PathLike)
             else photos
         )
-        read = partial(read_image, levels=self.levels)
+        read = partial(read_image, reading=self.reading)
         for (_, given), image in ahead(lambda pair: read(pair[0]), _with_tags(items, tags)):
             yield self._analyse([image.result()])[0].predict(given, threshold)
 
@@ -241,7 +243,7 @@ class Predictor:
             return push_folder(Path(folder), repo_id, private=private, token=token)
 
     def _save(self, folder: Path, name: str) -> None:
-        self.analyser.save(folder, {"about": to_json(self.about), _LEVELS: self.levels})
+        self.analyser.save(folder, {"about": to_json(self.about), _READING: to_json(self.reading)})
         write_text(folder / CARD, model_card(read_object(folder / CONFIG), self.about, name))
 
 

@@ -282,7 +282,7 @@ def predict_folder(
     if kept:
         logger.info("%d of %d masks are in %s already and are kept.", kept, len(photos), target)
     for photo in track(missing, description="predictions", console=Console(stderr=True), disable=not missing):
-        image = load_image(photo.image, max_pixels, levels=photo.levels)
+        image = load_image(photo.image, max_pixels, reading=photo.reading)
         save_mask(target / f"{photo.id}.png", predict_mask(network, image, config))
     return {"predicted": len(missing), "kept": kept}
 

@@ -16,6 +16,8 @@ from cti.apps.export.imagefolder import export_imagefolder
 from cti.apps.export.overlays import export_overlays
 from cti.apps.export.voc import LAYOUT, export_voc
 from cti.classes import voc_palette
+from cti.data import save_mask
+from cti.data.depth import Reading
 from cti.visualize import overlay
 
 CLASSES = ("cat", "dog", "sofa")
@@ -122,6 +124,31 @@ def test_fiftyone_finds_values_under_equal_names(
     compile(snippet, "load.py", "exec")
     assert "{1: 'cat', 2: 'dog', 3: 'sofa'}" in snippet
     assert "{'train': ['parts', 'ring'], 'score': ['unsure'], 'val': ['nothing']}" in snippet
+
+
+def test_deep_photos_and_those_of_many_bands_are_shown_as_the_run_saw_them(tmp_path: Path) -> None:
+    """16 bits grey by the levels of the run, and a numpy file by its bands, which an image folder gets as a PNG."""
+    (tmp_path / "masks").mkdir()
+    photos = {"deep": tmp_path / "deep.png", "cube": tmp_path / "cube.npy"}
+    Image.fromarray(np.full((6, 9), 1000, np.uint16)).save(photos["deep"])
+    np.save(photos["cube"], np.full((6, 9, 5), (0, 500, 1000, 1500, 2000), np.uint16))
+    for name in photos:
+        save_mask(tmp_path / "masks" / f"{name}.png", np.zeros((6, 9), np.uint8))
+    reading = Reading((0.0, 2000.0), (5, 3, 1))
+    seen = {"deep": (128, 128, 128), "cube": (255, 128, 0)}
+    arguments = {"masks": tmp_path / "masks", "photos": photos, "classes": CLASSES, "reading": reading}
+    export_overlays(**arguments, out=tmp_path / "overlays")
+    export_voc(**arguments, out=tmp_path / "voc")
+    export_imagefolder(**arguments, out=tmp_path / "folder")
+    export_fiftyone(**arguments, out=tmp_path / "fiftyone")
+    places = ("overlays/{}.jpg", f"voc/{LAYOUT}/JPEGImages/{{}}.jpg", "folder/train/{}.png", "fiftyone/data/{}.png")
+    for name, colour in seen.items():
+        for place in places:
+            path = tmp_path / place.format(name)
+            if name == "deep" and path.suffix == ".png":
+                assert path.read_bytes() == photos["deep"].read_bytes()
+            else:
+                assert np.abs(colours(path).astype(int) - colour).max() <= 4
 
 
 def test_overlays_are_pictures(masks: Path, photos: dict[str, Path], drawn_masks: Masks, tmp_path: Path) -> None:

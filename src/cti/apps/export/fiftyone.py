@@ -9,6 +9,7 @@ from cti.apps.export import Exported
 from cti.apps.export.folder import copy_photo, new_folder
 from cti.apps.export.png import checked_masks
 from cti.apps.export.tally import Tally
+from cti.data.depth import AS_IT_IS, Reading
 from cti.files import atomic_path, write_text
 
 
@@ -19,6 +20,7 @@ def export_fiftyone(
     out: Path | str,
     lists: Mapping[str, Sequence[str]] | None = None,
     overwrite: bool = False,
+    reading: Reading = AS_IT_IS,
 ) -> Exported:
     """Write photos and masks as FiftyOne takes them; `load.py` shows how, with the classes and the run's lists as tags.
 
@@ -30,6 +32,7 @@ def export_fiftyone(
             grey, whose values are the classes: FiftyOne takes the colours of indexed ones for RGB masks) and `load.py`.
         lists: Name -> ids of the run's lists.
         overwrite: Replace what `out` holds.
+        reading: How values of photos become colours.
 
     Returns:
         What was written.
@@ -40,7 +43,7 @@ def export_fiftyone(
     tally = Tally(classes)
     with new_folder(out, overwrite) as folder:
         for name, mask in checked_masks(masks, photos, classes):
-            copy_photo(photos[name], folder / "data", name)
+            copy_photo(photos[name], folder / "data", name, reading=reading)
             with atomic_path(folder / "labels" / f"{name}.png") as temporary:
                 Image.fromarray(mask).save(temporary)
             tally.add(mask)

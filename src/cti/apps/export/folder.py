@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from cti.data.bands import has_bands
+from cti.data.depth import AS_IT_IS, Reading
 from cti.data.images import open_image, orientation, to_rgb
 from cti.files import atomic_path
 
@@ -47,7 +49,7 @@ def refuse_existing(path: Path, overwrite: bool = False) -> None:
         raise ValueError(f"{path} is there already; remove it, give --overwrite, or choose another --out.")
 
 
-def copy_photo(photo: Path, folder: Path, name: str, suffix: str = "") -> Path:
+def copy_photo(photo: Path, folder: Path, name: str, suffix: str = "", reading: Reading = AS_IT_IS) -> Path:
     """Copy a photo so that its pixels lie as its mask's do: readers of data sets seldom obey EXIF.
 
     Args:
@@ -55,16 +57,21 @@ def copy_photo(photo: Path, folder: Path, name: str, suffix: str = "") -> Path:
         folder: Made if absent.
         name: Of the copy, without suffix.
         suffix: `.jpg` = as a JPEG, whatever the photo is; empty = as it is.
+        reading: How its values become colours, where it is written anew.
 
     Returns:
-        The copy; written anew only if the photo lies on its side or is no JPEG where one is asked for.
+        The copy; written anew only if the photo lies on its side, is no JPEG where one is asked for, or has more bands
+        than colours: then as a PNG, where nothing is asked for.
     """
-    copy = folder / f"{name}{suffix or photo.suffix.lower()}"
-    with open_image(photo) as image, atomic_path(copy) as temporary:
-        if orientation(image) == 1 and (not suffix or image.format in ("JPEG", "MPO")):
-            shutil.copyfile(photo, temporary)
-        else:
-            to_rgb(image).save(temporary, quality=_QUALITY)
+    with open_image(photo) as image:
+        banded = has_bands(image, reading)
+        copy = folder / f"{name}{suffix or ('.png' if banded else photo.suffix.lower())}"
+        as_it_is = orientation(image) == 1 and not banded
+        with atomic_path(copy) as temporary:
+            if as_it_is and (not suffix or image.format in ("JPEG", "MPO")):
+                shutil.copyfile(photo, temporary)
+            else:
+                to_rgb(image, reading).save(temporary, quality=_QUALITY)
     return copy
 
 

@@ -8,6 +8,7 @@ from cti.apps.export import Exported
 from cti.apps.export.folder import copy_photo, new_folder, split_lists
 from cti.apps.export.png import checked_masks
 from cti.apps.export.tally import Tally
+from cti.data.depth import AS_IT_IS, Reading
 from cti.data.images import save_mask
 from cti.files import write_text
 
@@ -21,6 +22,7 @@ def export_imagefolder(
     out: Path | str,
     lists: Mapping[str, Sequence[str]] | None = None,
     overwrite: bool = False,
+    reading: Reading = AS_IT_IS,
 ) -> Exported:
     """Write photos and masks so that `load_dataset("imagefolder", data_dir=out)` gives `image`, `mask`, `classes`.
 
@@ -33,6 +35,7 @@ def export_imagefolder(
         lists: Name -> ids of the run's lists: `train` and `val` become the splits `train` and `validation`, photos that
             are in neither `test`. Without lists all are `train`.
         overwrite: Replace what `out` holds.
+        reading: How values of photos become colours.
 
     Returns:
         What was written.
@@ -46,7 +49,7 @@ def export_imagefolder(
     with new_folder(out, overwrite) as folder:
         for name, mask in checked_masks(masks, photos, classes):
             split = splits.get(name, "test")
-            image = copy_photo(photos[name], folder / split, name)
+            image = copy_photo(photos[name], folder / split, name, reading=reading)
             save_mask(folder / split / "masks" / f"{name}.png", mask)
             # One text: the library knows no type for lists of which the first is empty.
             shown = ", ".join(tally.add(mask))

@@ -7,6 +7,7 @@ from cti.apps.export import Exported
 from cti.apps.export.folder import new_folder
 from cti.apps.export.png import checked_masks
 from cti.apps.export.tally import Tally
+from cti.data.depth import AS_IT_IS, Reading
 from cti.data.images import load_image
 from cti.files import atomic_path
 from cti.visualize import legend, overlay
@@ -21,6 +22,7 @@ def export_overlays(
     out: Path | str,
     lists: Mapping[str, Sequence[str]] | None = None,
     overwrite: bool = False,
+    reading: Reading = AS_IT_IS,
 ) -> Exported:
     """Write pictures for people; unsure pixels are striped.
 
@@ -31,6 +33,7 @@ def export_overlays(
         out: A new folder; appears when it is complete. Gets `<id>.jpg`, and `legend.png`, which colour is which class.
         lists: Not needed.
         overwrite: Replace what `out` holds.
+        reading: How values of photos become colours.
 
     Returns:
         What was written.
@@ -42,7 +45,7 @@ def export_overlays(
     with new_folder(out, overwrite) as folder:
         for name, mask in checked_masks(masks, photos, classes):
             with atomic_path(folder / f"{name}.jpg") as temporary:
-                overlay(load_image(photos[name]), mask).save(
+                overlay(load_image(photos[name], reading=reading), mask).save(
                     temporary, quality=90, subsampling=0
                 )  # outlines keep their colours
             tally.add(mask)

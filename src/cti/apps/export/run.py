@@ -96,7 +96,7 @@ def export(
         elif to == "coco":
             result = export_coco(*what, shape, per)
         elif to in _FOLDERS:
-            result = _FOLDERS[to](*what, chosen.lists, overwrite)
+            result = _FOLDERS[to](*what, chosen.lists, overwrite, chosen.reading)
         else:
             result = export_labelling(*what, cast(LabellingFormat, to), chosen.lists, overwrite)
     counts = f"{result}, " if isinstance(result, Exported) else ""

@@ -8,6 +8,7 @@ from typing import Literal
 
 from cti.config import Config, DataConfig
 from cti.data import Photo, PhotoSet, read_photos
+from cti.data.depth import AS_IT_IS, Reading
 from cti.data.images import SUFFIXES
 from cti.data.mask_records import SETTINGS as LABEL_FILE
 from cti.data.read import data_root
@@ -42,12 +43,14 @@ class Labelled:
         photos: Id -> photo.
         classes: The C class names behind the masks' values.
         lists: Name -> ids of the run's lists.
+        reading: How values of photos become colours.
     """
 
     masks: Path
     photos: dict[str, Path]
     classes: tuple[str, ...]
     lists: dict[str, list[str]] = field(default_factory=dict)
+    reading: Reading = AS_IT_IS
 
 
 def labelled_photos(folder: Path, stage: MaskStage | None = None, listed: str = "") -> Labelled:
@@ -81,13 +84,13 @@ def labelled_photos(folder: Path, stage: MaskStage | None = None, listed: str = 
     photos = {photo.id: photo.image for photo in photo_set.photos()}
     lists = _lists(photo_set)
     if listed:
-        return Labelled(masks, _chosen(photos, listed, lists), photo_set.classes, lists)
+        return Labelled(masks, _chosen(photos, listed, lists), photo_set.classes, lists, Reading.of(config.data))
     having = {name: path for name, path in photos.items() if (masks / f"{name}.png").is_file()}
     if len(having) < len(photos):
         logger.info(
             "%d of %d photos have no mask in %s and are left out.", len(photos) - len(having), len(photos), masks
         )
-    return Labelled(masks, having, photo_set.classes, lists)
+    return Labelled(masks, having, photo_set.classes, lists, Reading.of(config.data))
 
 
 def submitted_photos(folder: Path, listed: str, images: Path | None = None) -> Labelled:
@@ -197,5 +200,5 @@ def _predict(folder: Path, photos: Mapping[str, Path], masks: Path, config: Conf
     """Predict as the stage `segment` does."""
     trained = load_segmenter(folder / "segment")
     network = trained.network.to(default_device())
-    wanted = [Photo(name, path, ()) for name, path in photos.items()]
+    wanted = [Photo(name, path, (), reading=Reading.of(config.data)) for name, path in photos.items()]
     predict_folder(network, wanted, masks, trained.inference(), config.data.max_pixels)

@@ -8,6 +8,7 @@ from cti.apps.export.folder import copy_photo, new_folder, split_lists
 from cti.apps.export.png import checked_masks
 from cti.apps.export.tally import Tally
 from cti.classes import BACKGROUND, voc_palette
+from cti.data.depth import AS_IT_IS, Reading
 from cti.data.images import save_mask
 from cti.files import write_text
 
@@ -21,6 +22,7 @@ def export_voc(
     out: Path | str,
     lists: Mapping[str, Sequence[str]] | None = None,
     overwrite: bool = False,
+    reading: Reading = AS_IT_IS,
 ) -> Exported:
     """Write photos and masks as torchvision's `VOCSegmentation(out)` takes them.
 
@@ -37,6 +39,7 @@ def export_voc(
         lists: Name -> ids of the run's lists; `train` and `val` are written, and all photos as `train` if there are
             neither.
         overwrite: Replace what `out` holds.
+        reading: How values of photos become colours.
 
     Returns:
         What was written.
@@ -48,7 +51,7 @@ def export_voc(
     with new_folder(out, overwrite) as folder:
         place = folder / LAYOUT
         for name, mask in checked_masks(masks, photos, classes):
-            copy_photo(photos[name], place / "JPEGImages", name, ".jpg")
+            copy_photo(photos[name], place / "JPEGImages", name, ".jpg", reading=reading)
             save_mask(place / "SegmentationClass" / f"{name}.png", mask)
             tally.add(mask)
         for listed, names in split_lists(photos, lists).items():

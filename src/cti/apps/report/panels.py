@@ -164,7 +164,7 @@ def _mask_paths(run: RunFolder, photo: Photo) -> dict[str, Path]:
 def _panel(
     runs: Sequence[RunFolder], photo_set: PhotoSet, photo: Photo, list_name: str
 ) -> tuple[Panel, frozenset[int]]:
-    image = load_image(photo.image, levels=photo.levels)
+    image = load_image(photo.image, reading=photo.reading)
     truth = None if photo.mask is None else photo.mask.load()
     strips: list[tuple[str, tuple[Picture, ...]]] = []
     scores: dict[str, float] = {}

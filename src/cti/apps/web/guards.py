@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from cti.data.depth import AS_IT_IS, Reading
 from cti.data.images import SUFFIXES, load_image
 from cti.data.source import photo_id
 
@@ -20,13 +21,13 @@ class Limits:
         max_upload_mb: Size of one file in megabytes.
         max_pixels: Pixels of one photo.
         max_photos: Photos that one visit keeps; each needs a few megabytes of memory.
-        levels: By which photos of more than 8 bits are read: the network's.
+        reading: How values of photos become colours: the network's.
     """
 
     max_upload_mb: float = 20
     max_pixels: int = 25_000_000
     max_photos: int = 100
-    levels: tuple[float, ...] = ()
+    reading: Reading = AS_IT_IS
 
     def __post_init__(self) -> None:
         for name in ("max_upload_mb", "max_pixels", "max_photos"):
@@ -59,7 +60,7 @@ def read_photo(path: Path, name: str, limits: Limits) -> Image.Image:
             f"{name} has {size / MEGABYTE:.1f} MB, more than the {limits.max_upload_mb:g} MB allowed; shrink it."
         )
     try:
-        return load_image(path, limits.max_pixels, levels=limits.levels)
+        return load_image(path, limits.max_pixels, reading=limits.reading)
     except (ValueError, OSError) as error:
         raise ValueError(str(error).replace(str(path), name)) from error
 

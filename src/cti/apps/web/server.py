@@ -69,7 +69,7 @@ def serve(
         review = Review(folder, out or folder.resolve().with_name(f"{folder.resolve().name}_review"))
         logger.info("Verdicts and accepted masks are kept in %s.", review.out)
     predictor = Predictor.from_pretrained(run, use)
-    desk, limits = Desk(predictor), replace(limits or Limits(), levels=predictor.levels)
+    desk, limits = Desk(predictor), replace(limits or Limits(), reading=predictor.reading)
     with open_page(desk, limits, review, host, port, title=f"cti: {Path(run).name}") as address:
         logger.info("The page is at %s; Ctrl-C ends it.", address)
         if in_browser and not webbrowser.open(address):

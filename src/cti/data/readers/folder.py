@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from cti.config import DataConfig
-from cti.data.images import SUFFIXES
+from cti.data.images import NAMED_SUFFIXES
 from cti.data.mask_folder import MaskFolder
 from cti.data.photo_folder import PhotoFolder, photo_id
 from cti.data.source import (
@@ -154,7 +154,7 @@ def _without(root: Path, masks: Path | None) -> tuple[Path, ...]:
 def _file(images: Path, path: str) -> Path:
     """The photo's file; one that is not there and has no suffix is asked for as a JPEG."""
     file = images / path
-    return file if file.suffix.lower() in SUFFIXES or file.exists() else file.with_name(f"{file.name}.jpg")
+    return file if file.suffix.lower() in NAMED_SUFFIXES or file.exists() else file.with_name(f"{file.name}.jpg")
 
 
 def _lists(

@@ -4,14 +4,14 @@ import csv
 import re
 from pathlib import Path
 
-from cti.data.images import SUFFIXES
+from cti.data.images import NAMED_SUFFIXES
 from cti.data.tags.columns import is_image_heading, is_tag_heading
 from cti.data.tags.table import Cells, IsPhoto, names_a_photo
 from cti.data.text import read_text
 
 _DELIMITERS = (",", ";", "\t", "|")
 _QUOTES = 'put quotes around tags that are separated by commas, for example: photos/a.jpg,"cat, sofa"'
-_SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(SUFFIXES))
+_SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(NAMED_SUFFIXES))
 _NAME_AND_TAGS = re.compile(rf"^(.*?({_SUFFIXES}))(?:\s+(.*))?$", re.IGNORECASE)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cti.data.images import SUFFIXES
+from cti.data.images import NAMED_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,9 @@ IsPhoto = Callable[[str], bool]
 
 def names_a_photo(cell: Any, is_photo: IsPhoto) -> bool:
     """Whether a cell is the name of a photo: one that is there, or one by its suffix."""
-    return isinstance(cell, str) and bool(cell.strip()) and (Path(cell).suffix.lower() in SUFFIXES or is_photo(cell))
+    return (
+        isinstance(cell, str) and bool(cell.strip()) and (Path(cell).suffix.lower() in NAMED_SUFFIXES or is_photo(cell))
+    )
 
 
 def example(row: TagRow) -> str:

@@ -18,7 +18,7 @@ from cti.cli import main
 from cti.config import Config
 from cti.data.images import load_mask, save_mask
 from cti.data.review import Entry, write_entries
-from cti.files import read_json, read_manifest, write_text
+from cti.files import read_json, read_manifest, write_json, write_text
 from cti.method.checkpoint import load_model
 from cti.run import FOLDERS, Run
 from cti.run.stage_folder import damaged_files
@@ -402,6 +402,19 @@ def looked(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("looked")
     pipeline.run(config_of(write_photos(drawn, folder / "photos", SOME), folder / "run", **LOOK))
     return folder
+
+
+def test_a_setting_that_an_older_version_did_not_know_has_its_default(copy: Path) -> None:
+    """And one that only an older version knew makes a difference."""
+    path = copy / "run" / "train" / "stage.json"
+    settings = read_json(path)
+    del settings["data"]["bands"], settings["train"]["keep"]
+    write_json(path, settings)
+    assert Run(config_of(copy / "photos", copy / "run")).fits("train")
+    assert not Run(config_of(copy / "photos", copy / "run", data__bands="[3,2,1]")).fits("train")
+    settings["data"]["gone"] = 1
+    write_json(path, settings)
+    assert not Run(config_of(copy / "photos", copy / "run")).fits("train")
 
 
 def test_where_nothing_was_trained_a_mended_tag_is_learned(

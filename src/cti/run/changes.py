@@ -10,6 +10,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
+from cti.config import Config
 from cti.data.fingerprint import DataRecord, PhotoChange, compare_photos
 from cti.files import JsonObject
 
@@ -89,7 +90,8 @@ def compare(before: Made, now: Made, untrained: bool) -> Change:
         now: What it would be made from.
         untrained: Whether CTI is not trained, so that settings of its training make no difference.
     """
-    settings = _differences(before.settings, now.settings)
+    # Settings that the version of then did not know are taken for today's defaults.
+    settings = _differences(_completed(before.settings, as_json(result_fields(Config()))), now.settings)
     if untrained:
         settings = {name: pair for name, pair in settings.items() if not _TRAINING.match(name)}
     return Change(settings, compare_photos(before.photos, now.photos))
@@ -168,6 +170,14 @@ def _difference(name: str, then: Any, now: Any) -> str:
         return _IN_WORDS[name]
     section, _, stage = name.partition(".")
     return f"{stage} is a new one" if section == "made" else f"{name}: {then!r} there, {now!r} now"
+
+
+def _completed(settings: JsonObject, usual: JsonObject) -> JsonObject:
+    """Settings with the defaults of those that are missing in one of their sections."""
+    return {
+        name: {**usual[name], **_completed(value, usual[name])} if isinstance(value, dict) and name in usual else value
+        for name, value in settings.items()
+    }
 
 
 def _differences(old: Any, new: Any, path: str = "") -> dict[str, tuple[Any, Any]]:

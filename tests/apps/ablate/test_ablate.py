@@ -144,6 +144,11 @@ def test_only_some_variants(finished: tuple[Path, Config, AblationResult]) -> No
     result = from_json(AblationResult, read_json(made / "ablation.json"), "ablation.json")
     assert result.seeds == {"tags only": (), "full": (0,), "later": (), "cold": (0,)}
     assert result.summaries["full"][MEASURE].differences == {}
+    table, *_ = tables(result)
+    rows = [name for name, _ in table.rows]
+    assert [name for name in rows if not name.startswith("...")] == ["full", "cold"]
+    assert {name.removeprefix("... less ") for name in rows} == {"full", "cold"}  # no comparison with what was not run
+    assert "Not run: tags only, later." in table.note
 
 
 def test_a_run_that_fails_ends_no_other(finished: tuple[Path, Config, AblationResult], tmp_path: Path) -> None:

@@ -41,7 +41,12 @@ def write_page(result: AblationResult, out: Path) -> None:
 def difference_chart(result: AblationResult) -> Chart | None:
     """mIoU of every variant less those it is compared with, with intervals; None if nothing can be compared."""
     start = next((measure.removesuffix(FIXED) for measure in result.measures if measure.endswith(f", {FIXED}")), None)
-    pairs = [(variant.name, other) for variant in result.grid.variants for other in result.grid.others(variant)]
+    pairs = [
+        (variant.name, other)
+        for variant in result.grid.variants
+        for other in result.grid.others(variant)
+        if result.seeds[variant.name] and result.seeds[other]
+    ]
     if start is None or not pairs:
         return None
     series = []

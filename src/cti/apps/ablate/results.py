@@ -181,16 +181,20 @@ def _table(result: AblationResult, start: str, folded: bool) -> Table:
         last: last,
     }
     rows = []
-    for variant in result.grid.variants:
+    run = [variant for variant in result.grid.variants if result.seeds[variant.name]]
+    for variant in run:
         found = result.summaries[variant.name]
         cells = [_mean_cell(found.get(measure)) for measure in columns.values()]
         rows.append(row(variant.name, str(len(result.seeds[variant.name])), *cells, variant.says))
         for other in result.grid.others(variant):
             gains = [_gain_cell(found.get(measure), other) for measure in columns.values()]
-            rows.append(row(f"... less {other}", "", *gains, ""))
+            if any(gain.text != MISSING for gain in gains):
+                rows.append(row(f"... less {other}", "", *gains, ""))
+    not_run = ", ".join(variant.name for variant in result.grid.variants if variant not in run)
     note = (
         "In percent: mean ± standard deviation over the seeds. Below it the difference, seed by seed, with a 95 % "
         "interval: of mIoU over 1000 paired resamples of the photos, of the others by Student's t over the seeds. "
+        + (f"Not run: {not_run}. " if not_run else "")
         + " ".join(f"{run}: {why}" for run, why in (result.kept | result.failures).items())
     )
     header = ("variant", "runs", *columns, "the paper")

@@ -27,6 +27,9 @@ def test_the_grid_has_a_point_per_started_block() -> None:
 def test_thresholds_ignore_the_middle():
     labels = confident_labels(SCORES[:, None], AffinityConfig(foreground=0.4, background=0.26))
     assert labels.tolist() == [[0, 255, 1, 2]]
+    assert labels.dtype == np.uint8
+    at_the_borders = confident_labels(SCORES[:, None], AffinityConfig(foreground=0.45, background=0.1))
+    assert at_the_borders.tolist() == [[255, 255, 1, 2]]
 
 
 def test_without_classes_all_is_background():

@@ -57,8 +57,8 @@ def test_a_warm_up_that_fits_is_left_alone() -> None:
 )  # fmt: skip
 def test_the_decay(schedule: Any, shape: Any) -> None:
     config = TrainConfig(epochs=10, warmup_epochs=0, schedule=schedule, lr=1.0, min_lr=0.2)
-    for step in (0, 7, 50, 99, 100):
-        expected = 0.2 + 0.8 * shape(step / 100)
+    for step in (0, 7, 50, 99, 100, 120):  # beyond the end it stays where it is
+        expected = 0.2 + 0.8 * shape(min(step / 100, 1))
         assert learning_rate(1.0, step, 10, config) == pytest.approx(expected, rel=1e-6)
     # Per epoch, the rate stands still in between.
     per_epoch = replace(config, schedule_per="epoch")

@@ -68,6 +68,9 @@ def test_photos_without_a_labelled_pixel_have_no_interval(recwarn):
     labelled[0] = 5
     assert miou_interval(labelled).value == 1
     assert mean_difference([labelled], [empty]) is None
+    rare = np.zeros((1000, 3, 2), np.int64)
+    rare[-1] = 5
+    assert miou_interval(rare, 1) is None  # the one resample has not drawn the only labelled photo
     assert not recwarn.list
 
 
@@ -77,3 +80,6 @@ def test_wrong_input_is_named():
         mean_difference([areas], [areas[:3]])
     with pytest.raises(ValueError, match="0 photos"):
         miou_interval(areas[:0])
+    with pytest.raises(ValueError, match="Cannot draw 0 resamples of 40 photos"):
+        miou_interval(areas, 0)
+    assert miou_interval(areas, 1) is not None

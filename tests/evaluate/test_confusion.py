@@ -90,6 +90,21 @@ def test_wrong_input_is_named(prediction, target, message):
         counted(prediction, target)
 
 
+def test_the_number_of_classes_and_their_counts_must_fit():
+    for wrong in (0, 256):
+        with pytest.raises(ValueError, match=f"num_classes is {wrong}; give 1 to 255"):
+            ConfusionMatrix(wrong)
+    assert (ConfusionMatrix(1).num_classes, ConfusionMatrix(255).num_classes) == (1, 255)
+    with pytest.raises(ValueError, match=r"counts are of shape \(2, 3\), but 2 classes need \(2, 2\)"):
+        ConfusionMatrix(2, np.zeros((2, 3), np.int64))
+    given = np.ones((2, 2), np.int64)
+    ConfusionMatrix(2, given).update([0], [0])
+    assert given.sum() == 4  # a copy is counted on
+    with pytest.raises(ValueError, match="values from 0 to 256"):
+        counted(np.array([0, 256]), np.array([0, 0]))
+    assert counted(np.array([], int), np.array([], int)).counts.sum() == 0
+
+
 def test_the_areas_of_a_matrix_give_its_iou():
     matrix = counted(np.array([0, 0, 1, 3]), np.array([0, 1, 1, 0]))
     np.testing.assert_array_equal(iou_from_areas(class_areas(matrix.counts)), matrix.iou)

@@ -151,7 +151,7 @@ def located_maps(out: CTIOutput, known: Located, channels: Tensor, blocks: range
     if known.distance is None:
         return located.square()
     speaks = F.pad(known.speaks_for, (1, 0))  # not for the background
-    unusual = (_SHARPNESS * full_precision(known.distance).clamp(min=1e-6).log()).sigmoid()[:, None]
+    unusual = (_SHARPNESS * full_precision(known.distance).log()).sigmoid()[:, None]
     shares = places / places[:, 1:].sum(dim=1, keepdim=True).clamp(min=1e-6)
     located = torch.where(speaks[numbers][:, :, None, None], (unusual * shares).gather(1, index), located)
     if with_background:

@@ -77,6 +77,13 @@ def test_each_result_has_the_scores_of_its_own_counting(folders: ResultFolders, 
     assert scores.pseudo_masks == count_masks(folders.pseudo_masks, photos[:2], CLASSES).scores(10) != scores.masks
     assert scores.pseudo_masks.coverage == 38 / 39  # of 40 pixels b lacks one label, where its mask ignores one too
     assert scores.segment["single"] == scores.steps["seed"]
+    once, never = (
+        score_list(folders, photos, CLASSES, ("fused",), threshold=0.3, **how) for how in ({"bootstrap": 1}, {})
+    )
+    for scored, expected in ((once, True), (never, False)):
+        assert scored.masks is not None
+        for column in (scored.seeds["fused"].fixed, scored.masks.as_background):
+            assert (column.interval is not None) is expected
     names = ["seed, fixed", "seed, threshold-free", "pseudo-masks", "segmentation, single", "masks"]
     assert list(scores.by_name) == names
     assert list(measures(scores)) == ["best baseline", "seed, swept, uses pixel labels", *names]

@@ -1,5 +1,7 @@
 """Tables of scores: what stands where, what is set apart, and what is folded away."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from cti.evaluate.bootstrap import Interval
@@ -82,6 +84,8 @@ def test_seeds_stand_above_their_baselines() -> None:
         "seed, fixed": LOW.miou, "seed, threshold-free": LOW.miou,
     }  # fmt: skip
     assert seed_table(ListScores(), "val") is None
+    assert list(ListScores(seeds={"": seeds("", free=False)}).by_name) == ["seed, fixed"]
+    assert replace(seeds(""), baselines={"none": None}).best_baseline is None
     only = seed_table(ListScores(seeds_predicted_tags={"": seeds("")}), "val")
     assert only is not None
     assert only.footer == 3

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from cti.first_look import features as features_of
 from cti.first_look.features import extract_features
 from cti.method import CTI
 from cti.predict.cti import CTIAnalyser
+from cti.seeds import windowed
 from cti.seeds.extract import extract_seeds
 from cti.seeds.maps import batch_maps, scaled_maps
 from cti.seeds.windowed import windowed_maps
@@ -143,6 +145,17 @@ def test_a_window_without_evidence_says_nothing(model: CTI, kind: str) -> None:
         assert maps[-1, :, 4:].max() > 1e-3 * maps[-1].max()  # the background is everywhere
         equal = windowed_maps(model, image, seen, tags, config, torch.zeros(5, 3))[kind]
         assert equal[: len(tags), :, 4:].max() > 1e-2 * equal[: len(tags)].max()
+
+
+def test_sureness_is_asked_for_where_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of maps that attention multiplies, of a network without a background channel too; of others nobody asks."""
+    model, image, seen = tiny_model(background="none").eval(), noise_photo(32, 64), Sight((32, 64), 32)
+    kinds: tuple[Any, ...] = ("fused", "patch")
+    maps = windowed_maps(model, image, seen, (0, 2), SeedsConfig(kinds=kinds, precision="32"))
+    assert {kind: tuple(each.shape) for kind, each in maps.items()} == dict.fromkeys(kinds, (2, 4, 8))
+    monkeypatch.setattr(windowed, "window_tag_logits", lambda *_: pytest.fail("it is not needed"))
+    again = windowed_maps(model, image, seen, (0, 2), SeedsConfig(kinds=("patch",), precision="32"))
+    torch.testing.assert_close(again["patch"], maps["patch"])
 
 
 def test_what_any_window_finds_is_in_the_photo(model: CTI, tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ class CTI(nn.Module):
     def embed(self, images: Tensor) -> Tokens:
         """What enters block 0: the class tokens, the same for all images, before the patch tokens."""
         patches, grid = self.backbone.embed(images)  # (B, N, D)
-        tokens = torch.cat([self.class_tokens().expand(images.shape[0], -1, -1).to(patches.dtype), patches], dim=1)
+        tokens = torch.cat([self.class_tokens().expand(images.shape[0], -1, -1), patches], dim=1)
         return Tokens(tokens, grid, key_bias=self.key_bias(tokens))
 
     def key_bias(self, tokens: Tensor) -> Tensor | None:

@@ -31,6 +31,13 @@ def test_equals_a_loop_over_resamples():
     assert interval.low < interval.value < interval.high
 
 
+def test_a_thousand_resamples_are_drawn_unless_another_number_is_asked_for():
+    areas, other = class_areas(some_photos(0, num=5)), class_areas(some_photos(1, num=5))
+    assert miou_interval(areas) == miou_interval(areas, 1000) != miou_interval(areas, 999)
+    assert mean_difference([areas], [other]) == mean_difference([areas], [other], 1000)
+    assert mean_difference([areas], [other]) != mean_difference([areas], [other], 999)
+
+
 def test_equal_photos_leave_no_doubt():
     interval = miou_interval(class_areas(np.repeat(some_photos(0, num=1), 20, axis=0)), 50)
     assert interval.low == pytest.approx(interval.value)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cti.evaluate.confusion import ConfusionMatrix, class_areas, iou_from_areas
+from cti.evaluate.confusion import ConfusionMatrix, Rates, class_areas, iou_from_areas, mean
 
 MASKS = hnp.arrays(np.uint8, (2, 30), elements=st.sampled_from([0, 1, 2, 3, 255]))
 
@@ -37,6 +37,15 @@ def test_scores_in_closed_form():
     assert matrix.accuracy == 3 / 6
     assert matrix.miou == pytest.approx((1 / 4 + 2 / 4 + 0) / 3)
     assert np.flatnonzero(~np.isnan(matrix.iou)).tolist() == [0, 1, 2]
+
+
+def test_a_stack_of_matrices_has_the_scores_of_each():
+    counts = np.random.default_rng(0).integers(0, 9, (5, 3, 3))
+    stacked = Rates(counts)
+    for name in ("iou", "precision", "recall", "false_positive_rate", "accuracy"):
+        expected = [getattr(ConfusionMatrix(3, each), name) for each in counts]
+        np.testing.assert_array_equal(getattr(stacked, name), expected)
+    np.testing.assert_array_equal(mean(stacked.iou), [ConfusionMatrix(3, each).miou for each in counts])
 
 
 def test_a_class_that_is_predicted_but_absent_counts_0_and_one_that_is_neither_leaves_the_mean():

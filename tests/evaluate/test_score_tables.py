@@ -35,6 +35,7 @@ TAGS = score_tags([[0.9, 0.1], [0.2, -0.3]], [[1, 0], [0, 0]], CLASSES)
 
 def texts(table: Table | None) -> dict[str, list[str]]:
     assert table is not None
+    assert isinstance(table.rows, tuple)
     return {name: [cell.text for cell in cells] for name, cells in table.rows}
 
 

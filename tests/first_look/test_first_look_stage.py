@@ -26,7 +26,7 @@ from cti.method.checkpoint import load_model
 from cti.run import Run
 from cti.seeds.maps import batch_maps
 from cti.train.keep import BestNetwork, Judge
-from cti.train.stage import TrainResult
+from cti.train.stage import TrainResult, _score_tags
 from cti.train.tagging import positive_weights
 from tiny import tiny_config, tiny_model, tiny_shapes
 
@@ -236,7 +236,7 @@ def test_a_network_that_falls_below_the_head_is_not_kept(run: Run, tmp_path: Pat
 
 @pytest.mark.parametrize(("keep", "changes"), [("better", False), ("last", True)])
 def test_a_training_that_loses_is_kept_only_where_that_was_asked_for(
-    photos: Path, tmp_path: Path, keep: str, changes: bool
+    photos: Path, tmp_path: Path, keep: str, changes: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     ruin = {"train__lr": "10", "train__warmup_epochs": "0", "train__clip": "0"}
     run = Run(tiny_config(photos, tmp_path / "run", **WARM, **ruin, train__keep=keep))
@@ -244,6 +244,8 @@ def test_a_training_that_loses_is_kept_only_where_that_was_asked_for(
     start, trained = (load_model(run.stage_folder(stage))[0] for stage in ("first_look", "train"))
     assert torch.equal(start.patch_head.weight, trained.patch_head.weight) is not changes
     assert bool(result.kept) is not changes
+    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert (result.kept in warned) is not changes
 
 
 def test_nothing_is_trained_where_the_first_look_is_enough(
@@ -271,12 +273,23 @@ def test_a_network_that_is_clearly_worse_in_the_end_is_not_kept(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What counts is the score of the whole network, which is known only when the locator is fitted once more."""
+    scored: list[Any] = []
+
+    def ruined(model: Any, run: Run, folder: Path) -> Any:
+        if not scored:
+            model.patch_head.weight.data.zero_()
+        scored.append(_score_tags(model, run, folder))
+        return scored[-1]
+
+    monkeypatch.setattr("cti.train.stage._score_tags", ruined)
     monkeypatch.setattr("cti.train.stage._clearly_below", lambda tag_map, other: True)
     run = Run(tiny_config(photos, tmp_path / "run", train__warm_start="only"))
     result = pipeline.train(run)
     look = run.result("first_look", FirstLook)
     assert look is not None
-    assert result.tags == look.tags
+    start, trained = (load_model(run.stage_folder(name))[0] for name in ("first_look", "train"))
+    assert torch.equal(start.patch_head.weight, trained.patch_head.weight)
+    assert result.tags == scored[1] != scored[0]
     assert result.kept.endswith(f"clearly below the first look's {look.tag_map:.3f}; the first look's network is kept.")
     assert [record.message for record in caplog.records if record.levelname == "WARNING"][-1] == result.kept
 

@@ -169,5 +169,5 @@ def test_processes_work_a_few_photos_ahead(drawn, seeds, monkeypatch):
     assert [first.photo, *(item.photo for item in stream)] == list(drawn.photos * 2)
     assert ended == [{"cancel_futures": True}]
     begun.clear()
-    assert len(list(refine_photos(drawn.photos, seeds, config, [step], workers=0))) == 4
+    assert len(list(refine_photos(drawn.photos, seeds, config, [step]))) == 4
     assert not begun  # in this process

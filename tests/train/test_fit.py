@@ -19,7 +19,20 @@ from torch.utils.data import Dataset
 
 from cti.config import MethodConfig, RuntimeConfig, TrainConfig
 from cti.method.step import CTIStep
-from cti.train.fit import METRICS, STATE, Validation, _Clock, _load_state, _loader, _Log, _means, _set_random, fit
+from cti.train.fit import (
+    METRICS,
+    STATE,
+    FitResult,
+    Validation,
+    _Clock,
+    _load_state,
+    _loader,
+    _Log,
+    _means,
+    _set_random,
+    fit,
+    nothing_fitted,
+)
 from cti.train.optimiser import build_optimiser, learning_rate, parameter_groups
 from cti.train.sampler import EpochSampler
 from tiny import CLASSES, tiny_model
@@ -131,8 +144,9 @@ def test_metrics_are_logged_each_epoch(tmp_path: Path) -> None:
     assert (result.epochs, result.stopped) == (2, "")
 
 
-def test_who_validates_may_end_the_training(tmp_path: Path) -> None:
+def test_who_validates_may_end_the_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """And it stays ended: another call shows no photo again."""
+    caplog.set_level("INFO", "cti")
     step, config, judged = new_step(), replace(CONFIG, epochs=3), []
 
     def validate(epoch: int) -> Validation:
@@ -143,6 +157,23 @@ def test_who_validates_may_end_the_training(tmp_path: Path) -> None:
         result = fit(step, Photos(), config, tmp_path, parameter_groups(step, config), RUNTIME, validate)
         assert result.stopped == "enough"
     assert judged == [0]
+    said = [(record.levelname, record.message) for record in caplog.records]
+    assert said == [("WARNING", "Training ends: enough."), ("INFO", f"Going on from step 3 of {tmp_path / STATE}")]
+
+
+@pytest.mark.parametrize("warm", [None, False, True])
+def test_how_long_is_decided_by_the_number_of_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool | None
+) -> None:
+    """If no number of epochs is asked for; a warm start is shorter, and is not assumed."""
+    asked: list[tuple[int, bool]] = []
+    monkeypatch.setattr("cti.train.fit.epochs_by_size", lambda *given: asked.append(given) or 2)
+    step, config = Known(), replace(CONFIG, epochs=0)
+    more = {} if warm is None else {"warm": warm}
+    result = fit(step, Photos(), config, tmp_path, parameter_groups(step, config), RUNTIME, **more)
+    assert asked == [(3, bool(warm))]
+    assert (result.steps, result.epochs) == (6, 2)
+    assert nothing_fitted() == FitResult(0, 0, 0, 0, 0, {}, "", 0)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:

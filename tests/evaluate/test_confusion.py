@@ -87,7 +87,7 @@ def test_ten_billion_pixels_do_not_overflow():
     ("prediction", "target", "message"),
     [
         (np.zeros((2, 3), int), np.zeros((3, 2), int), r"shape \(2, 3\).*\(3, 2\)"),
-        (np.array([4]), np.array([0]), "prediction has the value 4"),
+        (np.array([4]), np.array([0]), r"prediction has the value 4, but 4 classes \(background included\) end at 3"),
         (np.array([255]), np.array([0]), "prediction has the value 255"),
         (np.array([0]), np.array([7]), "target has the value 7"),
         (np.array([-1]), np.array([0]), "values from -1"),

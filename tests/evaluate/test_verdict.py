@@ -153,4 +153,5 @@ def test_what_is_known_of_each_class_is_counted() -> None:
         "cat": ClassVerdict(3, 0.1, 0.3, 0.5, pytest.approx(0.2), masks=2, empty=0, learned=3),
         "dog": ClassVerdict(2, 0.2, 0.4, 0.6, pytest.approx(0.3), masks=2, empty=1, learned=1),
     }
+    assert (Verdict({}, ()).held_out, ClassVerdict(1, None, None, None, None, 0, 0).learned) == (0, 0)
     assert class_verdicts([], photos, None)["cat"] == ClassVerdict(3, None, None, None, None, 0, 0, 3)

@@ -16,7 +16,7 @@ from cti.first_look.locator import HIGH, LOW, fit_locator, foreground_of, locate
 from cti.method import CTI
 from cti.method.attention import max_norm
 from cti.method.checkpoint import load_model, save_model
-from cti.method.locator import Locator, pool_foreground
+from cti.method.locator import Fitted, Locator, pool_foreground
 from cti.seeds.maps import batch_maps, located_maps
 
 
@@ -212,6 +212,40 @@ def test_tags_are_those_of_what_is_not_background() -> None:
     for together in model.last_blocks([start, start]):  # of several passes each
         torch.testing.assert_close(together.located.places, out.located.places, rtol=1e-4, atol=1e-4)
     assert model.train()(images).located is None  # nothing of this is computed while training
+
+
+def test_densities_are_without_rounding_and_without_gradients() -> None:
+    """Given the same tokens, whatever autocast does around; tokens in half precision lose nothing more."""
+    model = network()
+    fit_by_chance(model.locator)
+    torch.nn.init.normal_(model.tag_head.weight)
+    end = model._run(model.first_blocks(torch.randn(2, 3, 32, 48)), model.infused_blocks)
+    assert end.tokens.requires_grad
+    assert end.early is not None
+    exact = model.located(end.tokens, end.early, end.grid)
+    halves = end.tokens.bfloat16(), end.early.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.located(end.tokens, end.early, end.grid), model.located(*halves, end.grid)
+    expected = exact, model.located(*(half.float() for half in halves), end.grid)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours is not None
+        assert theirs is not None
+        assert torch.equal(ours.places, theirs.places)
+        assert ours.tags is not None
+        assert torch.equal(ours.tags, theirs.tags)
+        assert not ours.places.requires_grad
+        assert not ours.tags.requires_grad
+        assert ours.distance is None  # it is evidence of no class
+    model.normality.speaks_for[0] = True
+    model.normality.whiten.copy_(torch.eye(16) / 2)
+    model.normality.limit.fill_(3.0)
+    known = model.located(end.tokens, end.early, end.grid)
+    assert known is not None
+    assert known.distance is not None
+    normed = torch.nn.functional.layer_norm(end.early, (16,))
+    torch.testing.assert_close(known.distance, (normed.norm(dim=-1) / 2 / 3).view(2, 4, 6))
+    model.settled = Fitted(locator=False, normality=True, tag_head=True)  # as an exported graph has it
+    assert model.located(end.tokens, end.early, end.grid) is None
 
 
 def test_the_foreground_of_photos_is_pooled_by_the_locator() -> None:

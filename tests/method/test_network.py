@@ -104,6 +104,9 @@ def test_the_tokens_start_as_the_method_says() -> None:
         base = tokens.bg_token if index == 0 else cls
         torch.testing.assert_close(token, (from_mlp[index] + base + position)[0, 0])
     assert 0 < tokens.bg_token.std() < 0.04
+    before = cls.clone()
+    tokens.cls_token.data.add_(1)
+    assert torch.equal(cls, before)  # the base token is a copy, which learns alone
     for weight in (tokens.mlp[0].weight, tokens.mlp[2].weight, model.patch_head.weight):
         assert weight.std().item() == pytest.approx(0.02, rel=0.05)
     assert not model.patch_head.bias.any()

@@ -85,6 +85,9 @@ def test_the_maps_are_made_of_the_tokens_without_rounding() -> None:
     for half_maps, exact_maps in zip(half, exact, strict=True):
         for maps, expected in zip(half_maps, exact_maps, strict=True):
             assert torch.equal(maps, expected)
+    rounded = end.tokens.bfloat16()
+    for maps, expected in zip(model.heads(rounded, end.grid), model.heads(rounded.float(), end.grid), strict=True):
+        assert torch.equal(maps, expected)
 
 
 def test_attention_of_half_precision_queries_is_float32() -> None:

@@ -67,6 +67,10 @@ def test_the_way_in_is_timms() -> None:
     torch.testing.assert_close(tokens, expected[:, 1:])
     cls, position = ours.initial_cls
     torch.testing.assert_close((cls + position).expand(2, -1, -1), expected[:, :1])
+    before = {name: value.clone() for name, value in theirs.state_dict().items()}
+    for own in (ours.pos_embed.data, cls, position):
+        own.add_(1)
+    assert all(torch.equal(value, before[name]) for name, value in theirs.state_dict().items())  # copies were taken
 
 
 def test_a_vit_without_a_position_for_its_cls_token() -> None:
@@ -315,6 +319,7 @@ def test_a_stem_of_convolutions() -> None:
         (3, 16, 2), (16, 32, 2), (32, 64, 2), (64, 64, 1),
     ]  # fmt: skip
     assert sum(isinstance(layer, nn.GroupNorm) for layer in layers) == 3
+    assert [layer.bias is None for layer in convolutions] == [True, True, True, False]  # before a norm it is idle
     narrow = [layer.out_channels for layer in conv_stem(32, 8) if isinstance(layer, nn.Conv2d)]
     assert narrow == [16, 16, 32, 32]  # never fewer than 16
     images = torch.randn(2, 3, 16, 16)

@@ -109,6 +109,16 @@ def test_the_limits_of_what_is_doubted(within: dict[str, object], beyond: dict[s
     assert {doubt.photo: len(doubt.reasons) for doubt in found if doubt.reasons} == {"out": 1}
 
 
+def test_a_photo_that_need_not_be_covered_is_doubted_if_it_is() -> None:
+    """One that shows none of the classes, and one of a class that no mask holds."""
+    normal, lost = facts("normal", (), 0.97, 0.0), facts("lost", (1,), 0.97, 0.0)
+    found = {
+        doubt.photo: [reason.kind for reason in doubt.reasons] for doubt in doubts([*SOUND, normal, lost], CLASSES)
+    }
+    assert found["normal"] == ["extent"]
+    assert found["lost"] == ["empty", "extent"]
+
+
 def test_reasons_add_up() -> None:
     faulty = facts("a", (0,), 0.0, 0.0, seen=np.array([0.0, 0.5]), agreement=0.0)
     (doubt,) = doubts([faulty], CLASSES)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cti.data import Photo, save_mask
-from cti.data.seed_file import Seed, write_seed
+from cti.data.seed_file import Seed, read_seed, write_seed
 from cti.evaluate.confusion import ConfusionMatrix
+from cti.evaluate.labels import label_pixels
 from cti.evaluate.list_scores import ResultFolders, score_list
 from cti.evaluate.masks import count_masks
 from cti.evaluate.scores import ForegroundShares, ListScores, RunScores, class_scores, mean_defined
@@ -96,7 +97,10 @@ def test_normal_photos_say_how_much_is_called_foreground(folders: ResultFolders,
     assert scores.normal["seed"] == nothing
     assert scores.normal["segmentation, single"] == ForegroundShares(2, 0.5, 2 / 40)
     assert scores.normal["seed, predicted tags"].photos == 0.5
-    assert 0 < scores.normal["seed, predicted tags"].pixels < 0.5
+    seed = read_seed(folders.predicted_seeds / "good1.npz")
+    labelled = (label_pixels(seed.cams(), (0,), 0.3) > 0).sum()
+    assert 0 < labelled != (label_pixels(seed.cams(), (0,), 0.6) > 0).sum()
+    assert scores.normal["seed, predicted tags"].pixels == labelled / 40
     assert "pseudo-masks" not in scores.normal  # their files are not there
     (table,) = list_tables(scores, "val")
     assert dict(table.rows)["segmentation, single"][0].text == "50.0"

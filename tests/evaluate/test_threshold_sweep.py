@@ -198,6 +198,17 @@ def test_a_threshold_is_met_but_for_rounding():
         result.at(1.0 + 1e-8)
 
 
+def test_thresholds_may_be_this_close_and_photos_may_be_empty():
+    close = [0.5, 0.5 + 1 / 16384]
+    cams, mask = np.array([[[0.5 + 1 / 32768, 0.6]]]), np.ones((1, 2), int)
+    counts = swept([(cams, (0,), mask)], close).compute().counts
+    assert counts[:, 1, 1].tolist() == [2, 1]
+    with pytest.raises(ValueError, match="1/16384"):
+        ThresholdSweep(CLASSES, [0.5, 0.5 + 0.99 / 16384])
+    nothing = swept([(np.zeros((1, 0, 3)), (0,), np.zeros((0, 3), int))]).compute()
+    assert (nothing.num_photos, nothing.counts.sum()) == (1, 0)
+
+
 def test_the_background_cam_has_the_size_of_the_others():
     with pytest.raises(ValueError, match=r"background CAM is of shape \(2, 1\), but the CAMs are of \(1, 2\)"):
         swept([(np.zeros((1, 1, 2)), (0,), np.zeros((1, 2), int), np.zeros((2, 1)))])

@@ -100,10 +100,11 @@ def test_what_is_known_of_each_photo(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_logits_of_the_later_folder_count(tmp_path: Path, run: Run) -> None:
     photos = run.photos.photos()[:2]
-    write_tag_logits(tmp_path / "a", photos, np.zeros((2, 3)))
+    write_tag_logits(tmp_path / "a", photos, np.full((2, 3), 1 / 3))
+    four = [0.3333] * 3  # that many digits are kept
     write_tag_logits(tmp_path / "b", photos[:1], np.ones((1, 3)))
     known = read_tag_logits(tmp_path / "a", tmp_path / "b", tmp_path / "none")
-    assert {name: row.tolist() for name, row in known.items()} == {photos[0].id: [1] * 3, photos[1].id: [0] * 3}
+    assert {name: row.tolist() for name, row in known.items()} == {photos[0].id: [1] * 3, photos[1].id: four}
 
 
 def test_no_verdict_before_there_is_one(tmp_path: Path) -> None:

@@ -108,12 +108,14 @@ def test_float32_takes_the_fused_kernel_unasked(monkeypatch: pytest.MonkeyPatch)
 def test_bfloat16_is_as_near_to_float32_by_either_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = [each.detach().float() for each in inputs(torch.bfloat16)]
     for images in CHOICES[:2]:
-        monkeypatch.setattr(module, "chosen", lambda *_, images=images: images)
+        asked: list[tuple[object, ...]] = []
+        monkeypatch.setattr(module, "chosen", lambda *given, images=images, asked=asked: asked.append(given) or images)
         for bias in (None, torch.linspace(-2, 1, 7)[None, None, None]):
             right = F.scaled_dot_product_attention(*exact, bias)
             mixed = attend(*inputs(torch.bfloat16), None if bias is None else bias.bfloat16())
             assert mixed.dtype == torch.bfloat16
             torch.testing.assert_close(mixed.float(), right, atol=0.03, rtol=0.03)
+        assert asked == [((5, 2, 7, 4), torch.get_num_threads())] * 2
 
 
 def test_a_real_measurement_is_made(cache: Path) -> None:

@@ -373,6 +373,7 @@ def test_fewer_photos_than_a_batch_are_shared_too() -> None:
     parts = [EpochSampler(7, 16, 0, rank, world=2) for rank in (0, 1)]
     assert [(part.batch_size, part.share, part.steps) for part in parts] == [(6, 3, 1)] * 2
     assert len({index for part in parts for _, index in part}) == 6
+    assert [len(EpochSampler(2, 16, 0, rank, world=2)) for rank in (0, 1)] == [1, 1]  # one photo for each is enough
 
 
 @pytest.mark.parametrize(("length", "batch_size"), [(10, 3), (1, 2)])

@@ -36,6 +36,11 @@ def test_epochs_by_the_number_of_photos(photos: int, warm: bool, epochs: int) ->
     assert rates[-1] == pytest.approx(config.min_lr, rel=0.01)
 
 
+def test_epochs_come_to_five_hundred_steps_or_two_hundred() -> None:
+    assert [epochs_by_size(steps) for steps in (8, 10, 125, 126, 500)] == [60, 50, 4, 4, 4]
+    assert [epochs_by_size(steps, warm=True) for steps in (10, 20, 100, 101)] == [20, 10, 2, 2]
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 3, 8])
 def test_a_short_run_has_a_short_warm_up(epochs: int) -> None:
     config = TrainConfig(epochs=epochs, warmup_epochs=5)

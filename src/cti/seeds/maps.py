@@ -99,8 +99,10 @@ def scaled_maps(
 
 def _resize(maps: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
     """Maps (B, c, h, w) at another size, bilinearly."""
-    if tuple(maps.shape[-2:]) == size or maps.shape[1] == 0:
+    if tuple(maps.shape[-2:]) == size:
         return maps
+    if maps.shape[1] == 0:  # of a photo without a class, by a network without a background channel
+        return maps.new_empty(maps.shape[0], 0, *size)
     return F.interpolate(maps, size, mode="bilinear", align_corners=False, antialias=antialias)
 
 

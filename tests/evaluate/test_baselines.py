@@ -35,8 +35,8 @@ def test_baselines_of_parts_add_up():
 
 
 def test_mask_value_beyond_the_classes_is_named():
-    with pytest.raises(ValueError, match="value 3"):
-        Baselines(2).update((0,), np.array([[0, 3]], np.uint8))
+    with pytest.raises(ValueError, match="value 3, but 2 classes end at 2"):
+        Baselines(2).update((0,), np.array([[0, 7, 3]], np.uint8))
 
 
 @pytest.mark.data

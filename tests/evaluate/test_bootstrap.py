@@ -31,6 +31,13 @@ def test_equals_a_loop_over_resamples():
     assert interval.low < interval.value < interval.high
 
 
+def test_a_thousand_resamples_are_drawn_unless_another_number_is_asked_for():
+    areas, other = class_areas(some_photos(0, num=5)), class_areas(some_photos(1, num=5))
+    assert miou_interval(areas) == miou_interval(areas, 1000) != miou_interval(areas, 999)
+    assert mean_difference([areas], [other]) == mean_difference([areas], [other], 1000)
+    assert mean_difference([areas], [other]) != mean_difference([areas], [other], 999)
+
+
 def test_equal_photos_leave_no_doubt():
     interval = miou_interval(class_areas(np.repeat(some_photos(0, num=1), 20, axis=0)), 50)
     assert interval.low == pytest.approx(interval.value)
@@ -68,6 +75,9 @@ def test_photos_without_a_labelled_pixel_have_no_interval(recwarn):
     labelled[0] = 5
     assert miou_interval(labelled).value == 1
     assert mean_difference([labelled], [empty]) is None
+    rare = np.zeros((1000, 3, 2), np.int64)
+    rare[-1] = 5
+    assert miou_interval(rare, 1) is None  # the one resample has not drawn the only labelled photo
     assert not recwarn.list
 
 
@@ -77,3 +87,6 @@ def test_wrong_input_is_named():
         mean_difference([areas], [areas[:3]])
     with pytest.raises(ValueError, match="0 photos"):
         miou_interval(areas[:0])
+    with pytest.raises(ValueError, match="Cannot draw 0 resamples of 40 photos"):
+        miou_interval(areas, 0)
+    assert miou_interval(areas, 1) is not None

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cti.evaluate.confusion import ConfusionMatrix, class_areas, iou_from_areas
+from cti.evaluate.confusion import ConfusionMatrix, Rates, class_areas, iou_from_areas, mean
 
 MASKS = hnp.arrays(np.uint8, (2, 30), elements=st.sampled_from([0, 1, 2, 3, 255]))
 
@@ -37,6 +37,15 @@ def test_scores_in_closed_form():
     assert matrix.accuracy == 3 / 6
     assert matrix.miou == pytest.approx((1 / 4 + 2 / 4 + 0) / 3)
     assert np.flatnonzero(~np.isnan(matrix.iou)).tolist() == [0, 1, 2]
+
+
+def test_a_stack_of_matrices_has_the_scores_of_each():
+    counts = np.random.default_rng(0).integers(0, 9, (5, 3, 3))
+    stacked = Rates(counts)
+    for name in ("iou", "precision", "recall", "false_positive_rate", "accuracy"):
+        expected = [getattr(ConfusionMatrix(3, each), name) for each in counts]
+        np.testing.assert_array_equal(getattr(stacked, name), expected)
+    np.testing.assert_array_equal(mean(stacked.iou), [ConfusionMatrix(3, each).miou for each in counts])
 
 
 def test_a_class_that_is_predicted_but_absent_counts_0_and_one_that_is_neither_leaves_the_mean():
@@ -78,7 +87,7 @@ def test_ten_billion_pixels_do_not_overflow():
     ("prediction", "target", "message"),
     [
         (np.zeros((2, 3), int), np.zeros((3, 2), int), r"shape \(2, 3\).*\(3, 2\)"),
-        (np.array([4]), np.array([0]), "prediction has the value 4"),
+        (np.array([4]), np.array([0]), r"prediction has the value 4, but 4 classes \(background included\) end at 3"),
         (np.array([255]), np.array([0]), "prediction has the value 255"),
         (np.array([0]), np.array([7]), "target has the value 7"),
         (np.array([-1]), np.array([0]), "values from -1"),
@@ -88,6 +97,21 @@ def test_ten_billion_pixels_do_not_overflow():
 def test_wrong_input_is_named(prediction, target, message):
     with pytest.raises(ValueError, match=message):
         counted(prediction, target)
+
+
+def test_the_number_of_classes_and_their_counts_must_fit():
+    for wrong in (0, 256):
+        with pytest.raises(ValueError, match=f"num_classes is {wrong}; give 1 to 255"):
+            ConfusionMatrix(wrong)
+    assert (ConfusionMatrix(1).num_classes, ConfusionMatrix(255).num_classes) == (1, 255)
+    with pytest.raises(ValueError, match=r"counts are of shape \(2, 3\), but 2 classes need \(2, 2\)"):
+        ConfusionMatrix(2, np.zeros((2, 3), np.int64))
+    given = np.ones((2, 2), np.int64)
+    ConfusionMatrix(2, given).update([0], [0])
+    assert given.sum() == 4  # a copy is counted on
+    with pytest.raises(ValueError, match="values from 0 to 256"):
+        counted(np.array([0, 256]), np.array([0, 0]))
+    assert counted(np.array([], int), np.array([], int)).counts.sum() == 0
 
 
 def test_the_areas_of_a_matrix_give_its_iou():

@@ -1,5 +1,6 @@
 """What a further round has brought: the same photos before and after, and those held out apart from those learned."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -7,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from cti.data.images import save_mask
+from cti.data.images import MaskFile, save_mask
 from cti.data.mask_records import PhotoRecord, write_records
 from cti.data.photos import Photo
 from cti.evaluate.gain import Gain, gains
@@ -64,6 +65,23 @@ def test_photos_held_out_are_told_from_those_learned_from(run: Run) -> None:
         "segmenter's tag AP on photos held out": (2, 0.5, 1.0),
         "segmenter's tag AUROC on photos held out": (2, 0.0, 1.0),
     }
+
+
+def test_true_masks_of_photos_held_out_are_scored(run: Run, tmp_path: Path) -> None:
+    """Of c there is one, of which nobody says that it is learned from; of d, too, but no prediction of before."""
+    photos = run.photos.photos()
+    for name in "acd":
+        save_mask(tmp_path / "truth" / f"{name}.png", np.array([[0, 1, 1, 1]], np.uint8))
+    save_mask(tmp_path / "now" / "d.png", np.array([[0, 1, 1, 1]], np.uint8))
+    for place, photo in enumerate(photos):
+        if photo.id in "acd":
+            photos[place] = replace(photo, mask=MaskFile(tmp_path / "truth" / f"{photo.id}.png", 2, bytes(range(256))))
+    found = {gain.what: (gain.photos, gain.before, gain.after) for gain in gains(run)}
+    before, after = (1 / 3 + 1 / 3) / 2, (1 / 2 + 2 / 3) / 2
+    what = "segmenter's mIoU on true masks of photos held out"
+    assert found[what] == (1, pytest.approx(before), pytest.approx(after))
+    save_mask(tmp_path / "truth" / "c.png", np.full((1, 4), 255, np.uint8))
+    assert what not in {gain.what for gain in gains(run)}  # without a labelled pixel there is no score
 
 
 def test_without_a_round_before_there_is_none(run: Run, tmp_path: Path) -> None:

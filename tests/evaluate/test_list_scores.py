@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cti.data import Photo, save_mask
-from cti.data.seed_file import Seed, write_seed
+from cti.data.seed_file import Seed, read_seed, write_seed
 from cti.evaluate.confusion import ConfusionMatrix
+from cti.evaluate.labels import label_pixels
 from cti.evaluate.list_scores import ResultFolders, score_list
 from cti.evaluate.masks import count_masks
 from cti.evaluate.scores import ForegroundShares, ListScores, RunScores, class_scores, mean_defined
@@ -77,6 +78,13 @@ def test_each_result_has_the_scores_of_its_own_counting(folders: ResultFolders, 
     assert scores.pseudo_masks == count_masks(folders.pseudo_masks, photos[:2], CLASSES).scores(10) != scores.masks
     assert scores.pseudo_masks.coverage == 38 / 39  # of 40 pixels b lacks one label, where its mask ignores one too
     assert scores.segment["single"] == scores.steps["seed"]
+    once, never = (
+        score_list(folders, photos, CLASSES, ("fused",), threshold=0.3, **how) for how in ({"bootstrap": 1}, {})
+    )
+    for scored, expected in ((once, True), (never, False)):
+        assert scored.masks is not None
+        for column in (scored.seeds["fused"].fixed, scored.masks.as_background):
+            assert (column.interval is not None) is expected
     names = ["seed, fixed", "seed, threshold-free", "pseudo-masks", "segmentation, single", "masks"]
     assert list(scores.by_name) == names
     assert list(measures(scores)) == ["best baseline", "seed, swept, uses pixel labels", *names]
@@ -89,7 +97,10 @@ def test_normal_photos_say_how_much_is_called_foreground(folders: ResultFolders,
     assert scores.normal["seed"] == nothing
     assert scores.normal["segmentation, single"] == ForegroundShares(2, 0.5, 2 / 40)
     assert scores.normal["seed, predicted tags"].photos == 0.5
-    assert 0 < scores.normal["seed, predicted tags"].pixels < 0.5
+    seed = read_seed(folders.predicted_seeds / "good1.npz")
+    labelled = (label_pixels(seed.cams(), (0,), 0.3) > 0).sum()
+    assert 0 < labelled != (label_pixels(seed.cams(), (0,), 0.6) > 0).sum()
+    assert scores.normal["seed, predicted tags"].pixels == labelled / 40
     assert "pseudo-masks" not in scores.normal  # their files are not there
     (table,) = list_tables(scores, "val")
     assert dict(table.rows)["segmentation, single"][0].text == "50.0"

@@ -15,5 +15,7 @@ def test_overlap_is_the_mean_over_pairs():
     assert cam_overlap(maps) == pytest.approx((0.5 / 1.5 + 0 + 0) / 3)
 
 
-def test_one_map_has_no_overlap():
+def test_one_map_has_no_overlap(recwarn):
     assert np.isnan(cam_overlap(np.ones((1, 2, 2))))
+    assert cam_overlap(np.zeros((2, 1, 2))) == 0
+    assert not recwarn.list

@@ -42,11 +42,12 @@ def some_photos(num=5, size=(12, 16)):
     return photos, seeds
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 9])
+@pytest.mark.parametrize("workers", [0, 1, 2, 3, 9])
 def test_every_number_is_that_of_its_plain_computation(workers):
     photos, seeds = some_photos()
     counts = count_seeds(lambda photo: seeds[photo.id], photos, CLASSES, 0.3, workers=workers, keep_areas=True)
     scores = counts.scores(20)
+    assert counts.scores().fixed.interval is None
     sweep = ThresholdSweep(CLASSES)
     for photo in photos:
         seed = seeds[photo.id]
@@ -74,8 +75,10 @@ def test_every_number_is_that_of_its_plain_computation(workers):
     np.testing.assert_array_equal(scores.curve.iou["dog"], expected.iou[:, 2])
 
 
-@pytest.mark.parametrize("threshold", [0.123, 0.25001, 0.29])
-def test_perfect_seeds_score_1_and_a_threshold_off_the_grid_is_swept_too(threshold):
+@pytest.mark.parametrize(
+    ("threshold", "swept"), [(0.123, 102), (0.25001, 101), (0.25005, 101), (0.2501, 101), (0.29, 101)]
+)
+def test_perfect_seeds_score_1_and_a_threshold_off_the_grid_is_swept_too(threshold, swept):
     mask = np.zeros((4, 4), np.uint8)
     mask[:2] = 2
     photo = Photo("one", Path("none.jpg"), (1,), Drawn(mask))
@@ -84,6 +87,7 @@ def test_perfect_seeds_score_1_and_a_threshold_off_the_grid_is_swept_too(thresho
     assert scores.fixed.miou == scores.best.miou == scores.threshold_free.miou == 1
     assert scores.threshold == threshold
     assert threshold in scores.curve.thresholds
+    assert len(scores.curve.thresholds) == swept  # it takes the place of one that is hardly another
     assert scores.fixed.absent == ("cat", "cow")
     assert scores.cam_overlap is None
     assert scores.fixed.interval is None
@@ -122,6 +126,8 @@ def test_json_holds_fractions_and_the_table_percent():
     classes = (*CLASSES, "sheep")
     counts = count_seeds(lambda photo: seeds[photo.id], photos, classes, kind="refined", keep_areas=True)
     scores = counts.scores(10)
+    assert scores.threshold == 0.25
+    assert count_seeds(lambda photo: seeds[photo.id], photos, classes).fixed_areas == []  # kept where asked for
     written = json.loads(json.dumps(to_json(scores), allow_nan=False))
     assert written["fixed"]["miou"] == scores.fixed.miou
     assert written["fixed"]["iou"]["sheep"] is None

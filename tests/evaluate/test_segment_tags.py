@@ -29,6 +29,10 @@ def test_tags_are_scored_by_the_largest_probability() -> None:
     assert worse.auroc == {"crack": 0.5, "blowhole": 1.0}
     assert score_known(known, [photo("c")], CLASSES) is None
     assert score_known({}, [photo("a", 0)], CLASSES) is None
+    partly = {"a": record(-1.0, 0.5), "b": PhotoRecord("", "", (1, 1), None, (), {}, {}, False, 1.0)}
+    ranked = score_known(partly, [photo("a", 1), photo("b", 0)], CLASSES)
+    assert ranked is not None
+    assert ranked.auroc == {"crack": 1.0, "blowhole": 1.0}  # what is not known of b counts as 0
 
 
 def test_alarms_are_counted_where_nine_of_ten_are_found() -> None:

@@ -30,4 +30,5 @@ def test_it_is_the_mean_over_pairs_and_photos() -> None:
 
 def test_without_a_pair_there_is_no_number() -> None:
     assert math.isnan(token_similarity(np.ones((3, 1, 4))))
+    assert token_similarity(np.array([[[0.0, 0.0], [1.0, 2.0]]])) == pytest.approx(0)  # nothing points anywhere
     assert math.isnan(token_similarity(np.ones((0, 2, 4))))

@@ -99,6 +99,15 @@ def test_no_other_threshold_has_a_higher_f1(scores, labels):
     assert (thresholds[~labels.any(axis=0)] == 9).all()
 
 
+def test_where_thresholds_lie():
+    """Half-way to the next lower score; below the lowest, one beneath it."""
+    assert choose_thresholds([[5.0], [3.0], [2.0]], [[1], [1], [0]]).tolist() == [2.5]
+    assert choose_thresholds([[5.0], [3.0]], [[1], [1]]).tolist() == [2.0]
+    assert choose_thresholds([[5.0], [3.0]], [[0], [0]]).tolist() == [0.0]
+    assert limit_false_alarms([[5.0], [3.0]], [[1], [1]], 0.1).tolist() == [0.0]
+    assert limit_false_alarms([[5.0], [3.0], [2.0], [1.0]], [[0]] * 4, 0.5).tolist() == [2.0]
+
+
 def test_f1_in_closed_form():
     f1 = f1_scores([[2.0, -1.0], [1.0, -1.0], [-1.0, -1.0]], [[1, 0], [0, 0], [1, 0]], [0.0, 0.0])
     np.testing.assert_allclose(f1, [2 * 1 / (2 + 2), np.nan])

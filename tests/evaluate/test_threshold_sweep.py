@@ -164,6 +164,59 @@ def test_wrong_input_is_named(cams, indices, mask, message):
         ThresholdSweep(CLASSES).update(cams, indices, mask)
 
 
+def test_only_sweeps_of_one_kind_are_merged():
+    sample = np.zeros((1, 1, 1)), (0,), np.zeros((1, 1), int)
+    with pytest.raises(ValueError, match="same classes and thresholds"):
+        swept([sample]).merge(ThresholdSweep(("cat",)))
+    with pytest.raises(ValueError, match="same classes and thresholds"):
+        swept([sample]).merge(ThresholdSweep(CLASSES, [0.5]))
+    free = swept([(*sample, np.zeros((1, 1)))])
+    for one, other in ((swept([sample]), free), (swept([(*sample, np.zeros((1, 1)))]), swept([sample]))):
+        with pytest.raises(ValueError, match="give them for all photos or for none"):
+            one.merge(other)
+    empty = swept([])  # which has neither
+    empty.merge(free)
+    empty.merge(free)
+    result = empty.compute()
+    assert (result.num_photos, result.free_counts.sum(), free.compute().free_counts.sum()) == (2, 2, 1)
+    result.free_counts[:] = 7
+    result.thresholds[:] = 0
+    assert empty.compute().free_counts.sum() == 2  # what is handed out is a copy
+    assert empty.compute().thresholds[-1] == 1
+    one = swept([])
+    one.merge(free)
+    one.update(*sample, np.zeros((1, 1)))
+    assert free.compute().free_counts.sum() == 1  # what was merged into another counts no further
+
+
+def test_a_threshold_is_met_but_for_rounding():
+    result = swept([(np.zeros((1, 1, 1)), (0,), np.zeros((1, 1), int))]).compute()
+    assert result.at(0.25 + 5e-10).threshold == 0.25
+    with pytest.raises(ValueError, match=r"was not swept; the nearest is 0\.25"):
+        result.at(0.25 + 1e-8)
+    with pytest.raises(ValueError, match="was not swept; the nearest is 1"):
+        result.at(1.0 + 1e-8)
+
+
+def test_thresholds_may_be_this_close_and_photos_may_be_empty():
+    close = [0.5, 0.5 + 1 / 16384]
+    cams, mask = np.array([[[0.5 + 1 / 32768, 0.6]]]), np.ones((1, 2), int)
+    counts = swept([(cams, (0,), mask)], close).compute().counts
+    assert counts[:, 1, 1].tolist() == [2, 1]
+    with pytest.raises(ValueError, match="1/16384"):
+        ThresholdSweep(CLASSES, [0.5, 0.5 + 0.99 / 16384])
+    nothing = swept([(np.zeros((1, 0, 3)), (0,), np.zeros((0, 3), int))]).compute()
+    assert (nothing.num_photos, nothing.counts.sum()) == (1, 0)
+
+
+def test_the_background_cam_has_the_size_of_the_others():
+    with pytest.raises(ValueError, match=r"background CAM is of shape \(2, 1\), but the CAMs are of \(1, 2\)"):
+        swept([(np.zeros((1, 1, 2)), (0,), np.zeros((1, 2), int), np.zeros((2, 1)))])
+    with pytest.raises(ValueError, match="class indices"):
+        label_pixels(np.zeros((1, 1, 1)), (254,), 0.5)
+    assert label_pixels(np.ones((1, 1, 1)), (253,), 0.5).tolist() == [[254]]
+
+
 def test_mixing_photos_with_and_without_background_cam_is_refused():
     sample = np.zeros((1, 1, 1)), (0,), np.zeros((1, 1), int)
     sweep = swept([sample])

@@ -1,6 +1,8 @@
 """The verdict on a run that has no mask to compare with."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -9,9 +11,10 @@ from cti import pipeline
 from cti.data import Photo, PhotoSet
 from cti.data.check_report import FEW, few_sentence
 from cti.data.images import load_mask, save_mask
+from cti.evaluate import verdict as module
 from cti.evaluate.doubt import Doubt, Facts, Reason
 from cti.evaluate.tags import TagScores
-from cti.evaluate.verdict import ClassVerdict, Verdict, class_verdicts, read_verdict
+from cti.evaluate.verdict import ClassVerdict, Verdict, class_verdicts, make_verdict, read_verdict
 from cti.evaluate.wrong_tags import read_tag_logits, write_tag_logits
 from cti.run import Run
 from tiny import make_run
@@ -62,12 +65,46 @@ def test_photos_are_sorted_and_their_reasons_named(run: Run) -> None:
     assert {photo for photo, kinds in reasons.items() if "tag" in kinds} == {"p4"}
 
 
+def test_what_is_known_of_each_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the first photo all masks, of the second the logits of its tags, of the third nothing."""
+    photos = tuple(Photo(name, tmp_path / name, own) for name, own in {"a": (0, 1), "b": (1,), "c": (0,)}.items())
+    masks = {"mask": [[1, 1, 2, 0]], "pseudo": [[1, 0, 2, 255]], "seen": [[1, 1, 0, 0]]}
+    for name, values in masks.items():
+        save_mask(tmp_path / name / "a.png", np.array(values, np.uint8))
+    write_tag_logits(tmp_path / "train", photos[1:2], [[0.5, -0.5]])
+    run = SimpleNamespace(
+        photos=PhotoSet(("cat", "dog"), {"train": photos[:2], "val": photos[2:]}),
+        stage_folder=lambda name: tmp_path / name,
+        mask=lambda photo: tmp_path / "mask" / f"{photo.id}.png",
+        pseudo_mask=lambda photo: tmp_path / "pseudo" / f"{photo.id}.png",
+        prediction=lambda photo: tmp_path / "seen" / f"{photo.id}.png",
+    )
+    found: list[Facts] = []
+    monkeypatch.setattr(module, "doubts", lambda facts, classes: found.extend(facts) or ())
+    verdict = make_verdict(cast(Run, run))
+    assert [one.photo for one in found] == ["a", "b"]
+    assert [one.tags for one in found] == [(0, 1), (1,)]
+    np.testing.assert_allclose(found[0].shares, [0.5, 0.25])
+    np.testing.assert_allclose(found[0].seen, [0.5, 0.0])
+    assert found[0].agreement == pytest.approx((1 / 2 + 0) / 2)
+    assert found[0].logits is None
+    assert (found[1].shares, found[1].seen, found[1].agreement) == (None, None, None)
+    np.testing.assert_allclose(found[1].logits, [0.5, -0.5])
+    assert (verdict.held_out, verdict.teaching) == (1, ("a",))
+    assert read_verdict(tmp_path) == verdict
+    (tmp_path / "seen" / "a.png").unlink()
+    found.clear()
+    make_verdict(cast(Run, run))
+    assert found[0].agreement is None  # there is nothing to agree with
+
+
 def test_logits_of_the_later_folder_count(tmp_path: Path, run: Run) -> None:
     photos = run.photos.photos()[:2]
-    write_tag_logits(tmp_path / "a", photos, np.zeros((2, 3)))
+    write_tag_logits(tmp_path / "a", photos, np.full((2, 3), 1 / 3))
+    four = [0.3333] * 3  # that many digits are kept
     write_tag_logits(tmp_path / "b", photos[:1], np.ones((1, 3)))
     known = read_tag_logits(tmp_path / "a", tmp_path / "b", tmp_path / "none")
-    assert {name: row.tolist() for name, row in known.items()} == {photos[0].id: [1] * 3, photos[1].id: [0] * 3}
+    assert {name: row.tolist() for name, row in known.items()} == {photos[0].id: [1] * 3, photos[1].id: four}
 
 
 def test_no_verdict_before_there_is_one(tmp_path: Path) -> None:
@@ -117,4 +154,5 @@ def test_what_is_known_of_each_class_is_counted() -> None:
         "cat": ClassVerdict(3, 0.1, 0.3, 0.5, pytest.approx(0.2), masks=2, empty=0, learned=3),
         "dog": ClassVerdict(2, 0.2, 0.4, 0.6, pytest.approx(0.3), masks=2, empty=1, learned=1),
     }
+    assert (Verdict({}, ()).held_out, ClassVerdict(1, None, None, None, None, 0, 0).learned) == (0, 0)
     assert class_verdicts([], photos, None)["cat"] == ClassVerdict(3, None, None, None, None, 0, 0, 3)

@@ -2,25 +2,33 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cti import pipeline
 from cti.apps.summary import summary
-from cti.config import Config, ModelConfig, TrainConfig
+from cti.config import Config, ModelConfig, RuntimeConfig, SeedsConfig, TrainConfig
+from cti.data import Photo
+from cti.data.batches import normalised
+from cti.data.images import MaskFile, save_mask
 from cti.data.seed_file import Seed, read_seed
+from cti.evaluate.wrong_tags import read_tag_logits
+from cti.first_look import stage
 from cti.first_look.features import extract_features
 from cti.first_look.locator import locate
 from cti.first_look.stage import FirstLook, extents_of, first_look, small_sentence
 from cti.method.checkpoint import load_model
 from cti.run import Run
+from cti.seeds.maps import batch_maps
 from cti.train.keep import BestNetwork, Judge
-from cti.train.stage import TrainResult
+from cti.train.stage import TrainResult, _score_tags
 from cti.train.tagging import positive_weights
-from tiny import tiny_config, tiny_shapes
+from tiny import tiny_config, tiny_model, tiny_shapes
 
 WARM = {"train__warm_start": "on"}
 
@@ -54,6 +62,77 @@ def test_classes_that_cover_few_patches_are_named_with_what_to_try() -> None:
     assert "disc" not in said
     assert "--long-side 504 shows" in said
     assert small_sentence({"disc": 5.0}, 336) == small_sentence(extents, 0) == ""
+
+
+@pytest.mark.parametrize(("most", "size"), [(48, (8, 6)), (47, (4, 3))])
+def test_large_photos_are_drawn_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, size: Any) -> None:
+    """With the true mask at the same size, without new values; the seed is shown as it is."""
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr(stage, "_MOST_SHOWN", most)
+    monkeypatch.setattr(stage, "_SHOWN", 4)
+    monkeypatch.setattr(
+        stage, "panel_row", lambda image, classes, masks, **more: drawn.update(image=image, **masks, **more)
+    )
+    Image.new("RGB", (8, 6), "red").save(tmp_path / "a.png")
+    truth = np.repeat(np.array([[0, 5, 0, 5]], np.uint8), 6, axis=0).repeat(2, axis=1)
+    save_mask(tmp_path / "truth.png", truth)
+    mask = MaskFile(tmp_path / "truth.png", 6, bytes(range(256)))
+    maps = np.random.default_rng(0).random((1, 2, 2)).astype(np.float32)
+    seed = Seed((1,), (6, 8), maps, maps[0])
+    stage._panel(Photo("a", tmp_path / "a.png", (1,), mask), seed, ("x", "y"))
+    assert drawn["image"].size == size
+    np.testing.assert_array_equal(
+        drawn["truth"], np.repeat([[0, 5, 0, 5]], size[1], axis=0).repeat(size[0] // 4, axis=1)
+    )
+    assert drawn["cams"].shape == (1, size[1], size[0])
+    assert drawn["background_cam"].shape == (size[1], size[0])
+    assert (drawn["name"], drawn["class_indices"]) == ("a", (1,))
+
+
+def test_first_maps_are_those_of_photo_and_mirror_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At one scale in float32, whatever is asked for later; large photos window by window."""
+    model = tiny_model(patch_features="two").eval()
+    photos = []
+    for name, size in (("small", (32, 24)), ("large", (96, 32))):
+        pixels = np.random.default_rng(len(name)).integers(0, 255, (*size[::-1], 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        photos.append(Photo(name, tmp_path / f"{name}.png", (0, 2)))
+    config = Config(seeds=SeedsConfig(window=32, scales=(2.0,), flip=False, kinds=("refined",)))
+    config = replace(config, runtime=RuntimeConfig(workers=0))
+    given: list[Any] = []
+
+    def windowed(model: Any, image: Any, seen: Any, tags: Any, config: Any) -> dict[str, torch.Tensor]:
+        given.append((image.size, seen.window, tags, config))
+        return {"located": torch.ones(3, 4, 12)}
+
+    monkeypatch.setattr(stage, "windowed_maps", windowed)
+    made = stage.first_seeds(model, photos, cast(Run, SimpleNamespace(config=config)))
+    seeds = {photo.id: seed for photo, seed in made}
+    image = normalised(photos[0].load(), model.mean, model.std)[None]
+    expected = batch_maps(model, image, [(0, 2)], ("located",))["located"][0]
+    torch.testing.assert_close(torch.from_numpy(seeds["small"].maps), expected[:2])
+    assert (seeds["small"].size, seeds["large"].size) == ((24, 32), (32, 96))
+    assert seeds["large"].maps.shape == (2, 4, 12)
+    ((size, window, tags, used),) = given
+    assert (size, window, tags) == ((96, 32), 32, (0, 2))
+    assert (used.kinds, used.scales, used.flip, used.precision) == (("located",), (1.0,), True, "32")
+
+
+def test_what_is_said_of_a_first_look(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    look = run.result("first_look", FirstLook)
+    assert look is not None
+    caplog.set_level("INFO")
+    stage._say(
+        replace(look, seconds=12.3, tag_map=0.5, stand_out=("a", "b"), extents={"a": 1.0}, remarks=("Odd.",)), 100
+    )
+    assert f"First look after 12 s: tag mAP 0.500; {look.picture}" in caplog.text
+    assert "what differs from photos without any class: a, b" in caplog.text
+    assert "a (1). --long-side 150" in caplog.text
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == ["Odd."]
+    caplog.clear()
+    stage._say(replace(look, tag_map=None, stand_out=(), extents={}, remarks=()), 100)
+    assert len(caplog.records) == 1
+    assert "no class occurs among the photos held out" in caplog.text
 
 
 def test_a_first_look_leaves_a_network_seeds_and_a_picture(run: Run) -> None:
@@ -96,6 +175,12 @@ def test_training_says_what_it_is_measured_against(run: Run) -> None:
     assert result is not None
     assert result.linear_tag_map == look.tag_map
     assert result.tags is not None
+    _, description = load_model(run.stage_folder("train"))
+    assert description["tag_thresholds"] == result.tags.thresholds
+    assert (result.classes, result.photos, result.notes) == (look.classes, 9, run.photos.notes)
+    for stage_name, names in (("train", ("val",)), ("first_look", ("train", "val"))):
+        known = read_tag_logits(run.stage_folder(stage_name))
+        assert list(known) == [photo.id for name in names for photo in run.photos.lists[name]]
     if not result.kept:
         assert result.tags.mean_average_precision >= result.linear_tag_map
 
@@ -151,7 +236,7 @@ def test_a_network_that_falls_below_the_head_is_not_kept(run: Run, tmp_path: Pat
 
 @pytest.mark.parametrize(("keep", "changes"), [("better", False), ("last", True)])
 def test_a_training_that_loses_is_kept_only_where_that_was_asked_for(
-    photos: Path, tmp_path: Path, keep: str, changes: bool
+    photos: Path, tmp_path: Path, keep: str, changes: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     ruin = {"train__lr": "10", "train__warmup_epochs": "0", "train__clip": "0"}
     run = Run(tiny_config(photos, tmp_path / "run", **WARM, **ruin, train__keep=keep))
@@ -159,6 +244,8 @@ def test_a_training_that_loses_is_kept_only_where_that_was_asked_for(
     start, trained = (load_model(run.stage_folder(stage))[0] for stage in ("first_look", "train"))
     assert torch.equal(start.patch_head.weight, trained.patch_head.weight) is not changes
     assert bool(result.kept) is not changes
+    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert (result.kept in warned) is not changes
 
 
 def test_nothing_is_trained_where_the_first_look_is_enough(
@@ -187,6 +274,31 @@ def test_nothing_is_trained_where_the_first_look_is_enough(
     assert not Run(tiny_config(photos, tmp_path / "run", **only, train__seed="1")).fits("train")
     assert not Run(tiny_config(photos, tmp_path / "run", train__warm_start="on")).fits("train")
     assert not Run(tiny_config(photos, tmp_path / "run", **only, model__image_size="64")).fits("train")
+
+
+def test_a_network_that_is_clearly_worse_in_the_end_is_not_kept(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What counts is the score of the whole network, which is known only when the locator is fitted once more."""
+    scored: list[Any] = []
+
+    def ruined(model: Any, run: Run, folder: Path) -> Any:
+        if not scored:
+            model.patch_head.weight.data.zero_()
+        scored.append(_score_tags(model, run, folder))
+        return scored[-1]
+
+    monkeypatch.setattr("cti.train.stage._score_tags", ruined)
+    monkeypatch.setattr("cti.train.stage._clearly_below", lambda tag_map, other: True)
+    run = Run(tiny_config(photos, tmp_path / "run", train__warm_start="only"))
+    result = pipeline.train(run)
+    look = run.result("first_look", FirstLook)
+    assert look is not None
+    start, trained = (load_model(run.stage_folder(name))[0] for name in ("first_look", "train"))
+    assert torch.equal(start.patch_head.weight, trained.patch_head.weight)
+    assert result.tags == scored[1] != scored[0]
+    assert result.kept.endswith(f"clearly below the first look's {look.tag_map:.3f}; the first look's network is kept.")
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"][-1] == result.kept
 
 
 def test_large_photos_are_looked_at_by_windows(photos: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The linear head: it finds what is there, its choice needs tags only, and what is folded in changes no answer."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -82,6 +84,32 @@ def test_the_choice_is_by_photos_that_were_not_learned_from() -> None:
     assert not torch.allclose(logits, head(torch.cat([pooled, noise], dim=1)), atol=0.1)
 
 
+def test_photos_are_predicted_by_heads_of_the_other_four_fifths() -> None:
+    pooled, labels = example(photos=10)
+    _, choice, logits = choose_head(pooled, labels, CLASSES)
+    for fold in np.random.default_rng(0).permutation(10).reshape(5, 2):
+        others = [photo for photo in range(10) if photo not in fold]
+        head = fit_head(pooled[others], labels[others], choice.penalty)
+        torch.testing.assert_close(logits[fold], head(pooled[fold]))
+    _, _, alone = choose_head(pooled[:1], labels[:1], CLASSES)
+    assert not alone.any()  # nobody has learned anything of another photo
+
+
+def test_the_largest_penalty_that_is_nearly_as_good_as_the_best_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best has 0.9; exactly the tolerance below is good enough, as is 0.0048, but 0.0052 is not."""
+    scores = iter([0.5, 0.9, 0.8952, 0.9 - TOLERANCE, 0.8948, 0.1, None, 0.9, 0.8952, 0.8948, 0.1, 0.1, 0.1, 0.1])
+    monkeypatch.setattr(
+        "cti.first_look.head.score_tags", lambda *_: SimpleNamespace(mean_average_precision=next(scores))
+    )
+    pooled, labels = example(photos=10)
+    head, choice, _ = choose_head(pooled, labels, CLASSES)
+    assert choice.penalty == PENALTIES[3]
+    assert list(choice.tag_map) == ["0.0001", "0.0003", "0.001", "0.003", "0.01", "0.03", "0.1"]
+    assert list(choice.tag_map.values()) == [0.5, 0.9, 0.8952, 0.9 - TOLERANCE, 0.8948, 0.1, None]
+    torch.testing.assert_close(head.weight, fit_head(pooled, labels, PENALTIES[3]).weight)
+    assert choose_head(pooled, labels, CLASSES)[1].penalty == PENALTIES[1]
+
+
 def test_the_choice_works_where_there_is_little() -> None:
     pooled, labels = example(photos=3)
     labels[:] = torch.tensor([1.0, 0.0, 0.0])  # one class only, on every photo
@@ -106,6 +134,31 @@ def test_the_background_is_high_where_the_classes_are_low() -> None:
     assert (logits[100:] > 0).float().mean() > 0.95
     assert abs(float(background.weight[1])) > 5 * float(background.weight[[0, 2, 3]].abs().max())
     assert fit_background(features, torch.zeros(1000))(features).isfinite().all()  # nothing but background
+    # Both halves weigh the same: where nothing tells them apart, neither is likelier.
+    alike = fit_background(torch.ones(40, 2), torch.tensor([0.0] * 30 + [1.0] * 10))
+    torch.testing.assert_close(alike(torch.ones(1, 2)), torch.zeros(1, 1), rtol=0, atol=1e-3)
+    # A quarter of the maximum is not background any more.
+    line = torch.arange(20.0)[:, None]
+    split = fit_background(line, torch.tensor([0.249] * 10 + [0.25] * 10))
+    assert (split(line)[:, 0] > 0).tolist() == [True] * 10 + [False] * 10
+
+
+def test_the_penalty_of_the_background_and_a_feature_that_never_changes() -> None:
+    """The minimum of the weighted loss and 0.001 |w|^2, by its gradient; what does not vary has no weight."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.cat([torch.randn(200, 2, generator=generator), torch.full((200, 1), 7.0)], dim=1)
+    foreground = (features[:, 0] + torch.randn(200, generator=generator) > 1).float()
+    head = fit_background(features, foreground)
+    std = features.std(dim=0, correction=0)
+    standard = (features[:, :2] - features[:, :2].mean(dim=0)) / std[:2]
+    weight = head.weight[:2, 0] * std[:2]
+    background = 1 - foreground
+    counts = torch.where(background > 0, 0.5 / background.mean(), 0.5 / foreground.mean())
+    errors = counts * (head(features)[:, 0].sigmoid() - background)
+    gradient = (errors[:, None] * standard).mean(dim=0) + 2 * 1e-3 * weight
+    torch.testing.assert_close(gradient, torch.zeros(2), rtol=0, atol=1e-4)
+    assert errors.mean().item() == pytest.approx(0, abs=1e-4)
+    assert head.weight[2].item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("patch_features", ["last", "two"])
@@ -134,6 +187,12 @@ def test_classes_that_are_not_learned_are_named() -> None:
         "Tags hardly learned (average precision, photos to learn from): ring (0.42, 31 photos); look at these tags"
     )
     assert remarks[1].startswith("No photo held out has the tag star, so")
+    # A quarter of the way from chance to perfect is enough: 5/12 from a chance of 2/9, not from one of 1/4.
+    assert good.average_precision["ring"] == pytest.approx(5 / 12)
+    for count, total, learned in ((200, 900, True), (25, 100, False)):
+        said = remarks_on(good, {"disc": 20.0, "ring": count, "star": 0.0}, total)
+        assert any("ring (" in sentence for sentence in said) is not learned
+    assert not any("pre-trained" in remark for remark in remarks)
     bad = score_tags(-torch.tensor([[3.0, 0, 0], [0, 1, 0], [2, 0, 0], [0, 2, 0]]), labels, CLASSES)
     assert remarks_on(good, {"disc": 20.0, "ring": 31.0, "star": 0.0}, 100, 0) == remarks  # in cross-validation
     *same, few = remarks_on(good, {"disc": 20.0, "ring": 31.0, "star": 0.0}, 100, 19)
@@ -151,6 +210,11 @@ def test_mean_and_spread_of_features_are_those_of_all_patches() -> None:
     flat = torch.cat([patches.reshape(-1, 4) for patches in maps]).float()
     torch.testing.assert_close(features.scale(), flat.std(dim=0, correction=0))
     torch.testing.assert_close(features.pooled()[1], flat[6:].mean(dim=0))
+    # Half precision would not hold such a sum.
+    large = torch.full((60, 60, 1), 100.0).half()
+    large[::2] += 20
+    assert PatchFeatures((large,)).scale().item() == pytest.approx(10)
+    assert PatchFeatures((large,)).pooled().item() == pytest.approx(110)
 
 
 def test_photos_are_taken_evenly() -> None:

@@ -16,7 +16,7 @@ from cti.first_look.locator import HIGH, LOW, fit_locator, foreground_of, locate
 from cti.method import CTI
 from cti.method.attention import max_norm
 from cti.method.checkpoint import load_model, save_model
-from cti.method.locator import Locator, pool_foreground
+from cti.method.locator import Fitted, Locator, pool_foreground
 from cti.seeds.maps import batch_maps, located_maps
 
 
@@ -83,6 +83,13 @@ def test_densities_are_those_of_gaussians() -> None:
     features, maps, tags = toy(torch.Generator().manual_seed(1))
     locator = Locator(8, 3)  # the third class has no patch
     fit_locator(locator, features, maps, tags)
+    rows, labels = locator_of._chosen(
+        features, [patch_targets(each, own) for each, own in zip(maps, tags, strict=True)]
+    )
+    torch.testing.assert_close(locator.means[3], rows.mean(dim=0))
+    within = sum(len(rows[labels == k]) * torch.cov(rows[labels == k].T, correction=0) for k in range(3)) / len(rows)
+    shared = within + 0.1 * within.diagonal().mean() * torch.eye(8)
+    torch.testing.assert_close(locator.whiten[3] @ locator.whiten[3].T, shared.inverse(), rtol=1e-3, atol=1e-4)
     patches = torch.randn(5, 8)
     constant = 8 / 2 * math.log(2 * math.pi)
     for channel in range(4):
@@ -113,10 +120,10 @@ def test_without_a_class_or_a_background_there_is_nothing_to_fit(tags: tuple[int
     assert not locator.fitted
 
 
-def network(background: str = "token") -> CTI:
+def network(background: str = "token", depth: int = 4) -> CTI:
     torch.manual_seed(0)
     return CTI(
-        ["a", "b", "c"], "vit", False, image_size=32, embed_dim=16, depth=4, num_heads=2, infusion_index=1,
+        ["a", "b", "c"], "vit", False, image_size=32, embed_dim=16, depth=depth, num_heads=2, infusion_index=1,
         patch_features="two", background=background,
     ).eval()  # fmt: skip
 
@@ -135,7 +142,8 @@ def fit_by_chance(locator: Locator) -> None:
 
 def test_maps_are_squares_of_the_probability_among_the_photos_own_classes() -> None:
     for background in ("token", "none"):
-        model = network(background)
+        model = network(background, depth=8)
+        assert len(model.middle_blocks) == 2
         fit_by_chance(model.locator)
         images = torch.randn(2, 3, 32, 48)
         both = batch_maps(model, images, [(2, 0), (1,)], kinds=("located",), flip=False)["located"]
@@ -161,6 +169,10 @@ def test_classes_that_stand_out_are_where_patches_are_unusual() -> None:
     share = within[1] / (within[1] + within[2])
     torch.testing.assert_close(maps[0, 0], (probability[0] * share).square(), rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(maps[0, 2], (1 - probability[0]).square(), rtol=1e-3, atol=1e-5)
+    certain = replace(odd, places=odd.places + torch.tensor([1e4, 0, 0, 0])[:, None, None])  # nothing but background
+    nothing = located_maps(plain, certain, channels, model.middle_blocks)
+    assert nothing.isfinite().all()
+    assert not nothing[0, 0].any()
     usual = located_maps(plain, plain.located, channels, model.middle_blocks)
     torch.testing.assert_close(maps[1], usual[1])
     torch.testing.assert_close(maps[2, 1], usual[2, 1])
@@ -196,7 +208,44 @@ def test_tags_are_those_of_what_is_not_background() -> None:
     patches = model.features(images).flatten(2).transpose(1, 2)
     expected = model.tag_head(pool_foreground(patches, out.located.places.flatten(2).transpose(1, 2)))
     torch.testing.assert_close(out.tag_logits, expected, rtol=1e-4, atol=1e-4)
+    start = model.first_blocks(images)
+    for together in model.last_blocks([start, start]):  # of several passes each
+        torch.testing.assert_close(together.located.places, out.located.places, rtol=1e-4, atol=1e-4)
     assert model.train()(images).located is None  # nothing of this is computed while training
+
+
+def test_densities_are_without_rounding_and_without_gradients() -> None:
+    """Given the same tokens, whatever autocast does around; tokens in half precision lose nothing more."""
+    model = network()
+    fit_by_chance(model.locator)
+    torch.nn.init.normal_(model.tag_head.weight)
+    end = model._run(model.first_blocks(torch.randn(2, 3, 32, 48)), model.infused_blocks)
+    assert end.tokens.requires_grad
+    assert end.early is not None
+    exact = model.located(end.tokens, end.early, end.grid)
+    halves = end.tokens.bfloat16(), end.early.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.located(end.tokens, end.early, end.grid), model.located(*halves, end.grid)
+    expected = exact, model.located(*(half.float() for half in halves), end.grid)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours is not None
+        assert theirs is not None
+        assert torch.equal(ours.places, theirs.places)
+        assert ours.tags is not None
+        assert torch.equal(ours.tags, theirs.tags)
+        assert not ours.places.requires_grad
+        assert not ours.tags.requires_grad
+        assert ours.distance is None  # it is evidence of no class
+    model.normality.speaks_for[0] = True
+    model.normality.whiten.copy_(torch.eye(16) / 2)
+    model.normality.limit.fill_(3.0)
+    known = model.located(end.tokens, end.early, end.grid)
+    assert known is not None
+    assert known.distance is not None
+    normed = torch.nn.functional.layer_norm(end.early, (16,))
+    torch.testing.assert_close(known.distance, (normed.norm(dim=-1) / 2 / 3).view(2, 4, 6))
+    model.settled = Fitted(locator=False, normality=True, tag_head=True)  # as an exported graph has it
+    assert model.located(end.tokens, end.early, end.grid) is None
 
 
 def test_the_foreground_of_photos_is_pooled_by_the_locator() -> None:

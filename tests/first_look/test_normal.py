@@ -1,5 +1,6 @@
 """Normal photos: what an unusual patch is, and which classes stand out."""
 
+import pytest
 import torch
 
 from cti.first_look.gaussian import Gaussian, covariance_of, from_photos, gaussian, isotropic, spread_out
@@ -82,3 +83,34 @@ def test_a_few_normal_photos_say_nothing() -> None:
     normality.speaks_for[0] = True  # of an earlier fit
     fit_normality(normality, features, tags)
     assert not normality.fitted
+
+
+def test_the_fit_is_that_of_a_loop() -> None:
+    """The limit is found on photos left out, half by half; a class stands out by the pairs of its photos and these."""
+    generator = torch.Generator().manual_seed(2)
+    features, tags = photos(FEW_PHOTOS, generator)
+    normality = Normality(5, 3)
+    fit_normality(normality, features, tags)
+    normal = features[:FEW_PHOTOS]
+
+    def fitted(some: list[torch.Tensor]) -> Gaussian:
+        rows = torch.cat([each.flatten(0, 1) for each in some])
+        covariance = torch.cov(rows.double().T, correction=0)
+        return gaussian(rows.double().mean(dim=0), covariance + 0.01 * covariance.diagonal().mean() * torch.eye(5))
+
+    odd, even = fitted(normal[1::2]), fitted(normal[::2])
+    left_out = [(odd if number % 2 == 0 else even).distances(each) for number, each in enumerate(normal)]
+    torch.testing.assert_close(normality.limit, torch.quantile(torch.cat(left_out), 0.999))
+    whole = fitted(normal)
+    torch.testing.assert_close(normality.mean, whole.mean)
+    torch.testing.assert_close(normality.whiten, whole.whiten)
+    assert normality.speaks_for.tolist() == [True, False, False]  # of the last there is no photo
+
+
+@pytest.mark.parametrize(("share", "speaks"), [(0.65, True), (0.649, False)])
+def test_how_often_a_class_must_stand_out(monkeypatch: pytest.MonkeyPatch, share: float, speaks: bool) -> None:
+    monkeypatch.setattr("cti.first_look.normal.larger", lambda ours, theirs: share)
+    normality = Normality(5, 2)
+    fit_normality(normality, *photos(FEW_PHOTOS, torch.Generator().manual_seed(0)))
+    assert normality.speaks_for.tolist() == [speaks, speaks]
+    assert _unusual_shares([torch.tensor([1.0, 1.5])], torch.tensor(1.0)).tolist() == [0.5]  # above the limit only

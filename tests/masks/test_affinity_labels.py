@@ -27,10 +27,16 @@ def test_the_grid_has_a_point_per_started_block() -> None:
 def test_thresholds_ignore_the_middle():
     labels = confident_labels(SCORES[:, None], AffinityConfig(foreground=0.4, background=0.26))
     assert labels.tolist() == [[0, 255, 1, 2]]
+    assert labels.dtype == np.uint8
+    at_the_borders = confident_labels(SCORES[:, None], AffinityConfig(foreground=0.45, background=0.1))
+    assert at_the_borders.tolist() == [[255, 255, 1, 2]]
 
 
 def test_without_classes_all_is_background():
-    assert confident_labels(np.ones((1, 2, 2), np.float32), AffinityConfig()).tolist() == [[0, 0], [0, 0]]
+    scores, image = np.ones((1, 2, 2), np.float32), np.zeros((2, 2, 3), np.uint8)
+    for labels in (confident_labels(scores, AffinityConfig()), confident_labels_crf(image, scores, MasksConfig())):
+        assert labels.tolist() == [[0, 0], [0, 0]]
+        assert labels.dtype == np.uint8
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 11), (1, 2)])
@@ -58,6 +64,7 @@ def test_offsets_name_each_near_pair_once(radius):
 def test_paths_are_straight_and_unbroken():
     assert straight_path(0, 3) == ((0, 0), (0, 1), (0, 2), (0, 3))
     assert straight_path(2, -2) == ((0, 0), (1, -1), (2, -2))
+    assert straight_path(-3, 1) == ((0, 0), (-1, 0), (-2, 1), (-3, 1))
     for offset in pair_offsets(5):
         path = straight_path(*offset)
         assert (path[0], path[-1]) == ((0, 0), offset)
@@ -69,6 +76,8 @@ def test_partners_look_from_the_other_end():
     down, left = partners(maps, ((1, 0), (1, -2)), -1)
     assert down.tolist() == [[4, 5, 6, 7], [8, 9, 10, 11], [-1, -1, -1, -1]]
     assert left.tolist() == [[-1, -1, 4, 5], [-1, -1, 8, 9], [-1, -1, -1, -1]]
+    (up,) = partners(maps, ((-2, 0),), -1)
+    assert up.tolist() == [[-1] * 4, [-1] * 4, [0, 1, 2, 3]]
 
 
 def test_pair_labels_against_loops():

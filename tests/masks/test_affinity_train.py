@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -96,6 +97,7 @@ def test_head_on_disk(tmp_path, trained):
     again = load_affinity(path, "a")
     assert again.config == net.config
     assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in again.state_dict().items())
+    assert not again.training
 
 
 def test_nothing_to_learn_is_said(features):
@@ -112,11 +114,13 @@ def test_photos_with_two_labels_teach_and_those_with_one_do_not(features):
     both, one = np.zeros((12, 12), np.uint8), np.zeros((12, 12), np.uint8)
     both[:6] = 1  # nothing of it is unsure
     config = dataclasses.replace(CONFIG, epochs=2, batch_size=1)
+    before = torch.get_rng_state()
     nets = [
         train_affinity([Sample(lambda: image, labels) for labels in lot], features, config, progress=False)
         for lot in ([both, both], [one, both, both, one])
     ]
     assert all(torch.equal(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
+    assert torch.equal(torch.get_rng_state(), before)  # what is drawn afterwards does not depend on it
 
 
 def test_features_are_computed_once_per_image(tmp_path):
@@ -133,15 +137,16 @@ def test_features_are_computed_once_per_image(tmp_path):
     assert len(calls) == 2
 
 
-def test_training_is_that_of_a_plain_loop(trained, features):
+def test_training_is_that_of_a_plain_loop(trained, features, caplog):
     """AdamW, a rate that falls evenly to 0, and the mean loss of each batch; the last batch may be smaller."""
     samples = trained[0][:3]
     config = dataclasses.replace(CONFIG, epochs=2, batch_size=2, weight_decay=0.3, seed=4)
     torch.manual_seed(4)
     net = AffinityNet(3, config)
     optimiser = torch.optim.AdamW(net.parameters(), weight_decay=0.3)
-    step = 0
+    step, means = 0, []
     for epoch in range(2):
+        of_epoch = []
         order = np.random.default_rng((4, epoch)).permutation(3)
         for batch in (order[:2], order[2:]):
             losses = []
@@ -154,7 +159,12 @@ def test_training_is_that_of_a_plain_loop(trained, features):
             optimiser.param_groups[0]["lr"] = config.lr * (1 - step / 4)
             optimiser.step()
             step += 1
+            of_epoch += [loss.item() for loss in losses]
+        means.append(np.mean(of_epoch))
+    caplog.set_level("INFO")
     found = train_affinity(samples, features, config, progress=False)
+    said = [record.message for record in caplog.records]
+    assert said == [f"affinity epoch {number + 1} of 2: loss {mean:.4f}" for number, mean in enumerate(means)]
     assert not found.training
     for ours, plain in zip(found.parameters(), net.parameters(), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-3, atol=1e-5)
@@ -166,6 +176,13 @@ def test_a_loss_that_is_no_number_is_said(trained, features):
 
     with pytest.raises(ValueError, match=r"lower masks\.affinity\.lr"):
         train_affinity(trained[0][:1], broken, CONFIG, progress=False)
+    calls = itertools.count()
+
+    def breaking(image):  # at the second photo: the first call is to know how many features there are
+        return features(image) if next(calls) < 2 else broken(image)
+
+    with pytest.raises(ValueError, match=r"lower masks\.affinity\.lr"):
+        train_affinity(trained[0][:2], breaking, dataclasses.replace(CONFIG, epochs=1, batch_size=1), progress=False)
 
 
 def test_the_step_walks_on_the_grid_and_comes_back_to_pixels(trained, drawn, features):

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cti.config import CrfConfig
-from cti.masks.crf import PRESETS, CrfNumbers, crf_numbers, crf_step, unary_energy
+from cti.config import AffinityConfig, CrfConfig, MasksConfig
+from cti.masks.crf import PRESETS, CrfNumbers, crf_numbers, crf_step, needs_library, unary_energy
 
 
 def test_presets_are_the_papers():
@@ -52,6 +52,10 @@ def test_the_library_is_given_every_number(monkeypatch):
         "size": (4, 3, 2), "unary": (2, 12), "gaussian": {"sxy": 1, "compat": 2},
         "bilateral": {"sxy": 4, "srgb": 5, "compat": 6}, "iterations": 7,
     }  # fmt: skip
+    calls.clear()
+    alone = CrfConfig(gaussian_compat=0, bilateral_compat=0)
+    crf_step(np.zeros((3, 4, 3), np.uint8), np.ones((2, 3, 4), np.float32), alone)
+    assert set(calls) == {"size", "unary", "iterations"}  # what weighs nothing is not computed
 
 
 def test_overrides_replace_only_their_numbers():
@@ -67,7 +71,16 @@ def test_unaries():
     from_labels = np.exp(-unary_energy(scores, PRESETS["irn"])).ravel()
     np.testing.assert_allclose(from_labels, [0.15, 0.7, 0.15], rtol=1e-5)
     impossible = np.array([1, 0], dtype=np.float32).reshape(2, 1, 1)
-    assert np.isfinite(unary_energy(impossible, PRESETS["psa"])).all()
+    np.testing.assert_allclose(unary_energy(impossible, PRESETS["psa"]).ravel(), [1e-5, -np.log(1e-5)], rtol=2e-3)
+    assert unary_energy(scores, PRESETS["irn"]).dtype == unary_energy(scores, PRESETS["psa"]).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("steps", "clean", "needed"),
+    [(("crf",), "none", True), (("affinity",), "crf", True), (("affinity",), "pamr", False), (("pamr",), "crf", False)],
+)
+def test_when_the_library_is_needed(steps, clean, needed):
+    assert needs_library(MasksConfig(steps=steps, affinity=AffinityConfig(clean=clean))) is needed
 
 
 def test_without_the_library_one_sentence_names_the_extra(monkeypatch):

@@ -45,3 +45,8 @@ def test_what_is_kept_has_half_precision_and_no_infinity(tmp_path: Path) -> None
     assert cache(image).flatten().tolist() == expected  # fresh
     assert cache(image).flatten().tolist() == expected  # kept
     assert cache(image).dtype == torch.float32
+
+
+def test_photos_of_the_same_bytes_and_another_shape_are_other_photos(tmp_path: Path) -> None:
+    cache = FeatureCache(lambda image: torch.full((1, 1, 1), float(len(image))), tmp_path)
+    assert [float(cache(np.zeros((rows, 12 // rows, 3), np.uint8))) for rows in (3, 4, 3)] == [3, 4, 3]

@@ -83,3 +83,20 @@ def test_a_blurred_step_moves_to_the_edge_in_the_photo(downscale):
     wrong_after = ((refined[1] > 0.5) != (np.arange(40) >= 20)).mean()
     assert wrong_before > 0.05
     assert wrong_after < 0.02
+
+
+@pytest.mark.parametrize("size", [(7, 9), (1, 8), (9, 3)])
+def test_a_reduced_photo_is_refined_small_and_its_scores_are_stretched_back(size):
+    generator = torch.Generator().manual_seed(0)
+    images, scores = torch.rand(1, 3, *size, generator=generator), torch.rand(1, 2, *size, generator=generator)
+    small = [max(1, round(side / 2)) for side in size]
+    reduced = [torch.nn.functional.interpolate(x, small, mode="bilinear", antialias=True) for x in (images, scores)]
+    refined = pamr(*reduced, SMALL)
+    expected = torch.nn.functional.interpolate(refined, size, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(pamr(images, scores, dataclasses.replace(SMALL, downscale=2)), expected)
+
+
+def test_rounding_in_a_flat_photo_makes_no_number_undefined():
+    """There the mean of squares may come out below the square of the mean."""
+    images = torch.rand(500, 1, 1, 1, generator=torch.Generator().manual_seed(0)).expand(-1, 3, 4, 4)
+    torch.testing.assert_close(pixel_affinity(images, SMALL), torch.full((500, 16, 4, 4), 1 / 16))

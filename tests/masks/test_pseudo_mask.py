@@ -19,6 +19,9 @@ def test_every_pixel_decided():
 def test_unsure_pixels_are_255():
     config = MasksConfig(foreground=0.4, background=0.26)
     assert pseudo_mask(SCORES, (4, 1), config).tolist() == [[0, 255, 5, 2, 255, 255]]
+    # Exactly `foreground` is enough for a class, exactly `background` is too much for the background.
+    config = MasksConfig(foreground=0.5, background=0.1)
+    assert pseudo_mask(SCORES, (4, 1), config).tolist() == [[255, 255, 5, 2, 255, 255]]
 
 
 def test_without_classes_all_is_sure_background():

@@ -46,6 +46,12 @@ def test_power_nought_and_no_evidence_settle_nothing() -> None:
     np.testing.assert_array_equal(resolve_overlap(scores, np.zeros_like(evidence), OverlapConfig()), scores)
 
 
+def test_a_class_without_evidence_is_weakened_as_by_a_little() -> None:
+    scores, evidence = np.ones((3, 1, 2), np.float32), np.array([[[0.0, 0.02]], [[0.01, 0.0]]], np.float32)
+    settled = resolve_overlap(scores, evidence, OverlapConfig(power=0.5))
+    np.testing.assert_allclose(settled[1:], [[[0.1, 1]], [[1, 0.005**0.5]]], rtol=1e-5)  # of 1e-4 at least
+
+
 def test_two_classes_that_cover_each_other_are_told_apart(drawn, tmp_path) -> None:
     """As affinity does with rider and horse: both seeds cover both; the other kind of map knows which is which."""
     photo = drawn.photos[0]

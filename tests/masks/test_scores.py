@@ -24,7 +24,9 @@ def test_classes_keep_their_cams_under_each_background():
 
 def test_a_photo_without_classes_is_background():
     none = Seed((), (4, 6), np.zeros((0, 2, 3), dtype=np.float32), None)
-    np.testing.assert_array_equal(start_scores(none, MasksConfig(background_score="power")), np.ones((1, 4, 6)))
+    scores = start_scores(none, MasksConfig(background_score="power"))
+    np.testing.assert_array_equal(scores, np.ones((1, 4, 6)))
+    assert scores.dtype == np.float32
 
 
 def test_a_missing_background_map_is_said():

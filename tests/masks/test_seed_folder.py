@@ -14,6 +14,12 @@ def test_another_class_list_is_refused_with_both(drawn):
         SeedFolder(drawn.seeds, ("box", "disc", "bar"))
 
 
+def test_a_folder_that_names_no_classes_is_refused(tmp_path):
+    write_manifest(tmp_path, {})
+    with pytest.raises(ValueError, match=r"\[disc\]"):
+        SeedFolder(tmp_path, ("disc",))
+
+
 def test_an_unfinished_stage_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="cti seeds"):
         assert SeedFolder(tmp_path, ("disc",)).identity == read_manifest(tmp_path)["finished"]

@@ -1,6 +1,7 @@
 """The stage `masks` on drawn photos: what it writes, what it keeps, and how it goes on after a kill."""
 
 import dataclasses
+import json
 import multiprocessing
 import shutil
 import time
@@ -87,10 +88,13 @@ def test_finished_masks_are_kept(drawn, tmp_path):
     (tmp_path / "masks" / "manifest.json").unlink()
     run.pseudo_mask(drawn.photos[1]).unlink()
     run.mask(drawn.photos[2]).unlink()
+    run.mask(drawn.photos[3]).unlink()
+    run.mask(drawn.photos[3]).write_bytes(b"by the segmenter")
     kept = run.pseudo_mask(drawn.photos[0]).stat().st_mtime_ns
     masks(run)
     assert run.pseudo_mask(drawn.photos[1]).is_file()
     assert run.mask(drawn.photos[2]).is_file()
+    assert run.mask(drawn.photos[3]).read_bytes() == b"by the segmenter"
     assert run.pseudo_mask(drawn.photos[0]).stat().st_mtime_ns == kept
     with pytest.raises(ValueError, match=r"other settings \(masks\.threshold: 0\.4 there, 0\.3 now"):
         masks(make_run(drawn, tmp_path, dataclasses.replace(CONFIG, threshold=0.3)))
@@ -99,20 +103,30 @@ def test_finished_masks_are_kept(drawn, tmp_path):
 def test_affinity_leaves_its_head_and_no_features(drawn, tmp_path, features, monkeypatch):
     config = MasksConfig(steps=("affinity",), affinity=AffinityConfig(channels=8, epochs=1, walk_steps=4, radius=3))
     monkeypatch.setattr(masks_stage, "load_model", lambda folder: (torch.nn.Identity(), {}))
-    monkeypatch.setattr(masks_stage, "backbone_features", lambda model, long_side: features)
-    masks(make_run(drawn, tmp_path, config))
+    asked = []
+    monkeypatch.setattr(masks_stage, "backbone_features", lambda *given: asked.append(given) or features)
+    run = make_run(drawn, tmp_path, config)
+    masks(run)
+    ((model, long_side),) = asked
+    assert isinstance(model, torch.nn.Identity)
+    assert long_side == run.config.seeds.long_side
     assert [path.name for path in (tmp_path / "masks" / "affinity").iterdir()] == ["affinity.safetensors"]
 
 
-def test_missing_seeds(drawn, tmp_path):
+def test_missing_seeds(drawn, tmp_path, caplog):
     run = make_run(drawn, tmp_path)
     run.seed(drawn.photos[2]).unlink()
     with pytest.raises(ValueError, match=r"1 of 4 photos have no seed in .*: photo2; .*--allow-missing"):
         masks(run)
     result = masks(make_run(drawn, tmp_path, allow_missing=True))
     assert (result.photos, result.missing) == (3, ("photo2",))
+    assert "1 of 4 photos have no seed" in caplog.text
     assert not run.pseudo_mask(drawn.photos[2]).exists()
     assert not run.mask(drawn.photos[2]).exists()
+    for photo in drawn.photos:
+        run.seed(photo).unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="4 of 4 photos have no seed"):
+        photos_with_seeds(make_run(drawn, tmp_path, allow_missing=True))  # of nothing there is no mask
 
 
 def test_an_empty_list_is_said(drawn, tmp_path):
@@ -177,3 +191,25 @@ def test_only_masks_of_tagged_photos_can_lack_a_class(drawn, tmp_path):
     for photo in drawn.photos[:3]:
         save_mask(run.pseudo_mask(photo), np.array([[0, 255], [0, 0]], np.uint8))
     assert describe_masks(run, [untagged, *drawn.photos[1:3]]) == (0.75, 2)
+
+
+@pytest.mark.parametrize(("asked", "taken"), [(-1, 7), (0, 0), (3, 3)])
+def test_how_many_processes_refine(drawn, tmp_path, monkeypatch, asked, taken):
+    found = []
+    monkeypatch.setattr(masks_stage, "refine_photos", lambda *given: found.append(given[4]) or iter(()))
+    monkeypatch.setattr(masks_stage.os, "cpu_count", lambda: 7)
+    run = make_run(drawn, tmp_path)
+    run.config = dataclasses.replace(run.config, runtime=RuntimeConfig(workers=asked))
+    masks_stage.refine(run, drawn.photos)
+    assert found == [taken]
+
+
+def test_previews_that_are_there_are_kept_and_new_ones_belong_to_the_stage(drawn, tmp_path):
+    masks(make_run(drawn, tmp_path, preview=1))
+    first = tmp_path / "masks" / "preview" / "photo0.png"
+    first.write_bytes(b"kept")
+    masks(make_run(drawn, tmp_path, preview=3))
+    assert first.read_bytes() == b"kept"
+    files = json.loads((tmp_path / "masks" / "manifest.json").read_text())["files"]
+    assert {"preview/photo1.png", "preview/photo2.png"} <= set(files)
+    assert "preview/photo3.png" not in files

@@ -1,4 +1,5 @@
 import dataclasses
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -129,3 +130,44 @@ def test_the_head_is_trained_anew_when_what_shapes_it_changes(drawn, seeds):
     assert digest(**none, **after) != digest(**none, **after, **others["pamr"])
     was, seeds.identity = digest(), "extracted again"
     assert digest() != was
+
+
+def test_a_missing_library_is_said_before_anything_is_learned(drawn, seeds, tmp_path, features, monkeypatch):
+    def missing():
+        raise ModuleNotFoundError("no library")
+
+    monkeypatch.setattr(chain, "load_library", missing)
+    monkeypatch.setattr(chain, "train_affinity", lambda *_: pytest.fail("learned first"))
+    with pytest.raises(ModuleNotFoundError, match="no library"):
+        build_steps(drawn.photos, seeds, MasksConfig(steps=("affinity", "crf"), affinity=SMALL), tmp_path, features)
+
+
+def test_processes_work_a_few_photos_ahead(drawn, seeds, monkeypatch):
+    """Twice as many as there are processes, so that memory is bounded; what was begun is ended with the stream."""
+    ended, begun = [], []
+
+    class Pool:
+        def __init__(self, workers, mp_context):
+            assert (workers, mp_context.get_start_method()) == (2, "spawn")
+
+        def submit(self, function, image, scores):
+            begun.append(image)
+            future = Future()
+            future.set_result(function(image, scores))
+            return future
+
+        def shutdown(self, **how):
+            ended.append(how)
+
+    monkeypatch.setattr(chain, "ProcessPoolExecutor", Pool)
+    config = MasksConfig(steps=("crf",))
+    step = chain.PixelStep(lambda image, scores: scores + 1)
+    stream = refine_photos(drawn.photos * 2, seeds, config, [step], workers=2)
+    first = next(stream)
+    assert len(begun) == 5
+    np.testing.assert_array_equal(first.final, first.scores["seed"] + 1)
+    assert [first.photo, *(item.photo for item in stream)] == list(drawn.photos * 2)
+    assert ended == [{"cancel_futures": True}]
+    begun.clear()
+    assert len(list(refine_photos(drawn.photos, seeds, config, [step]))) == 4
+    assert not begun  # in this process

@@ -54,9 +54,42 @@ def test_the_quickest_is_chosen_once_and_kept(cache: Path, monkeypatch: pytest.M
     assert list(json.loads(cache.read_text()).values()) == [8]
 
 
-def test_a_damaged_cache_is_measured_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_size_and_number_of_threads_is_measured_by_itself(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is written down of one stays when another is added."""
+    monkeypatch.setattr(module, "_seconds", lambda shape, images: abs(images - shape[2]) + 1.0)
+    questions = [((8, 2, 1, 4), 1), ((8, 2, 8, 4), 1), ((8, 2, 8, 4), 2)]
+    answers = [chosen(*question) for question in questions]
+    assert answers == [1, 8, 8]
+    assert len(json.loads(cache.read_text())) == 3
+    chosen.cache_clear()
+    monkeypatch.setattr(module, "_seconds", lambda *_: pytest.fail("all is known"))
+    assert [chosen(*question) for question in questions] == answers
+
+
+def test_without_a_cache_folder_it_is_the_homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert module._cache_folder() == tmp_path / ".cache" / "cti"
+
+
+def test_what_cannot_be_written_down_holds_all_the_same(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.parent.write_text("a file where the folder would be")
+    monkeypatch.setattr(module, "_seconds", lambda shape, images: float(images != 1))
+    assert chosen((4, 2, 7, 4), 1) == 1
+
+
+def test_the_quickest_of_three_rounds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 5.0, 10.0, 12.0, 20.0, 23.0])  # rounds of 5, 2 and 3 seconds
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(times))
+    with torch.no_grad():  # it measures both directions all the same
+        assert module._seconds((1, 1, 2, 2), FUSED) == 2
+    assert next(times, None) is None
+
+
+@pytest.mark.parametrize("content", ["{", "[1, 2]", '{"other": "nonsense"}'])
+def test_a_damaged_cache_is_measured_anew(cache: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
     cache.parent.mkdir()
-    cache.write_text("{")
+    cache.write_text(content)
     monkeypatch.setattr(module, "_seconds", lambda shape, images: float(images))
     assert chosen((4, 2, 7, 4), 1) == FUSED
 
@@ -65,16 +98,24 @@ def test_float32_takes_the_fused_kernel_unasked(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(module, "chosen", lambda *_: pytest.fail("float32 is not measured"))
     q, k, v = inputs(torch.float32)
     assert torch.equal(attend(q, k, v), F.scaled_dot_product_attention(q, k, v))
+    bias = torch.linspace(-2, 1, 7)[None, None, None]
+    assert torch.equal(attend(q, k, v, bias), F.scaled_dot_product_attention(q, k, v, bias))
+    with torch.no_grad():  # nor is bfloat16 where no gradient is needed
+        q, k, v = inputs(torch.bfloat16)
+        assert torch.equal(attend(q, k, v), F.scaled_dot_product_attention(q, k, v))
 
 
 def test_bfloat16_is_as_near_to_float32_by_either_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = [each.detach().float() for each in inputs(torch.bfloat16)]
-    right = F.scaled_dot_product_attention(*exact)
     for images in CHOICES[:2]:
-        monkeypatch.setattr(module, "chosen", lambda *_, images=images: images)
-        mixed = attend(*inputs(torch.bfloat16))
-        assert mixed.dtype == torch.bfloat16
-        torch.testing.assert_close(mixed.float(), right, atol=0.03, rtol=0.03)
+        asked: list[tuple[object, ...]] = []
+        monkeypatch.setattr(module, "chosen", lambda *given, images=images, asked=asked: asked.append(given) or images)
+        for bias in (None, torch.linspace(-2, 1, 7)[None, None, None]):
+            right = F.scaled_dot_product_attention(*exact, bias)
+            mixed = attend(*inputs(torch.bfloat16), None if bias is None else bias.bfloat16())
+            assert mixed.dtype == torch.bfloat16
+            torch.testing.assert_close(mixed.float(), right, atol=0.03, rtol=0.03)
+        assert asked == [((5, 2, 7, 4), torch.get_num_threads())] * 2
 
 
 def test_a_real_measurement_is_made(cache: Path) -> None:

@@ -58,3 +58,11 @@ def test_ready_classes_get_the_mean_and_the_others_keep_their_own() -> None:
         for index in range(3):
             expected = bank.tokens[index].mean(dim=0) if LABELS[image, index] else own[image, index]
             torch.testing.assert_close(tokens[image, index], expected)
+
+
+def test_half_precision_loses_nothing_in_the_bank_and_is_given_back() -> None:
+    bank = TokenBank(num_classes=1, size=1, dim=64)
+    own = torch.randn(1, 1, 64).bfloat16()
+    bank.append(own, torch.ones(1, 1))
+    torch.testing.assert_close(bank.means(), F.layer_norm(own.float(), (64,), eps=1e-5)[0], rtol=1e-6, atol=1e-6)
+    assert bank.means_where(torch.ones(1, 1, dtype=torch.bool), own).dtype == torch.bfloat16

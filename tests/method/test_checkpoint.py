@@ -28,6 +28,7 @@ def test_no_place_of_this_machine_is_written(tmp_path: Path) -> None:
     object.__setattr__(model.config, "weights", str(tmp_path / "private" / "start.safetensors"))
     save_model(tmp_path / "out", model)
     assert json.loads((tmp_path / "out" / CONFIG).read_text())["model"]["weights"] == "start.safetensors"
+    assert load_model(tmp_path / "out")[0].config.weights == "start.safetensors"  # and still says what it began with
 
 
 def spoil_nothing_there(folder: Path) -> None:

@@ -101,6 +101,7 @@ def test_classification_by_hand() -> None:
     three_times = classification_loss(torch.tensor([[-20.0]]), torch.ones(1, 1), torch.tensor([3.0]))
     assert three_times.item() == pytest.approx(60.0, rel=1e-6)
     assert classification_loss(torch.tensor([[-20.0]]), torch.zeros(1, 1)).item() == pytest.approx(0, abs=1e-8)
+    assert classification_loss(torch.zeros(2, 3), TAGS.bool()).item() == pytest.approx(math.log(2))
 
 
 # Background: it is where no tagged class is

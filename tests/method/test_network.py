@@ -1,6 +1,7 @@
 """The network: its tokens, its infusion, its features, and what it refuses."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -55,6 +56,7 @@ def test_features_are_the_patch_tokens_in_their_places(final_norm: str) -> None:
                 )
             torch.testing.assert_close(features[:, :, row, column], expected, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(model.patch_head(features).relu(), model(images).patch_maps, rtol=1e-4, atol=1e-5)
+        assert model(images).patch_maps.shape == (2, 4, 4, 6)
 
 
 def test_patches_of_an_earlier_block_stand_beside_the_last_ones() -> None:
@@ -102,6 +104,22 @@ def test_the_tokens_start_as_the_method_says() -> None:
         base = tokens.bg_token if index == 0 else cls
         torch.testing.assert_close(token, (from_mlp[index] + base + position)[0, 0])
     assert 0 < tokens.bg_token.std() < 0.04
+    before = cls.clone()
+    tokens.cls_token.data.add_(1)
+    assert torch.equal(cls, before)  # the base token is a copy, which learns alone
+    for weight in (tokens.mlp[0].weight, tokens.mlp[2].weight, model.patch_head.weight):
+        assert weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert not model.patch_head.bias.any()
+
+
+def test_what_is_fitted_starts_at_nothing() -> None:
+    model = CTI(CLASSES, backbone="vit", pretrained=False, image_size=32, embed_dim=32, depth=3, num_heads=2,
+                infusion_index=0, patch_features="two")  # fmt: skip
+    assert not model.tag_head.weight.any()
+    assert not model.tag_head.bias.any()
+    assert not model.locator.fitted
+    assert not model.normality.fitted
+    assert not any(parameter.requires_grad for parameter in model.tag_head.parameters())
 
 
 @pytest.mark.parametrize(("infused", "first"), [(3, 1), (4, 0)])
@@ -136,6 +154,35 @@ def test_passes_run_together_are_passes_run_alone(infusion_index: int) -> None:
                 torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_what_is_given_has_the_tokens_own_precision() -> None:
+    model = tiny_model(class_tokens="as_one").eval()
+    start = model.first_blocks(torch.randn(1, 3, 32, 32))
+    assert model.infuse(start, torch.randn(1, 3, 32, dtype=torch.float64)).tokens.dtype == torch.float32
+    bias = model.key_bias(torch.zeros(1, 20, 32, device="meta"))
+    assert bias is not None
+    assert bias.device.type == "meta"  # it lies where the tokens do
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_activations_are_computed_again_only_where_gradients_are_wanted(
+    monkeypatch: pytest.MonkeyPatch, recompute: bool
+) -> None:
+    model, again = tiny_model(), []
+    model.recompute = recompute
+
+    def watched(function: Any, *given: Any, use_reentrant: bool, **more: Any) -> Any:
+        again.append(use_reentrant)
+        return function(*given, **more)
+
+    monkeypatch.setattr(network, "checkpoint", watched)
+    model(torch.randn(1, 3, 32, 32))
+    assert again == ([False] * 3 if recompute else [])
+    again.clear()
+    with torch.no_grad():
+        model(torch.randn(1, 3, 32, 32))
+    assert not again
+
+
 def test_positions_are_stretched_with_the_photo() -> None:
     model = tiny_model()
     square = model.backbone.pos_embed.reshape(1, 4, 4, 32).permute(0, 3, 1, 2)
@@ -157,6 +204,8 @@ def test_what_it_says_of_itself() -> None:
     assert (model.has_background, tiny_model(background="none").has_background) == (True, False)
     assert (model.num_class_tokens, model.patch_head.out_channels) == (3, 4)
     assert (model.all_blocks, model.infused_blocks) == (range(3), range(1, 3))
+    middle = {depth: tiny_model(depth=depth).middle_blocks for depth in (3, 4, 6, 12)}
+    assert middle == {3: range(1, 2), 4: range(2, 3), 6: range(3, 4), 12: range(6, 9)}
     assert not any(parameter.requires_grad for parameter in model.backbone.norm.parameters())
 
 
@@ -182,3 +231,6 @@ def test_pooling_of_small_things_lets_one_patch_speak() -> None:
     scores[..., 4, 7] = 9
     pooled = {kind: float(pool_scores(scores, kind)) for kind in ("mean", "topk", "lse")}
     assert pooled["mean"] < 0 < pooled["topk"] < pooled["lse"] < 9
+    one, fifty = torch.arange(4.0).view(1, 1, 2, 2), torch.arange(50.0).view(1, 1, 5, 10)
+    assert pool_scores(one, "topk").item() == 3  # at least one patch
+    assert pool_scores(fifty, "topk").item() == 48.5  # 1.5 patches are two

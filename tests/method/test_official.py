@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cti.method import CTI
 from cti.method.official import is_official, to_our_names, to_timm_names
@@ -49,6 +49,7 @@ def test_a_network_comes_in_whole(model: CTI, tmp_path) -> None:
         assert (back.config.image_size, back.config.patch_size, back.depth) == (32, 8, 5)
         assert back.backbone.blocks[0].attn.num_heads == 1  # of 64 channels
         assert back.infusion_index == 3  # the authors', whatever this one had
+        assert isinstance(back.backbone.blocks[4].drop_path1, nn.Identity)  # it is not trained on
         for name, value in to_our_names(state).items():
             assert torch.equal(back.state_dict()[name], value), name
     precise = CTI.from_official({name: value.double() for name, value in state.items()}, CLASSES)
@@ -66,6 +67,12 @@ def test_what_does_not_fit_is_said(model: CTI) -> None:
     cut = {name: value for name, value in state.items() if name != "blocks.2.attn.qkv.bias"}
     with pytest.raises(ValueError, match=r"missing \['backbone.blocks.2.attn.qkv.bias'\], not used \['backbone.extra"):
         CTI.from_official(cut | {"extra": torch.ones(1)}, CLASSES)
+    with pytest.raises(ValueError, match=r"missing \['backbone.blocks.2.attn.qkv.bias'\], not used \[\]"):
+        CTI.from_official(cut, CLASSES)
+    with pytest.raises(ValueError, match=r"missing \[\], not used \['backbone.extra'\]"):
+        CTI.from_official(state | {"extra": torch.ones(1)}, CLASSES)
+    for name in ("bg_token", "tokenizer.0.weight"):
+        assert not is_official({key: value for key, value in state.items() if key != name})
 
 
 def test_a_backbone_comes_out_for_timm(model: CTI, tmp_path, caplog: pytest.LogCaptureFixture) -> None:

@@ -85,6 +85,9 @@ def test_the_maps_are_made_of_the_tokens_without_rounding() -> None:
     for half_maps, exact_maps in zip(half, exact, strict=True):
         for maps, expected in zip(half_maps, exact_maps, strict=True):
             assert torch.equal(maps, expected)
+    rounded = end.tokens.bfloat16()
+    for maps, expected in zip(model.heads(rounded, end.grid), model.heads(rounded.float(), end.grid), strict=True):
+        assert torch.equal(maps, expected)
 
 
 def test_attention_of_half_precision_queries_is_float32() -> None:
@@ -111,7 +114,7 @@ def test_losses_of_half_precision_maps_are_float32(dtype: torch.dtype) -> None:
     ):
         with in_bfloat16():
             half = loss(*arguments)
-        assert half.dtype == torch.float32, loss.__name__
+        assert half.dtype == loss(*arguments).dtype == torch.float32, loss.__name__
         torch.testing.assert_close(half, loss(*(full_precision(argument) for argument in arguments)))
     with in_bfloat16():
         assert max_norm(maps).dtype == torch.float32

@@ -210,6 +210,15 @@ def test_positive_weights_lift_the_loss_of_missed_tags() -> None:
     assert lifted > plain
 
 
+def test_the_state_is_the_networks_and_the_banks() -> None:
+    """Weights of positive tags come from the photos at hand, not from a checkpoint; what is logged does not teach."""
+    step = CTIStep(tiny_model(), replace(PAPER, bank_size=1), torch.ones(len(CLASSES)))
+    assert {name.split(".")[0] for name in step.state_dict()} == {"model", "bank"}
+    losses = step(tiny_batch(), epoch=0)
+    assert [name for name, value in losses.items() if value.requires_grad] == ["loss"]
+    assert len(losses) == 5
+
+
 @pytest.mark.parametrize("background", ["token", "cam", "none"])
 @pytest.mark.parametrize("patch_features", ["last", "two"])
 @pytest.mark.parametrize("start_epoch", [0, 1])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cti.method.summed import summed_forward
+from cti.method.summed import open_attention, summed_forward
 from tiny import tiny_model
 
 
@@ -52,3 +52,19 @@ def test_attention_is_float32_under_autocast() -> None:
     exact = summed_forward(model, images, model.all_blocks)
     assert half.summed[model.all_blocks].dtype == half.patch_maps.dtype == torch.float32
     torch.testing.assert_close(half.summed[model.all_blocks], exact.summed[model.all_blocks], rtol=0.1, atol=0.01)
+    blocks = model.all_blocks
+    torch.testing.assert_close(half.refine(exact.patch_maps.bfloat16(), blocks), half.refine(exact.patch_maps, blocks),
+                               rtol=0.02, atol=1e-3)  # fmt: skip
+
+
+def test_a_matrix_is_summed_without_rounding() -> None:
+    """Whatever autocast does with products around it."""
+    queries, keys, values = torch.randn(3, 2, 2, 9, 4)
+    bias = torch.linspace(-1, 1, 9)
+    totals = [torch.zeros(2, 9, 9), torch.ones(2, 9, 9)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = open_attention(queries, keys, values, bias[None, None, None], totals)
+    matrix = (queries @ keys.mT / 2 + bias).softmax(dim=-1)
+    torch.testing.assert_close(mixed, matrix @ values)
+    torch.testing.assert_close(totals[0], matrix.mean(dim=1))
+    torch.testing.assert_close(totals[1], 1 + matrix.mean(dim=1))

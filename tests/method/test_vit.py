@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cti.method.vit import conv_stem
+from cti.method.vit import conv_stem, middle_block
 from tiny import tiny_model
 
 
@@ -14,9 +14,14 @@ def test_a_stem_has_the_patch_grid(patch_size: int) -> None:
     assert conv_stem(32, patch_size)(images).shape == (2, 32, 2, 3)
 
 
-def test_a_patch_that_cannot_be_halved_is_refused() -> None:
-    with pytest.raises(ValueError, match="14 is no power of 2"):
-        conv_stem(32, 14)
+@pytest.mark.parametrize("patch_size", [1, 14])
+def test_a_patch_that_cannot_be_halved_is_refused(patch_size: int) -> None:
+    with pytest.raises(ValueError, match=f"{patch_size} is no power of 2"):
+        conv_stem(32, patch_size)
+
+
+def test_the_middle_block_ends_three_quarters_of_the_way() -> None:
+    assert [middle_block(depth) for depth in (1, 2, 3, 4, 12, 24)] == [0, 0, 1, 2, 8, 17]
 
 
 def test_a_network_with_a_stem_sees_beyond_its_patches() -> None:

@@ -21,6 +21,8 @@ from cti.data.batches import MAX_TOKENS, fit_to_patches
 from cti.data.seed_file import Seed, read_seed, to_cams, write_seed
 from cti.method import CTI
 from cti.method.reference import class_to_patch, patch_affinity, plain_pass, refine
+from cti.method.summed import summed_forward
+from cti.seeds import maps as maps_of
 from cti.seeds.extract import extract_seeds
 from cti.seeds.maps import batch_maps, scaled_maps
 from tiny import noise, official_state, tiny_model
@@ -121,6 +123,38 @@ def test_scales_are_added_up_on_the_grid_of_the_photo() -> None:
         torch.testing.assert_close(both[row], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_smaller_scale_sees_a_smoothed_photo_and_other_settings_hold_at_every_scale() -> None:
+    model, images, tags = tiny_model().eval(), torch.randn(2, 3, 32, 48), [[0, 2], [1]]
+    config = SeedsConfig(scales=(0.5,), kinds=("fused", "patch"), flip=False, blocks=1, precision="32")
+    small = torch.nn.functional.interpolate(images, (16, 24), mode="bilinear", antialias=True)
+    expected = batch_maps(model, small, tags, ("fused", "patch"), flip=False, blocks=1)
+    found = scaled_maps(model, images, tags, config)
+    for kind, weight in (("fused", 0.25), ("patch", 1.0)):  # a quarter as many patches
+        for row, maps in zip(found[kind], expected[kind], strict=True):
+            stretched = torch.nn.functional.interpolate(maps[None], (4, 6), mode="bilinear")[0]
+            torch.testing.assert_close(row, weight * stretched, rtol=1e-4, atol=1e-5)
+
+
+def test_one_class_and_none_have_maps_at_every_scale() -> None:
+    model, config = tiny_model(background="none").eval(), SeedsConfig(scales=(2.0, 1.0), kinds=("patch",))
+    maps = scaled_maps(model, torch.randn(2, 3, 32, 48), [[1], []], config)["patch"]
+    assert [tuple(each.shape) for each in maps] == [(1, 4, 6), (0, 4, 6)]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "summed"),
+    [(("patch",), []), (("spread",), [range(1, 2)]), (("patch", "fused"), [range(2, 3)]),
+     (("located", "attention"), [range(1, 2), range(2, 3)])],
+)  # fmt: skip
+def test_attention_is_summed_of_no_more_blocks_than_needed(
+    model: CTI, monkeypatch: pytest.MonkeyPatch, kinds: tuple[str, ...], summed: list[range]
+) -> None:
+    asked: list[range] = []
+    monkeypatch.setattr(maps_of, "summed_forward", lambda *given: asked.extend(given[2:]) or summed_forward(*given))
+    batch_maps(model, torch.randn(1, 3, 32, 32), [[0]], kinds, blocks=1)
+    assert asked == summed
+
+
 def test_half_precision_gives_nearly_the_same_maps() -> None:
     model, images = tiny_model().eval(), torch.randn(1, 3, 32, 48)
     full, half = (
@@ -212,7 +246,7 @@ def test_files_that_are_no_seeds_are_named(content: bytes, tmp_path: Path) -> No
         read_seed(path)
 
 
-def test_extraction_restarts_and_repairs(model: CTI, tmp_path: Path) -> None:
+def test_extraction_restarts_and_repairs(model: CTI, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     listed = photos(tmp_path)
     out = tmp_path / "seeds"
     config = SeedsConfig(kinds=("refined", "patch"))
@@ -222,15 +256,20 @@ def test_extraction_restarts_and_repairs(model: CTI, tmp_path: Path) -> None:
     (out / "1.npz").write_bytes(before[:100])
     (out / "2.npz").unlink()
     kept = {path.name: path.stat().st_mtime_ns for path in out.glob("*.npz")}
-    extract_seeds(model, listed, config, out, RuntimeConfig(workers=0, batch_size=2))
+    assert not caplog.records
+    extract_seeds(model.train(), listed, config, out, RuntimeConfig(workers=0, batch_size=2))
     made = {path.name for path in out.glob("*.npz") if path.stat().st_mtime_ns != kept.get(path.name)}
     assert made == {"1.npz", "2.npz"}
+    assert [record.message for record in caplog.records] == [f"{out / '1.npz'} cannot be read and is made again"]
+    assert not model.training  # it was put into eval mode
     assert {read_seed(out / f"{photo.id}.npz").class_indices for photo in listed} == {(0, 2), (1,), ()}
     assert read_seed(out / "0.npz").size == (33, 48)
 
 
 @pytest.mark.parametrize("change", [{"tags": (1, 2)}, {"size": (33, 50)}])
-def test_a_seed_that_is_not_the_photos_is_made_again(model: CTI, tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_seed_that_is_not_the_photos_is_made_again(
+    model: CTI, tmp_path: Path, change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """A photo that was replaced or tagged anew while the stage stood still."""
     listed, out, runtime = photos(tmp_path, 2), tmp_path / "seeds", RuntimeConfig(workers=0)
     extract_seeds(model, listed, SeedsConfig(), out, runtime)
@@ -241,6 +280,9 @@ def test_a_seed_that_is_not_the_photos_is_made_again(model: CTI, tmp_path: Path,
     seed = read_seed(out / "0.npz")
     assert (seed.class_indices, seed.size) == (now[0].tags, change.get("size", (33, 48)))
     assert (out / "1.npz").stat().st_mtime_ns == kept
+    assert [record.message for record in caplog.records] == [
+        f"{out / '0.npz'} is of another size or other classes than its photo and is made again"
+    ]
 
 
 def test_extraction_is_seed_cams_of_each_photo(model: CTI, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from cti.data import Photo
 from cti.data.batches import AUTO_WINDOW, MAX_TOKENS, Sight, normalised, seen_size, sight, split_large
 from cti.data.seed_file import read_seed
 from cti.data.windows import Joined, Window, photo_windows
+from cti.first_look import features as features_of
 from cti.first_look.features import extract_features
 from cti.method import CTI
 from cti.predict.cti import CTIAnalyser
+from cti.seeds import windowed
 from cti.seeds.extract import extract_seeds
 from cti.seeds.maps import batch_maps, scaled_maps
 from cti.seeds.windowed import windowed_maps
@@ -144,6 +147,17 @@ def test_a_window_without_evidence_says_nothing(model: CTI, kind: str) -> None:
         assert equal[: len(tags), :, 4:].max() > 1e-2 * equal[: len(tags)].max()
 
 
+def test_sureness_is_asked_for_where_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of maps that attention multiplies, of a network without a background channel too; of others nobody asks."""
+    model, image, seen = tiny_model(background="none").eval(), noise_photo(32, 64), Sight((32, 64), 32)
+    kinds: tuple[Any, ...] = ("fused", "patch")
+    maps = windowed_maps(model, image, seen, (0, 2), SeedsConfig(kinds=kinds, precision="32"))
+    assert {kind: tuple(each.shape) for kind, each in maps.items()} == dict.fromkeys(kinds, (2, 4, 8))
+    monkeypatch.setattr(windowed, "window_tag_logits", lambda *_: pytest.fail("it is not needed"))
+    again = windowed_maps(model, image, seen, (0, 2), SeedsConfig(kinds=("patch",), precision="32"))
+    torch.testing.assert_close(again["patch"], maps["patch"])
+
+
 def test_what_any_window_finds_is_in_the_photo(model: CTI, tmp_path: Path) -> None:
     image = noise_photo(32, 96)
     image.save(tmp_path / "a.png")
@@ -210,6 +224,25 @@ def test_features_of_large_photos_are_joined(model: CTI, tmp_path: Path) -> None
     torch.testing.assert_close(large[:2, :2].float(), corner.permute(1, 2, 0)[:2, :2], rtol=0.05, atol=0.05)
     assert Sight((72, 104), 48).at_most(100, 8) == Sight((64, 96), 48)
     assert Sight((72, 104), 48).at_most(117, 8) == Sight((72, 104), 48)
+
+
+@pytest.mark.parametrize(
+    ("of_a_photo", "of_all", "of_whole", "kept"), [(24, 1000, 1, 24), (1000, 48, 1, 24), (1000, 48, 96, 96)]
+)
+def test_large_photos_share_what_is_kept(
+    model: CTI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_a_photo: int, of_all: int, of_whole: int, kept: int
+) -> None:
+    """Two photos of 8 x 12 patches; each has as many as one seen whole, even if these are more than its share."""
+    monkeypatch.setattr(features_of, "MOST_OF_A_PHOTO", of_a_photo)
+    monkeypatch.setattr(features_of, "MOST_OF_ALL", of_all)
+    monkeypatch.setattr(features_of, "MAX_TOKENS", of_whole)
+    photos = []
+    for name in "ab":
+        noise_photo(64, 96).save(tmp_path / f"{name}.png")
+        photos.append(Photo(name, tmp_path / f"{name}.png", (0,)))
+    maps = extract_features(model, photos, SeedsConfig(window=16), RuntimeConfig(workers=0)).maps
+    assert [each.shape[0] * each.shape[1] for each in maps] == [kept, kept]
+    assert features_of._half(torch.tensor([1e6, -1e6, 0.5])).tolist() == [65504, -65504, 0.5]
 
 
 @pytest.mark.parametrize("size", [(48, 80), (56, 72), (16, 24)])

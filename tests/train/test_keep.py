@@ -26,6 +26,23 @@ def test_photos_without_any_tag_judge_no_network(monkeypatch: pytest.MonkeyPatch
     assert not judged
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_the_first_process_judges_by_the_tags(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, first: bool
+) -> None:
+    caplog.set_level("INFO")
+    tags = score_tags([[1.0, 0, 0], [2.0, 0, 0]], [[True, False, False], [False] * 3], CLASSES)
+    assert tags.mean_average_precision == 0.5
+    model, best = tiny_model(), BestNetwork(tmp_path / "best", tmp_path, baseline=0.75)
+    monkeypatch.setattr(keep, "score_held_out", lambda *_: tags)
+    monkeypatch.setattr(keep, "is_first", lambda: first)
+    found = Judge(model, (), SeedsConfig(), RuntimeConfig(), best)(4)
+    assert dict(found.scores) == ({"tag_map": 0.5} if first else {})
+    assert found.stop.startswith("after epoch 5 the tag mAP is 0.500" if first else "")
+    assert bool(found.stop) is first
+    assert ("Epoch 5: tag mAP 0.500 on 0 photos not trained on (linear head: 0.750)" in caplog.text) is first
+
+
 def test_the_best_network_is_kept_and_a_clear_loss_stops(tmp_path: Path) -> None:
     """Two sound epochs, the later of them as good as the first; then one that is clearly below the linear head."""
     models = [tiny_model() for _ in range(4)]
@@ -36,7 +53,7 @@ def test_the_best_network_is_kept_and_a_clear_loss_stops(tmp_path: Path) -> None
     assert (best.best.epoch, best.best.tag_map) == (-1, 0.75)
     assert best.judge(models[0], 0, 0.75) == ""  # as good as the linear head is good enough
     assert best.judge(models[1], 1, 0.75) == ""
-    assert best.judge(models[2], 2, 0.75 - CLEARLY + 1e-9) == ""
+    assert best.judge(models[2], 2, 0.75 - CLEARLY) == ""  # not clearly yet
     assert (best.best.epoch, best.best.tag_map) == (1, 0.75)
     assert best.judge(models[2], 2, 0.7).startswith("after epoch 3 the tag mAP is 0.700, clearly below the 0.750 of")
     assert best.settle(models[2], 0.75) == ""
@@ -55,7 +72,9 @@ def test_the_best_network_is_kept_and_a_clear_loss_stops(tmp_path: Path) -> None
     first.judge(models[1], 0, 0.8)
     assert "the network of epoch 1 (0.800) is kept" in first.settle(models[2], 0.1)
     assert torch.equal(models[2].patch_head.bias, models[1].patch_head.bias)
-    assert BestNetwork(tmp_path / "none", tmp_path, None).judge(models[0], 0, 0.0) == ""
+    nothing = BestNetwork(tmp_path / "none", tmp_path, None)
+    assert nothing.judge(models[0], 0, 0.0) == ""
+    assert (nothing.best.epoch, nothing.best.tag_map) == (-1, 0.0)
     assert not (tmp_path / "none").exists()
 
 

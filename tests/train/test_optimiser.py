@@ -36,6 +36,11 @@ def test_epochs_by_the_number_of_photos(photos: int, warm: bool, epochs: int) ->
     assert rates[-1] == pytest.approx(config.min_lr, rel=0.01)
 
 
+def test_epochs_come_to_five_hundred_steps_or_two_hundred() -> None:
+    assert [epochs_by_size(steps) for steps in (8, 10, 125, 126, 500)] == [60, 50, 4, 4, 4]
+    assert [epochs_by_size(steps, warm=True) for steps in (10, 20, 100, 101)] == [20, 10, 2, 2]
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 3, 8])
 def test_a_short_run_has_a_short_warm_up(epochs: int) -> None:
     config = TrainConfig(epochs=epochs, warmup_epochs=5)
@@ -57,8 +62,8 @@ def test_a_warm_up_that_fits_is_left_alone() -> None:
 )  # fmt: skip
 def test_the_decay(schedule: Any, shape: Any) -> None:
     config = TrainConfig(epochs=10, warmup_epochs=0, schedule=schedule, lr=1.0, min_lr=0.2)
-    for step in (0, 7, 50, 99, 100):
-        expected = 0.2 + 0.8 * shape(step / 100)
+    for step in (0, 7, 50, 99, 100, 120):  # beyond the end it stays where it is
+        expected = 0.2 + 0.8 * shape(min(step / 100, 1))
         assert learning_rate(1.0, step, 10, config) == pytest.approx(expected, rel=1e-6)
     # Per epoch, the rate stands still in between.
     per_epoch = replace(config, schedule_per="epoch")

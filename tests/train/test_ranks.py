@@ -366,6 +366,7 @@ def test_what_torchrun_has_started_must_be_what_was_asked_for(monkeypatch: pytes
     asked = RuntimeConfig(devices="auto")
     assert processes(asked) == processes(replace(asked, devices=4, nodes=2)) == processes(replace(asked, nodes=0)) == 8
     assert ranks.runs_here(asked)
+    assert processes(replace(asked, devices=-1)) == 8
     with pytest.raises(ValueError, match=r"runtime\.devices is 8, but 4 were started; give 4"):
         processes(replace(asked, devices=8))
     with pytest.raises(ValueError, match=r"runtime\.nodes is 3, but 2 were started; give 2"):
@@ -377,6 +378,64 @@ def test_this_process_trains_where_it_is_the_only_one() -> None:
     assert ranks.runs_here(RUNTIME)
     assert processes(TWO) == 2
     assert not ranks.runs_here(TWO)
+
+
+def test_work_is_handed_to_the_others_or_to_new_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[Any] = []
+    monkeypatch.setattr(ranks, "_hand_over", lambda work: done.append(("handed over", *work)))
+    monkeypatch.setattr(ranks, "_call", lambda *work: done.append(("called", *work)) or "mine")
+    monkeypatch.setattr(ranks, "_start", lambda count, work: done.append(("started", count, *work)) or "theirs")
+    work = (_answer, "job", RUNTIME, "64")
+    assert on_all(*work) == "mine"
+    assert on_all(_answer, "job", TWO, "64") == "theirs"
+    assert done == [("called", *work), ("started", 2, _answer, "job", TWO, "64")]
+    done.clear()
+    monkeypatch.setattr(ranks, "_control", object())
+    assert on_all(*work) == "mine"  # and the others do the same
+    assert done == [("handed over", *work), ("called", *work)]
+
+
+@pytest.mark.parametrize(
+    ("started", "control", "devices"), [(False, False, 3), (True, False, 3), (True, True, 2)], ids=str
+)
+def test_each_process_has_its_device(
+    monkeypatch: pytest.MonkeyPatch, started: bool, control: bool, devices: int
+) -> None:
+    """Buffers are kept equal by who changes them; what torchrun has started on this machine is all it has."""
+    given: dict[str, Any] = {}
+
+    def fabric(**settings: Any) -> Any:
+        given.update(settings)
+        return SimpleNamespace(launch=lambda: given.update(launched=True))
+
+    _environment(monkeypatch, LOCAL_WORLD_SIZE="2")
+    monkeypatch.setattr(ranks, "Fabric", fabric)
+    monkeypatch.setattr(ranks, "DDPStrategy", lambda **buffers: buffers)
+    monkeypatch.setattr(ranks, "TorchElasticEnvironment", lambda: "elastic")
+    monkeypatch.setattr(ranks, "_device_type", lambda runtime: "cpu")
+    monkeypatch.setattr(ranks, "_control", object() if control else None)
+    monkeypatch.setattr(ranks.dist, "is_initialized", lambda: started)
+    monkeypatch.setattr(ranks.dist, "get_world_size", lambda: 6)
+    ranks._fabric(replace(RUNTIME, devices=3), "64")
+    more = {"num_nodes": 3, "strategy": {ranks._BUFFERS: False}, "plugins": ["elastic"]} if started else {}
+    expected = {"accelerator": "cpu", "devices": devices, "precision": "64-true", "launched": True}
+    assert given == expected | more
+
+
+@pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "cpu:gloo,cuda:nccl")])
+def test_processes_meet_over_gloo_and_over_what_suits_their_devices(
+    monkeypatch: pytest.MonkeyPatch, device: str, backend: str
+) -> None:
+    met: list[str] = []
+    _environment(monkeypatch, WORLD_SIZE="6")
+    os.environ.pop("LOCAL_WORLD_SIZE", None)
+    monkeypatch.setattr(ranks, "default_device", lambda: torch.device(device))
+    monkeypatch.setattr(ranks.dist, "init_process_group", met.append)
+    ranks._join()
+    assert (met, os.environ["LOCAL_WORLD_SIZE"]) == ([backend], "6")  # all on one machine, if nobody says otherwise
+    os.environ["LOCAL_WORLD_SIZE"] = "2"
+    ranks._join()
+    assert os.environ["LOCAL_WORLD_SIZE"] == "2"
 
 
 def test_the_first_process_is_followed_until_there_is_no_more_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,6 +484,23 @@ def test_tasks_that_do_not_fill_their_nodes_are_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(os, "environ", without | said)
     with pytest.raises(ValueError, match="srun started 7 tasks on 2 nodes"):
         ranks._understand_slurm()
+
+
+def test_srun_is_asked_only_where_nothing_else_has_spoken(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
+    without = {name: value for name, value in os.environ.items() if name != "RANK" and not name.startswith("MASTER_")}
+    for said in ({"RANK": "3", "SLURM_STEP_NUM_TASKS": "1", **places}, places):
+        monkeypatch.setattr(os, "environ", without | said)
+        ranks._understand_slurm()
+        assert os.environ == without | said
+    # One node of this machine, if it says no more; an address that was given stays.
+    monkeypatch.setattr(os, "environ", without | places | {"SLURM_STEP_NUM_TASKS": "4", "MASTER_PORT": "77"})
+    ranks._understand_slurm()
+    found = [os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "RANK")]
+    assert found == ["127.0.0.1", "77", "4", "4", "0"]
+    monkeypatch.setattr(os, "environ", without | places | {"SLURM_STEP_NUM_TASKS": "4"})
+    ranks._understand_slurm()
+    assert os.environ["MASTER_PORT"] == "15000"
 
 
 def test_what_srun_says_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:

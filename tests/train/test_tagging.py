@@ -10,6 +10,7 @@ from PIL import Image
 from cti.config import RuntimeConfig, SeedsConfig
 from cti.data import Photo
 from cti.data.batches import network_input, seen_size
+from cti.train import tagging
 from cti.train.tagging import (
     certain_thresholds,
     positive_weights,
@@ -66,6 +67,23 @@ def test_tags_are_scored_on_whole_photos_in_their_order(photos: list[Photo]) -> 
     assert score_held_out(model, [], SeedsConfig(long_side=32), RUNTIME) is None
 
 
+def test_processes_share_the_photos_that_are_scored(photos: list[Photo], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes every second one; what comes back is put into the order of the list."""
+    tagged = [Photo(photo.id, photo.image, tags=(number % 2,)) for number, photo in enumerate(photos)]
+    model = tiny_model()
+    alone = score_held_out(model, tagged, SeedsConfig(), RUNTIME)
+    logits = tag_logits(model, tagged, SeedsConfig(), RUNTIME)
+    monkeypatch.setattr(tagging, "own_share", lambda given: given[1::2])
+    monkeypatch.setattr(tagging, "objects_of_all", lambda own: [logits[::2], own])
+    assert score_held_out(model, tagged, SeedsConfig(), RUNTIME) == alone
+
+
+def test_tags_are_scored_in_eval_mode_and_of_no_photo_there_are_none() -> None:
+    model = tiny_model().train()
+    assert tag_logits(model, [], SeedsConfig(), RUNTIME).shape == (0, 3)
+    assert not model.training
+
+
 def test_rare_classes_weigh_more(photos: list[Photo]) -> None:
     rare = [Photo(photo.id, photo.image, tags=(0, 1) if number == 0 else (0,)) for number, photo in enumerate(photos)]
     assert positive_weights(rare, 3, 0.0) is None
@@ -73,6 +91,7 @@ def test_rare_classes_weigh_more(photos: list[Photo]) -> None:
     assert weights is not None
     # 4 of 4 photos, 1 of 4, and none, which counts as one.
     torch.testing.assert_close(weights, torch.tensor([0.25, 3.0, 3.0]))
+    torch.testing.assert_close(positive_weights(rare, 3, 0.5), weights.sqrt())
 
 
 def test_thresholds_are_kept_of_classes_that_enough_photos_tell_about() -> None:
@@ -81,3 +100,7 @@ def test_thresholds_are_kept_of_classes_that_enough_photos_tell_about() -> None:
     scores[:10, 0], scores[10:12, 1] = 0.9, 0.9
     assert certain_thresholds(scores, photos, ("many", "two")) == {"many": pytest.approx(0.5)}
     assert certain_thresholds(scores[:19], photos[:19], ("many", "two")) == {}
+    # Three photos with the tag are enough, and so are three without it.
+    few = [Photo(str(i), Path("none"), tags=(0,) * (i < 3) + (1,) * (i < 17) + (2,) * (i < 18)) for i in range(20)]
+    scores = torch.stack([torch.arange(20.0) < count for count in (3, 17, 18)], dim=1).float()
+    assert certain_thresholds(scores, few, ("a", "b", "c")) == {"a": 0.5, "b": 0.5}

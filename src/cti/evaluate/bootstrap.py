@@ -70,7 +70,7 @@ def mean_difference(areas: Sequence[Counts], baselines: Sequence[Counts], resamp
 def _interval(methods: list[Counts], statistic: Callable[[list[Scores]], Scores], resamples: int) -> Interval | None:
     value = float(statistic([mean(iou_from_areas(areas.sum(axis=0))) for areas in methods]))
     resampled = statistic(_resampled(methods, resamples))
-    if np.isnan(value) or np.isnan(resampled).all():
+    if np.isnan(resampled).all():
         return None
     low, high = np.nanpercentile(resampled, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return Interval(value, float(low), float(high))

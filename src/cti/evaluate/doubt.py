@@ -109,8 +109,8 @@ def mask_agreement(mask: NDArray[np.uint8], other: NDArray[np.uint8], tags: Sequ
     ious = []
     for tag in tags:
         one, two = (mask == tag + 1) & decided, (other == tag + 1) & decided
-        if union := int((one | two).sum()):
-            ious.append(int((one & two).sum()) / union)
+        if union := (one | two).sum():
+            ious.append((one & two).sum() / union)
     return float(np.mean(ious)) if ious else None
 
 
@@ -150,7 +150,7 @@ def _mask_reasons(one: Facts, usual: Sequence[float | None], classes: Sequence[s
         for tag in set(range(len(classes))) - set(one.tags):
             if (share := float(one.seen[tag])) > DENIED:
                 text = f"The segmenter sees {classes[tag]} on {share:.0%} of the photo, which the tags deny."
-                yield Reason("denied", text, round(0.6 * min(share / max(one.seen.sum(), share), 1), 4))
+                yield Reason("denied", text, round(0.6 * share / float(one.seen.sum()), 4))
     if one.agreement is not None and one.agreement < AGREE:
         text = f"Pseudo-mask and segmentation agree on {one.agreement:.0%} of what they mark."
         yield Reason("disagreement", text, round(0.6 * (1 - one.agreement), 4))

@@ -109,7 +109,7 @@ def choose_thresholds(scores: ArrayLike | Tensor, labels: ArrayLike | Tensor, de
     chosen = np.full(values.shape[1], default)
     for index in np.flatnonzero(truth.any(axis=0)):
         hits, taken, ranked = _cumulated(values[:, index], truth[:, index])
-        best = int(np.argmax(2 * hits / (taken + hits[-1])))
+        best = int(np.argmax(hits / (taken + hits[-1])))  # F1 is twice that
         following = ranked[best + 1] if best + 1 < ranked.size else ranked[best] - 2.0
         chosen[index] = (ranked[best] + following) / 2
     return chosen
@@ -153,7 +153,7 @@ def _auroc(scores: Scores, truth: NDArray[np.bool_]) -> float:
 
 def _cumulated(scores: Scores, truth: NDArray[np.bool_]) -> tuple[Scores, Scores, Scores]:
     """For each distinct score, highest first: positives and photos with that score or more, and the score."""
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)
     ranked = scores[order]
     last_of_score = np.append(np.flatnonzero(np.diff(ranked)), ranked.size - 1)
     hits = truth[order].cumsum()[last_of_score]

@@ -80,7 +80,7 @@ class SweepResult:
     @property
     def best(self) -> ThresholdScore:
         """The threshold of the highest mIoU (the lowest such). It is chosen by true masks."""
-        return self._score(int(np.argmax(np.nan_to_num(self.miou, nan=-1.0))))
+        return self._score(int(np.argmax(self.miou)))
 
     def at(self, threshold: float) -> ThresholdScore:
         """The score at a threshold that was fixed without looking at masks.

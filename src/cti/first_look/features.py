@@ -41,7 +41,7 @@ class PatchFeatures:
         """The standard deviation of each feature over all patches, (D,) float32."""
         count = sum(patches.shape[0] * patches.shape[1] for patches in self.maps)
         mean = sum(patches.double().sum(dim=(0, 1)) for patches in self.maps) / count
-        squares = sum((patches.double() - mean).square().sum(dim=(0, 1)) for patches in self.maps) / count
+        squares = sum((patches - mean).square().sum(dim=(0, 1)) for patches in self.maps) / count
         return torch.as_tensor(squares).sqrt().float()
 
 

@@ -83,7 +83,7 @@ def fit_background(features: Tensor, foreground: Tensor) -> LinearHead:
         A head of one channel: the logit of the background.
     """
     targets = (foreground < BACKGROUND_BELOW).double()[:, None]
-    share = targets.mean().clamp(1e-3, 1 - 1e-3)
+    share = targets.mean()
     weights = torch.where(targets > 0, 0.5 / share, 0.5 / (1 - share))
     return _logistic_regression(features.double(), targets, weights, penalty=1e-3)
 
@@ -142,7 +142,7 @@ def _across_folds(pooled: Tensor, labels: Tensor, penalty: float, scale: Tensor 
     """Logits (n, C) of photos, each by a head that has not seen it."""
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(pooled)))
     logits = torch.zeros_like(labels)
-    for fold in order.chunk(min(FOLDS, len(order))):
+    for fold in order.chunk(FOLDS):
         others = torch.ones(len(pooled), dtype=torch.bool)
         others[fold] = False
         if others.any():

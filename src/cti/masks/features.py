@@ -49,7 +49,7 @@ class FeatureCache:
 
     def __call__(self, image: NDArray[np.uint8]) -> Tensor:
         """Features of `image`, (D, h', w') float32, rounded to half precision also when they are fresh."""
-        digest = hashlib.blake2b(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes(), digest_size=16)
+        digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16)
         path = self.folder / f"{digest.hexdigest()}.npy"
         if not path.exists():
             fresh = self.features(image).detach().to(device="cpu", dtype=torch.float32).numpy()

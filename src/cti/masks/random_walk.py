@@ -41,7 +41,7 @@ def transition_matrix(affinity: NDArray[np.float32], offsets: tuple[Offset, ...]
     upper = scipy.sparse.coo_matrix((weight, (source, partner)), shape=(num_points, num_points)).tocsr()
     both = upper + upper.T + scipy.sparse.identity(num_points, dtype=np.float32, format="csr")
     sums = np.asarray(both.sum(axis=1)).ravel()
-    return (scipy.sparse.diags((1 / sums).astype(np.float32)) @ both).tocsr()
+    return (scipy.sparse.diags(1 / sums) @ both).tocsr()
 
 
 def random_walk(transition: Any, scores: NDArray[np.float32], steps: int) -> NDArray[np.float32]:

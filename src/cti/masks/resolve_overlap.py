@@ -29,4 +29,4 @@ def resolve_overlap(
     """
     share = np.maximum(evidence, _TINY)
     share = share / share.max(axis=0, keepdims=True, initial=_TINY)
-    return np.concatenate([scores[:1], scores[1:] * share**config.power]).astype(np.float32)
+    return np.concatenate([scores[:1], scores[1:] * share**config.power])

@@ -27,7 +27,7 @@ def start_scores(seed: Seed, config: MasksConfig) -> NDArray[np.float32]:
     if num_classes == 0:
         return np.ones((1, height, width), dtype=np.float32)
     if config.background_score == "constant":
-        background = np.full((height, width), config.threshold, dtype=np.float32)
+        background = np.full((height, width), config.threshold)
     elif config.background_score == "power":
         background = (1 - cams.max(axis=0)) ** config.alpha
     else:

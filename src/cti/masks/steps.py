@@ -182,7 +182,7 @@ def build_steps(
 
 def read_rgb(photo: Photo) -> NDArray[np.uint8]:
     """The photo, upright, (H, W, 3) uint8."""
-    return np.asarray(photo.load(), dtype=np.uint8)
+    return np.asarray(photo.load())
 
 
 def _start(photo: Photo, seeds: SeedFolder, config: MasksConfig) -> Refined:

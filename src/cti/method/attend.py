@@ -106,7 +106,7 @@ def chosen(shape: tuple[int, ...], threads: int) -> int:
     known = _read(path)
     if known.get(key) in CHOICES:
         return known[key]
-    seconds = {images: _seconds(shape, images) for images in CHOICES if images <= max(shape[0], 1)}
+    seconds = {images: _seconds(shape, images) for images in CHOICES if images <= shape[0]}
     best = min(seconds, key=lambda images: seconds[images])
     with contextlib.suppress(OSError):  # no home to write to: it holds for this process
         write_json(path, {**_read(path), key: best})

@@ -99,4 +99,4 @@ def patch_affinity_times(attention: QueriesKeys, num_class_tokens: int, maps: Te
 def attention_matrix(queries: Tensor, keys: Tensor, key_bias: Tensor | None = None) -> Tensor:
     """`softmax(q k^T / sqrt(d) + bias)`: (..., Q, T) from queries (..., Q, d), keys (..., T, d) and a bias (T,)."""
     logits = full_precision(queries) * queries.shape[-1] ** -0.5 @ full_precision(keys).transpose(-2, -1)
-    return (logits if key_bias is None else logits + key_bias.to(logits.dtype)).softmax(dim=-1)
+    return (logits if key_bias is None else logits + key_bias).softmax(dim=-1)

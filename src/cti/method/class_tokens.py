@@ -17,7 +17,7 @@ class ClassTokens(nn.Module):
     """
 
     def __init__(
-        self, cls_token: Tensor, cls_position: Tensor, num_classes: int, with_background: bool, copies: bool = False
+        self, cls_token: Tensor, cls_position: Tensor, num_classes: int, with_background: bool, copies: bool
     ) -> None:
         super().__init__()
         dim = cls_token.shape[-1]

@@ -247,7 +247,7 @@ class CTI(nn.Module):
     def embed(self, images: Tensor) -> Tokens:
         """What enters block 0: the class tokens, the same for all images, before the patch tokens."""
         patches, grid = self.backbone.embed(images)  # (B, N, D)
-        tokens = torch.cat([self.class_tokens().expand(images.shape[0], -1, -1).to(patches.dtype), patches], dim=1)
+        tokens = torch.cat([self.class_tokens().expand(images.shape[0], -1, -1), patches], dim=1)
         return Tokens(tokens, grid, key_bias=self.key_bias(tokens))
 
     def key_bias(self, tokens: Tensor) -> Tensor | None:
@@ -325,7 +325,7 @@ class CTI(nn.Module):
         class_logits = full_precision(tokens[:, K - C : K]).mean(dim=-1)
         with torch.autocast(tokens.device.type, enabled=False):  # maps are evidence: not rounded to half precision
             patches = self._patches(tokens, early).to(self.patch_head.weight.dtype)
-            scores = full_precision(self.patch_head(patches.transpose(1, 2).unflatten(-1, grid)))
+            scores = self.patch_head(patches.transpose(1, 2).unflatten(-1, grid))
         return class_logits, pool_scores(scores[:, -C:], self.config.pooling), scores.relu()
 
     def located(self, tokens: Tensor, early: Tensor | None, grid: tuple[int, int]) -> Located | None:
@@ -343,7 +343,7 @@ class CTI(nn.Module):
         if not fitted.locator:
             return None
         with torch.autocast(early.device.type, enabled=False), torch.no_grad():
-            patches = full_precision(self._patches(tokens, full_precision(early))).to(locator.means.dtype)
+            patches = self._patches(tokens, full_precision(early)).to(locator.means.dtype)
             normed = patches[..., : locator.means.shape[1]]
             places: Tensor = locator(normed)
             distance = normality(normed).unflatten(-1, grid) if fitted.normality else None

@@ -86,7 +86,7 @@ class CTIStep(nn.Module):
             fused = out["cross"].fused_maps(model.infused_blocks)[:, -C:]
             counted, among = None, None
             if config.gate == "per_class":
-                counted, among = ready | (labels == 0), (all_ready | (all_labels == 0)).sum().clamp(min=1) / together()
+                counted, among = ready | (labels == 0), (all_ready | (all_labels == 0)).sum() / together()
             losses["cross"] = cross_image_loss(out["view1"].patch_maps[:, -C:], fused, counted, among)
 
         total = losses["classification"]

@@ -58,7 +58,7 @@ def summed_forward(model: CTI, images: Tensor, *sets: range) -> SummedOutput:
     """
     start = model.embed(images)
     B, T, _ = start.tokens.shape
-    summed = {blocks: full_precision(start.tokens).new_zeros(B, T, T) for blocks in sets}
+    summed = {blocks: start.tokens.new_zeros(B, T, T) for blocks in sets}
     tokens, class_tokens, early = start.tokens, [], None
     for index, block in enumerate(model.backbone.blocks):
         sums = [total for blocks, total in summed.items() if index in blocks]

@@ -35,7 +35,6 @@ def extract_seeds(
         folder: Gets the files; files that can be read and are of the photo's size and tags are kept.
         runtime: Photos per forward pass, and processes that load them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     todo = [photo for photo in photos if not _is_there(photo, folder / f"{photo.id}.npz")]
     model.eval()
     whole, large = split_large(todo, config.long_side, config.window, model.patch_size)

@@ -13,7 +13,6 @@ from cti.config import SeedsConfig
 from cti.data.batches import fit_to_patches
 from cti.device import quick_bfloat16
 from cti.method import CTI, CTIOutput
-from cti.method.attention import full_precision
 from cti.method.network import Located
 from cti.method.summed import summed_forward
 
@@ -50,7 +49,7 @@ def batch_maps(
     both = torch.cat([images, images.flip(-1)]) if flip else images
     used = model.all_blocks[-blocks:] if blocks else model.all_blocks
     sets = [model.middle_blocks] if set(kinds) & SPREAD else []
-    if set(kinds) - {"patch", *SPREAD} and used not in sets:
+    if set(kinds) - {"patch", *SPREAD}:
         sets.append(used)
     out = summed_forward(model, both, *sets) if sets else model(both)
     channels = _channels(model, class_indices).to(images.device).repeat(1 + flip, 1)  # (B or 2B, most n [+ 1])
@@ -100,8 +99,10 @@ def scaled_maps(
 
 def _resize(maps: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
     """Maps (B, c, h, w) at another size, bilinearly."""
-    if tuple(maps.shape[-2:]) == size or maps.shape[1] == 0:
+    if tuple(maps.shape[-2:]) == size:
         return maps
+    if maps.shape[1] == 0:  # of a photo without a class, by a network without a background channel
+        return maps.new_empty(maps.shape[0], 0, *size)
     return F.interpolate(maps, size, mode="bilinear", align_corners=False, antialias=antialias)
 
 
@@ -145,13 +146,13 @@ def located_maps(out: CTIOutput, known: Located, channels: Tensor, blocks: range
     numbers = channels if with_background else channels + 1  # of the locator, which always knows a background
     asked = torch.zeros_like(known.places[:, :, 0, 0], dtype=torch.bool).scatter(1, numbers, True)
     asked[:, 0] = True
-    places = full_precision(known.places).masked_fill(~asked[:, :, None, None], -torch.inf).softmax(dim=1)
+    places = known.places.masked_fill(~asked[:, :, None, None], -torch.inf).softmax(dim=1)
     index = numbers[:, :, None, None].expand(-1, -1, *places.shape[-2:])
     located = out.refine(places.gather(1, index), blocks) / len(blocks)
     if known.distance is None:
         return located.square()
     speaks = F.pad(known.speaks_for, (1, 0))  # not for the background
-    unusual = (_SHARPNESS * full_precision(known.distance).clamp(min=1e-6).log()).sigmoid()[:, None]
+    unusual = (_SHARPNESS * known.distance.log()).sigmoid()[:, None]
     shares = places / places[:, 1:].sum(dim=1, keepdim=True).clamp(min=1e-6)
     located = torch.where(speaks[numbers][:, :, None, None], (unusual * shares).gather(1, index), located)
     if with_background:

@@ -135,7 +135,6 @@ def fit(
         raise ValueError("There is no photo to train on; check the tags and lists with `cti data check`.")
     check_batch_size(config, runtime)
     check_batch_norms(step, runtime)
-    folder.mkdir(parents=True, exist_ok=True)
     kind = next(step.parameters()).dtype
     job = _Job(step, dataset, config, folder, groups, runtime, validate, title, warm)
     result = on_all(_fit, job, runtime, config.precision)

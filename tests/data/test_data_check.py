@@ -16,7 +16,7 @@ from rich.console import Console
 
 from cti.config import DataConfig
 from cti.data import read_photos, save_mask
-from cti.data.check import check_cache, check_data, usable
+from cti.data.check import _VERSION, _Fact, _lasts, check_cache, check_data, usable
 from cti.data.check_report import FEW, CheckReport, few_sentence, print_report
 from cti.data.fingerprint import DataRecord, PhotoChange, compare_photos, mask_fingerprint, record_photos
 
@@ -87,7 +87,12 @@ def test_training_stops_with_the_list_or_goes_on_without_the_broken(damaged: Pat
     clean = usable(photos, report, max_broken=0.8)
     assert [photo.id for photo in clean.lists["train"]] == ["good", "copy", "small", "rgb", "values"]
     assert [photo.id for photo in clean.lists["train"] if photo.mask] == ["good"]
-    assert any("3 unreadable photos were left out: missing, cut, text" in note for note in clean.notes)
+    assert clean.notes[len(photos.notes) :] == (
+        "3 unreadable photos were left out: missing, cut, text.",
+        "3 unusable masks were left out: small, rgb, values.",
+    )
+    assert clean.has_masks
+    assert not usable(replace(photos, lists={"score": photos.lists["train"][1:]}), report, max_broken=0.8).has_masks
     assert len(photos.lists["train"]) == 8
 
 
@@ -100,6 +105,17 @@ def test_one_broken_photo_of_many_does_not_stop_training(folder_set: Writer) -> 
     (root / "images" / "8.jpg").write_bytes(b"")
     assert _check(root).stops_training
     assert not _check(root, max_broken=0.02).stops_training
+
+
+def test_a_photo_in_both_lists_is_a_leak_and_only_readable_ones_are_learned_from(folder_set: Writer) -> None:
+    root = folder_set({"a.jpg": "", "b.jpg": "cat", "c.jpg": "cat", "d.jpg": ""}, train=["a", "b", "d"], val=["c", "d"])
+    report = _check(root)
+    assert report.leaks == (("d",),)
+    assert (report.num_trainable, report.num_positive) == (3, 1)
+    (root / "images" / "b.jpg").write_bytes(b"")
+    report = _check(root, max_broken=0.5)
+    assert (report.num_trainable, report.num_positive) == (2, 0)
+    assert report.errors[0].startswith("No photo to train on has a tag")
 
 
 def test_a_set_without_photos_to_train_on_stops(folder_set: Writer) -> None:
@@ -204,7 +220,7 @@ def test_a_passing_error_is_not_kept(folder_set: Writer, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    "content", ['{"version": 2}', '{"version": 2, "facts": {KEYS}}', "[1]", '{"version": 2, "facts": 3}']
+    "content", ['{"version": NOW}', '{"version": NOW, "facts": {KEYS}}', "[1]", '{"version": NOW, "facts": 3}']
 )
 def test_a_damaged_cache_is_made_anew(folder_set: Writer, content: str) -> None:
     root = folder_set({"a.png": "cat", "b.png": "cat"}, train=["a", "b"])
@@ -213,8 +229,31 @@ def test_a_damaged_cache_is_made_anew(folder_set: Writer, content: str) -> None:
     cache = root.parent / "cache.json"
     kept = json.loads(cache.read_text())["facts"]
     assert len(kept) == 2
-    cache.write_text(content.replace("{KEYS}", json.dumps(dict.fromkeys(kept))))
+    cache.write_text(content.replace("NOW", str(_VERSION)).replace("{KEYS}", json.dumps(dict.fromkeys(kept))))
     assert _check(root) == first
+
+
+def test_what_was_found_by_another_version_is_not_used(folder_set: Writer) -> None:
+    root = folder_set({"a.png": "cat", "b.png": "cat"}, train=["a", "b"])
+    _age(root)
+    _check(root)
+    cache = root.parent / "cache.json"
+    kept = json.loads(cache.read_text())
+    assert kept["version"] == _VERSION
+    wrong = {key: {**fact, "error": "b is bad"} for key, fact in kept["facts"].items() if "b.png" in key}
+    cache.write_text(json.dumps({"version": _VERSION, "facts": kept["facts"] | wrong}))
+    assert _check(root).broken == {"b": "b is bad"}
+    cache.write_text(json.dumps({"version": _VERSION - 1, "facts": kept["facts"] | wrong}))
+    assert not _check(root).broken
+
+
+def test_what_is_known_of_a_file_changed_within_two_seconds_is_not_kept() -> None:
+    """Before or, by another machine's clock, after the look at it."""
+    now = 10**19
+    for away, kept in ((2_000_000_000, False), (2_000_000_001, True), (-2_000_000_000, False), (-2_000_000_001, True)):
+        assert _lasts(_Fact((1, now + away)), now) is kept
+    assert not _lasts(_Fact((1, 0), passing=True), now)
+    assert not _lasts(_Fact(None), now)
 
 
 def test_replaced_photos_and_masks_of_equal_size_are_noticed(folder_set: Writer) -> None:

@@ -191,6 +191,14 @@ def test_a_numpy_array_is_refused_as_one(tmp_path: Path) -> None:
         load_image(tmp_path / "cube.npy")
 
 
+def test_eight_levels_are_enough_to_show() -> None:
+    """Of 256 that the depth could hold; fewer are stretched."""
+    for top, shown in ((107, [0, 255]), (108, [100, 108])):
+        assert to_8_bit(np.array([[100, top]], dtype=np.uint8)).tolist() == [shown]
+    assert to_8_bit(np.array([[0.5, 0.53125]], dtype=np.float32)).tolist() == [[128, 135]]
+    assert to_8_bit(np.array([[0.5, 0.53]], dtype=np.float32)).tolist() == [[0, 255]]
+
+
 def test_the_brightest_value_of_a_depth_still_fits_it() -> None:
     """Only what lies beyond it is stretched between its own ends."""
     fits = np.linspace(1000, 4095, 600).round().astype(np.uint16).reshape(20, 30)

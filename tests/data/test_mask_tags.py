@@ -52,6 +52,34 @@ def test_classes_that_tags_deny_on_many_photos_are_doubted() -> None:
     assert "The masks of 2 of 4 photos show classes that their tags deny, e.g. 0: dog" in doubt
 
 
+@pytest.mark.parametrize(
+    ("apart", "of", "error", "doubt"), [(1, 10, 0, 0), (2, 10, 0, 1), (5, 10, 0, 1), (6, 10, 1, 0)]
+)
+def test_more_than_half_of_the_masks_apart_is_an_error_and_more_than_a_tenth_a_doubt(
+    apart: int, of: int, error: int, doubt: int
+) -> None:
+    """Photos without a tag do not count, and masks that hold nothing are apart from any tag."""
+    views = _views(*[({0}, set())] * apart, *[({0}, {0})] * (of - apart), *[(set(), set())] * 10)
+    errors, doubts = compare_masks(views, ("cat", "dog"))
+    assert (len(errors), len(doubts)) == (error, doubt)
+    said = f"The masks of {apart} of {of} tagged photos show none of their tags"
+    assert all(sentence.startswith(said) for sentence in (*errors, *doubts))
+
+
+@pytest.mark.parametrize(("denied", "doubts"), [(1, 0), (2, 1)])
+def test_a_tenth_of_the_masks_may_show_more_than_the_tags(denied: int, doubts: int) -> None:
+    views = _views(*[({0}, {0, 1})] * denied, *[({0}, {0})] * (10 - denied))
+    assert len(compare_masks(views, ("cat", "dog"))[1]) == doubts
+
+
+def test_masks_that_are_all_background_are_told_how_classes_are_written() -> None:
+    (error,), _ = compare_masks(_views(({0}, set()), ({1}, set())), ("cat", "dog", "cow", "hen"))
+    assert error == (
+        "The masks hold no class: their values are 0 (background) on all 2 photos. Write a class's number where it is "
+        "(1 = cat, 2 = dog, 3 = cow), or set data.masks to none to go on without masks."
+    )
+
+
 @pytest.mark.parametrize("background", [0, 255])
 def test_masks_of_0_and_255_are_said(folder_set: Writer, background: int) -> None:
     root = folder_set({"a.png": "cat", "b.png": "cat"}, train=["a", "b"])
@@ -158,4 +186,5 @@ def test_the_drawn_masks_are_held_against_their_photos_size(tmp_path: Path, writ
     assert not report.bad_masks
     assert report.mask_digests.keys() == {"a"}
     write_photo(root / "train" / "a.png", size=(13, 8))
-    assert "is 12 x 8, its photo 13 x 8 pixels" in _check(root).bad_masks["a"]
+    path = root / "annotations" / "instances_train.json"
+    assert _check(root).bad_masks["a"].startswith(f"The mask of a in {path} is 12 x 8, its photo 13 x 8 pixels")

@@ -168,6 +168,25 @@ def test_a_misspelling_is_a_rare_name_beside_a_frequent_one() -> None:
     assert one_spelling({"Cat": 1, "cat": 3, "CAT": 2}) == dict.fromkeys(("Cat", "cat", "CAT"), "cat")
 
 
+@pytest.mark.parametrize(
+    ("counts", "slips"),
+    [
+        ({"cat": 5, "cta": 2}, {"cta": "cat"}),
+        ({"cat": 4, "cta": 2}, {}),  # more than twice as often
+        ({"cat": 9, "cta": 3}, {}),  # three photos are not rare
+        ({"cat": 9, "cta": 0}, {}),
+        ({"screw": 9, "screwsx": 1}, {"screwsx": "screw"}),
+        ({"screws": 9, "screwsxyz": 1}, {}),  # three letters more
+        ({"ca": 9, "cx": 1, "c": 1}, {}),  # short names are alike by chance
+        ({"longish name": 7, "longish nome": 7}, {"longish nome": "longish name"}),
+        ({"longish nome": 8, "longish name": 7}, {"longish name": "longish nome"}),
+        ({"screwss": 1, "screws": 3, "screw": 9}, {"screws": "screw"}),  # what is meant is no slip itself
+    ],
+)
+def test_rare_and_nearly_the_same_have_borders(counts: dict[str, int], slips: dict[str, str]) -> None:
+    assert likely_slips(counts) == slips
+
+
 def test_max_pixels_goes_with_the_photos(folder_set: Writer) -> None:
     root = folder_set({"a.jpg": "cat"}, masks=("a.jpg",))
     (photo,) = _read(root, max_pixels=95).lists["train"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
@@ -56,6 +56,8 @@ def photo(height: int = 45, width: int = 61, seed: int = 0) -> Image.Image:
 
 @settings(deadline=None)
 @given(st.integers(1, 300), st.integers(0, 80), st.integers(0, 80))
+@example(length=9, window=1, stride=0)
+@example(length=9, window=2, stride=0)
 def test_windows_cover_without_gaps(length: int, window: int, stride: int) -> None:
     found = windows(length, window, stride)
     assert found[0].start == 0

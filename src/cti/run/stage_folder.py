@@ -51,12 +51,15 @@ def locked(run: Path) -> Iterator[None]:
         ValueError: if another process holds it.
     """
     run.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run / LOCK)
     try:
-        with FileLock(run / LOCK).acquire(timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise ValueError(f"Another process works in {run}; wait for it, or choose another --out.") from error
+    try:
+        yield
     finally:
+        lock.release()
         if not any(path.name != LOCK for path in run.iterdir()):
             shutil.rmtree(run, ignore_errors=True)
 

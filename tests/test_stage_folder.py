@@ -151,6 +151,9 @@ def test_removed_folders_are_no_damage(stage: Path) -> None:
     assert "predictions/single/b.png" not in _held(stage)
     assert "predictions/single-2/a.png" in manifest["files"]
     assert not damaged_files(stage, manifest["files"])
+    sealed = (stage / "manifest.json").stat().st_ino
+    remove_folders(stage, [])
+    assert (stage / "manifest.json").stat().st_ino == sealed
     (stage / "manifest.json").unlink()
     remove_folders(stage, [stage / "pseudo"])
     assert not (stage / "pseudo").exists()

@@ -122,6 +122,21 @@ def test_of_several_masks_the_lossless_one_of_the_same_name_is_taken(tmp_path: P
     assert masks.find("a.jpeg") == tmp_path / "a.png"
     assert masks.find("sub/a.jpg") == tmp_path / "sub" / "a.png"
     assert masks.find("b.jpg") is None
+    (tmp_path / "a.png").unlink()
+    assert masks.find("sub/b", "A") == tmp_path / "a.png"  # found before
+    assert MaskFolder(tmp_path).find("a") == tmp_path / "a.jpg"  # the same name comes before a better suffix
+    (tmp_path / "sub" / "a.png").rename(tmp_path / "sub" / "seg-c_gt.tif")
+    assert MaskFolder(tmp_path).find("sub/c.jpg") == tmp_path / "sub" / "seg-c_gt.tif"
+    assert MaskFolder(tmp_path).find("c.jpg") is None
+
+
+def test_masks_of_no_photo_are_counted_once(tmp_path: Path) -> None:
+    for name in ("d_mask.png", "c.png", "notes.txt", "b.png"):
+        (tmp_path / name).touch()
+    masks = MaskFolder(tmp_path)
+    note = f"2 masks in {tmp_path} belong to no tagged photo, e.g. c.png."
+    assert masks.ownerless_note([tmp_path / "b.png"]) == (note,)
+    assert masks.ownerless_note(tmp_path / name for name in ("b.png", "c.png", "d_mask.png")) == ()
 
 
 # --- COCO -----------------------------------------------------------------------------------------------------------

@@ -210,6 +210,19 @@ def test_a_clean_table_is_read_as_it_was_understood(folder_set: Writer) -> None:
     assert _tags(photos) == _tags(before) | {"e": {"cat"}}
 
 
+def test_a_clean_table_is_spelt_for_people(tmp_path: Path) -> None:
+    """Its line ends too; a photo that is not in the folder goes by its name alone."""
+    images = [tmp_path / "images" / "sub" / "a.jpg", tmp_path / "images" / "b.jpg", tmp_path / "c.jpg"]
+    photos = tuple(Photo(path.stem, path, tags) for path, tags in zip(images, [(0, 1), (1, 2), ()], strict=True))
+    photo_set = PhotoSet(("Kätzchen", "k/tz", "cat"), {"train": photos}, folder=tmp_path / "images")
+    write_clean_table(photo_set, tmp_path / "labels.csv", {"k/tz": "cat"})
+    assert (tmp_path / "labels.csv").read_bytes().decode() == (
+        "image,tags\nsub/a.jpg,Kätzchen; cat\nb.jpg,cat\nc.jpg,\n"
+    )
+    write_clean_table(PhotoSet(photo_set.classes, {"train": photos[:1]}), tmp_path / "labels.csv")
+    assert (tmp_path / "labels.csv").read_text(encoding="utf-8") == 'image,tags\na.jpg,"[""Kätzchen"", ""k/tz""]"\n'
+
+
 _NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z", "M")), min_size=1, max_size=8)
 
 
@@ -237,3 +250,66 @@ def test_a_photo_folder_knows_what_is_no_photo(tmp_path: Path, write_photo: Writ
     write_photo(tmp_path / "a.jpg")
     save_mask(tmp_path / "masks" / "a.png", np.zeros((2, 2), dtype=np.uint8))
     assert PhotoFolder(tmp_path, (tmp_path / "masks",)).photos == ("a.jpg",)
+
+
+def test_hidden_files_and_folders_hold_no_photos(tmp_path: Path) -> None:
+    for name in (
+        "b.JPG",
+        "a.png",
+        "sub/a.tif",
+        ".hidden.jpg",
+        ".thumbs/c.jpg",
+        ".DS_Store",
+        "README",
+        "x.HEIC",
+        "y.csv",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    folder = PhotoFolder(tmp_path)
+    assert folder.photos == ("a.png", "b.JPG", "sub/a.tif")
+    assert folder.passed_over_note() == (
+        f"Passed over in {tmp_path}, because they are no photos that can be read: 1 .heic, 1 no suffix.",
+    )
+    (tmp_path / "x.HEIC").unlink()
+    (tmp_path / "README").unlink()
+    assert PhotoFolder(tmp_path).passed_over_note() == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "photo"),
+    [
+        ("b", "b.JPG"),
+        (" ./././B.jpg ", "b.JPG"),
+        ("sub/a", "sub/a.tif"),
+        ("far/away/sub/A.TIF", "sub/a.tif"),
+        ("C:\\photos\\b.jpg", "b.JPG"),
+        ("c", "sub/c.png"),  # a bare name may lie in any folder
+        ("b.png", None),  # with a suffix it is another file
+        ("other/c", None),  # with a folder it may not
+        ("0badcafe-b.jpg", "b.JPG"),
+        ("0badcafe-c.png", "sub/c.png"),
+        ("0badcafe-", None),
+        ("/data/local-files/?d=sub/c%2Epng", "sub/c.png"),
+        ("", None),
+    ],
+)
+def test_a_name_finds_its_photo_as_people_write_it(tmp_path: Path, name: str, photo: str | None) -> None:
+    for there in ("b.JPG", "sub/a.tif", "sub/c.png"):
+        (tmp_path / there).parent.mkdir(exist_ok=True)
+        (tmp_path / there).touch()
+    folder = PhotoFolder(tmp_path)
+    assert folder.find(name) == photo
+    assert folder.has(name) is (photo is not None)
+
+
+def test_a_name_that_may_be_several_photos_is_told_with_its_place(tmp_path: Path) -> None:
+    for folder in ("w", "x", "y", "z"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jpg").touch()
+    folders = PhotoFolder(tmp_path)
+    said = rf"'a' may be w/a\.jpg or x/a\.jpg or y/a\.jpg in {tmp_path}; give the path and the suffix"
+    for where, start in (("list", "list: "), ("", "")):
+        with pytest.raises(ValueError, match=f"^{start}{said}"):
+            folders.find("a", where)
+    assert folders.has("a")

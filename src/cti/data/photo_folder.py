@@ -64,8 +64,8 @@ class PhotoFolder:
     def find(self, name: str, where: str = "") -> str | None:
         """The photo that a name means, or None.
 
-        Case, form of accents and suffix may differ from the file's. A path may have folders before it that are not
-        below this one; a bare name may lie in any folder below.
+        Case and form of accents may differ from the file's, and the suffix may be left out. A path may have folders
+        before it that are not below this one; a bare name may lie in any folder below.
 
         Args:
             name: Path relative to the folder, with or without suffix, or a bare name.

@@ -219,7 +219,7 @@ def clear_failed_start(folder: Path, fresh: bool, new_run: bool) -> None:
         else:  # lists that were drawn for the stage of before stay
             _remove(folder / name for name in _BEGUN - {LISTS} if (folder / name).exists())
     rest = [path for path in run.iterdir() if path.name not in (CONFIG_FILE, LOCK)]
-    if all(path.is_dir() and read_history(path).taken_from for path in rest):
+    if all(read_history(path).taken_from for path in rest):
         _remove([*rest, run / CONFIG_FILE])
 
 

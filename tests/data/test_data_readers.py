@@ -121,6 +121,23 @@ def test_a_split_ignores_order_and_leaves_something_to_train_on() -> None:
     assert split_by_seed([], 0.5, 0) == ((), ())
 
 
+def test_no_class_loses_its_last_photo_to_train_on() -> None:
+    tags = {"a": (0,), "b": (0,), "c": (1,), "d": (1,), "e": (2,)}
+    for seed in range(5):
+        train, held_out = split_by_seed(tags, 0.9, seed, tags=tags)
+        assert [sorted(tags[photo] for photo in part) for part in (train, held_out)] == [
+            [(0,), (1,), (2,)],
+            [(0,), (1,)],
+        ]
+
+
+def test_a_seed_draws_as_it_always_did() -> None:
+    """Runs of before keep the photos that they held out. Rare classes choose first, so that few photos will do."""
+    tags = {f"p{number:02}": {0, number % 4} if number < 12 else {3} for number in range(14)}
+    assert split_by_seed(tags, 0.2, 13)[1] == ("p01", "p02", "p08")
+    assert split_by_seed(tags, 0.2, 13, tags=tags)[1] == ("p01", "p02", "p07")
+
+
 def test_photos_held_out_stay_held_out_and_only_new_ones_are_drawn() -> None:
     old, new = [f"old{index:02}" for index in range(40)], [f"new{index:02}" for index in range(40)]
     train, held_out = split_by_seed(old, 0.1, 0)
@@ -475,6 +492,8 @@ def test_the_folder_of_coco_is_that_of_its_photos(coco: Path) -> None:
         ("z -1", "z"),
         ("old/z.png 1", "z"),
         ("old/w", "old__w"),  # of a photo that is not there, all of its path
+        ("y", "a__y"),  # a bare name may lie in any folder
+        ("A/Y.PNG 1", "a__y"),
     ],
 )
 def test_a_line_of_a_list_is_an_id_or_a_path(tmp_path: Path, line: str, photo: str, write_photo: Writer) -> None:

@@ -54,6 +54,7 @@ A_CAT_B_BOTH = {"a.jpg": {"cat"}, "b.jpg": {"cat", "dog"}, "c.jpg": set()}
         "image,tags\na.jpg,cat\nb.jpg,\"[cat, dog]\"\nc.jpg,\n",
         "image,tags\na.jpg,cat\nd.jpg,dog\nb.jpg,cat/dog\nc.jpg,\n",
         "image,tag1,tag2\na.jpg,cat,\nb.jpg,cat,dog\nc.jpg,,\n",
+        'image, tags\na.jpg, cat\nb.jpg, "cat, dog"\nc.jpg,\n',
         "width,photo,Schlagwort\n640,a.jpg,cat\n480,b.jpg,cat;dog\n3,c.jpg,\n",
         "image,id,choice\na.jpg,1,cat\nb.jpg,2,\"{\"\"choices\"\": [\"\"cat\"\", \"\"dog\"\"]}\"\nc.jpg,3,\n",
     ],
@@ -78,6 +79,7 @@ _JSON_FORMS: dict[str, Any] = {
         {"file_name": "b.jpg", "label": "cat, dog"},
         {"file_name": "c.jpg", "label": ""},
     ],
+    "by name, wrapped": {"photos": {"a.jpg": "cat", "b.jpg": "cat dog", "c.jpg": None}},
     "wrapped": {
         "version": 1,
         "photos": [
@@ -218,6 +220,7 @@ def test_columns_that_are_not_certain_are_asked_for(tmp_path: Path) -> None:
         ("image,tags\na.jpg,cat\n./a.jpg,\n", r"labels\.csv, line 3: 'a\.jpg' was on .*line 2 already.*keep one"),
         ("image,tags\n../a.jpg,cat\n", r"labels\.csv, line 2: '\.\./a\.jpg' leaves the photo folder"),
         ("image,tags\n/etc/a.jpg,cat\n", r"labels\.csv, line 2: .* leaves the photo folder"),
+        ("image,tags\nC:\\a.jpg,cat\n", r"labels\.csv, line 2: 'C:/a\.jpg' leaves the photo folder"),
         ('image,tags\na.jpg,"cat\n', r"labels\.csv, line 2: .*quotes"),
         ('image,tags\na.jpg,"cat" dog\n', r"labels\.csv, line 2: .*quotes"),
     ],
@@ -300,6 +303,50 @@ def test_a_table_whose_column_of_tags_is_unsure_is_refused(tmp_path: Path, heade
     rows = [",".join([name, "1", "0"][: len(header.split(","))]) for name in ("a.jpg", "b.jpg")]
     with pytest.raises(ValueError, match=f"line 1: {what}: set data.tags_column to one of them"):
         read_tags(_csv(tmp_path, "\n".join([header, *rows]) + "\n"))
+
+
+def test_one_column_of_0_and_1_is_a_class_if_nothing_else_is_there(tmp_path: Path) -> None:
+    assert _tags(_csv(tmp_path, "image,cat\na.jpg,1\nb.jpg,0\n")) == {"a.jpg": {"cat"}, "b.jpg": set()}
+    with pytest.raises(ValueError, match="no column surely holds the tags"):
+        read_tags(_csv(tmp_path, "image,note,cat\na.jpg,red,1\nb.jpg,blue,0\n"))
+
+
+def test_without_a_heading_spaces_separate_in_one_column_and_not_in_several(tmp_path: Path) -> None:
+    assert _tags(_csv(tmp_path, "a.jpg,golden retriever\n")) == {"a.jpg": {"golden", "retriever"}}
+    assert _tags(_csv(tmp_path, "a.jpg,golden retriever,cat\n")) == {"a.jpg": {"golden retriever", "cat"}}
+
+
+def test_a_column_called_image_names_the_photos_whatever_others_hold(tmp_path: Path) -> None:
+    assert _tags(_csv(tmp_path, "image,source,tags\n0001,scan.png,cat\n")) == {"0001": {"cat"}}
+    assert _tags(_csv(tmp_path, "id,source,tags\n0001,scan.png,cat\n")) == {"scan.png": {"cat"}}
+    assert _tags(_csv(tmp_path, "cover.png,what\na.jpg,cat\n"), image_column="cover.png") == {"a.jpg": {"cat"}}
+
+
+@pytest.mark.parametrize(("columns", "end"), [(12, "c10: set"), (13, r"c10, \.\.\.: set")])
+def test_of_many_columns_a_dozen_are_shown(tmp_path: Path, columns: int, end: str) -> None:
+    rows = [["image", *(f"c{number}" for number in range(columns - 1))], ["a.jpg", *["text"] * (columns - 1)]]
+    with pytest.raises(ValueError, match=f"the columns are image, c0, .*{end}"):
+        read_tags(_csv(tmp_path, "".join(",".join(row) + "\n" for row in rows)))
+
+
+def test_of_many_files_that_may_be_the_tags_five_are_shown(tmp_path: Path) -> None:
+    for name in (
+        "a.csv",
+        "b.json",
+        "c.jsonl",
+        "d.tsv",
+        "e.XML",
+        "f.csv",
+        ".hidden.csv",
+        "shapes.json",
+        "g.md",
+        "h.csv",
+    ):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"the tags: a\.csv, b\.json, c\.jsonl, d\.tsv, e\.XML; name one"):
+        find_tags_file([tmp_path / "none", tmp_path])
+    assert find_tags_file([tmp_path], is_photo=lambda name: name != "d") == tmp_path / "d.tsv"
+    assert find_tags_file([tmp_path], is_photo=lambda name: True) is None
 
 
 def test_a_named_tags_file_must_be_there(tmp_path: Path) -> None:

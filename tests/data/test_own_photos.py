@@ -17,6 +17,7 @@ from cti.data import Photo, PhotoSet, read_photos, save_mask
 from cti.data.clean import write_clean_table
 from cti.data.names import likely_slips, one_spelling
 from cti.data.photo_folder import PhotoFolder
+from cti.data.tags.beside import read_folders
 
 Writer = Callable[..., Path]
 
@@ -96,6 +97,23 @@ def test_sub_folders_may_be_lists_as_well(tmp_path: Path, write_photo: Writer) -
     photos = _read(tmp_path)
     assert _tags(photos) == {"train__cat__1": {"cat"}, "train__dog__2": {"dog"}}
     assert _tags(photos, "val") == {"valid__cat__1": {"cat"}}
+    write_photo(tmp_path / "test/dog/3.jpg")
+    assert _read(tmp_path).lists == photos.lists  # the photos of test are in none of them
+    (tmp_path / "valid").rename(tmp_path / "elsewhere")
+    assert "test__dog__3" in _tags(_read(tmp_path))  # folders of other names are no lists
+    (tmp_path / "elsewhere" / "cat" / "1.jpg").unlink()
+    assert _tags(_read(tmp_path), "val") == {"test__dog__3": {"dog"}}
+    (tmp_path / "train").rename(tmp_path / "Valid")
+    assert len(_tags(_read(tmp_path))) == 3  # nothing to train on, so these are no lists either
+
+
+def test_folders_of_nothing_but_normal_photos_are_said_to_be_so(tmp_path: Path) -> None:
+    table, lists = read_folders(tmp_path, ["good/a.jpg", "good/b.jpg", "c.jpg"], ["good"])
+    assert table.note == f"Sub-folders of {tmp_path} as tags: ; good as normal (data.normal), e.g. good/a.jpg -> good."
+    assert [(row.image, row.tags, row.where) for row in table.rows] == [
+        (name, ("good",), str(tmp_path / name)) for name in ("good/a.jpg", "good/b.jpg")
+    ]
+    assert lists == {}
 
 
 def test_a_folder_of_data_sets_is_none(tmp_path: Path, write_photo: Writer) -> None:
@@ -112,6 +130,10 @@ def test_a_text_file_beside_each_photo(tmp_path: Path, write_photo: Writer) -> N
     photos = _read(tmp_path)
     assert _tags(photos) == {"a": {"cat"}, "b": {"cat", "dog"}, "c": set()}
     assert [photo.id for photo in photos.unlabelled] == ["d"]
+    assert photos.notes[0] == "A file of tags for each of 3 photos, split at ',', e.g. b.jpg -> cat, dog."
+    (tmp_path / "d.json").write_text('{"version": 1}')
+    with pytest.raises(ValueError, match=r"d\.json lies beside a photo, but is not labelme's JSON: .* move it away"):
+        _read(tmp_path)
 
 
 def test_boxes_of_yolo_are_tags(tmp_path: Path, write_photo: Writer) -> None:
@@ -166,6 +188,9 @@ def test_a_misspelling_is_a_rare_name_beside_a_frequent_one() -> None:
     assert likely_slips({"type 1": 30, "type 2": 1}) == {}
     assert likely_slips({"pottedplant": 9, "potted plant": 8}) == {"potted plant": "pottedplant"}
     assert one_spelling({"Cat": 1, "cat": 3, "CAT": 2}) == dict.fromkeys(("Cat", "cat", "CAT"), "cat")
+    assert one_spelling({"Cat": 2, "cat": 2}) == {"Cat": "cat", "cat": "cat"}  # small letters
+    assert one_spelling({"Cat": 1, "CAT": 1}) == {"Cat": "CAT", "CAT": "CAT"}
+    assert one_spelling({"Cat": 9, " cat": 1}, ["cAt"]) == {"Cat": "cAt", " cat": "cAt"}  # the user's
 
 
 @pytest.mark.parametrize(
@@ -180,6 +205,8 @@ def test_a_misspelling_is_a_rare_name_beside_a_frequent_one() -> None:
         ({"ca": 9, "cx": 1, "c": 1}, {}),  # short names are alike by chance
         ({"longish name": 7, "longish nome": 7}, {"longish nome": "longish name"}),
         ({"longish nome": 8, "longish name": 7}, {"longish name": "longish nome"}),
+        ({"abcdefghijkl": 9, "abcdefghijkxy": 8}, {"abcdefghijkxy": "abcdefghijkl"}),  # alike by 22/25
+        ({"abcdefghijkl": 9, "abcdefghijxyz": 8}, {}),
         ({"screwss": 1, "screws": 3, "screw": 9}, {"screws": "screw"}),  # what is meant is no slip itself
     ],
 )

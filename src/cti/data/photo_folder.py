@@ -57,9 +57,8 @@ class PhotoFolder:
             pure = PurePosixPath(photo)
             for key in (_key(photo), _key(str(pure.with_suffix("")))):
                 self._by_path[key].append(photo)
-            if len(pure.parts) > 1:
-                for key in (_key(pure.name), _key(pure.stem)):
-                    self._by_name[key].append(photo)
+            for key in (_key(pure.name), _key(pure.stem)):
+                self._by_name[key].append(photo)
 
     def find(self, name: str, where: str = "") -> str | None:
         """The photo that a name means, or None.

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from cti.config import SegmentConfig
+from cti.config import PredictConfig, SegmentConfig
 from cti.data import stretched
 from cti.data.images import load_mask
 from cti.data.photos import Photo
 from cti.data.windows import windows
 from cti.segment import predict
 from cti.segment.checkpoint import load_segmenter, save_segmenter
-from cti.segment.inference import Inference
+from cti.segment.inference import Inference, inference
 from cti.segment.networks import Segmenter, build_segmenter
 from cti.segment.predict import (
     Seen,
@@ -300,6 +300,19 @@ def test_a_trained_network_asks_no_hub_for_the_weights_it_began_with(tmp_path: P
     assert loaded.config == began.config
     for name, value in trained.network.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[name], value)
+
+
+def test_a_variant_says_scales_and_crf_and_the_first_is_the_usual_one() -> None:
+    segment = SegmentConfig(long_side=700)
+    predict = PredictConfig(
+        variants=("multi-scale+crf", "single"), multi_scales=(0.5, 2.0), flip=False, window=90, stride=30, crf="irn",
+        precision="bf16",
+    )  # fmt: skip
+    first = Inference(700, (0.5, 2.0), False, 90, 30, "irn", "bf16")
+    assert inference(segment, predict) == inference(segment, predict, "multi-scale+crf") == first
+    assert inference(segment, predict, "multi-scale") == replace(first, crf="none")
+    assert inference(segment, predict, "single+crf") == replace(first, scales=(1.0,))
+    assert inference(segment, predict, "single") == replace(first, scales=(1.0,), crf="none")
 
 
 def test_bf16_is_used_where_it_is_asked_for_and_changes_little(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,10 @@ from cti.data import PhotoSet, read_photos, save_mask
 from cti.data.photo_folder import PhotoFolder
 from cti.data.read import detect_format
 from cti.data.readers.coco_mask import draw_mask
-from cti.data.readers.voc import _vocabulary
+from cti.data.readers.voc import _vocabulary, read_annotations
 from cti.data.source import listed_photo
 from cti.data.splits import EarlierSplit, split_by_seed
+from tiny import tiny_shapes
 
 Writer = Callable[..., Path]
 
@@ -91,8 +92,37 @@ def test_classes_txt_orders_classes_and_mask_values(folder_set: Writer) -> None:
 
 
 def test_a_class_nobody_has_is_an_error(folder_set: Writer) -> None:
-    with pytest.raises(ValueError, match=r"class catt \(data\.classes .*knows cat"):
-        _read(folder_set({"a.jpg": "cat"}), classes=("catt",))
+    root = folder_set({"a.jpg": "cat"})
+    with pytest.raises(ValueError, match=r"class catt \(data\.classes .*knows cat \(perhaps cat is meant\)\.$"):
+        _read(root, classes=("catt",))
+    with pytest.raises(ValueError, match=r"class zebra \(data\.classes .*knows cat\.$"):
+        _read(root, classes=("zebra",))
+
+
+def test_folders_that_are_named_must_be_there(folder_set: Writer, voc: Path) -> None:
+    root = folder_set({"a.jpg": "cat"})
+    for settings, what in (({"images": "mine"}, "images"), ({"masks": "mine"}, "masks")):
+        for place in (root, voc):
+            with pytest.raises(FileNotFoundError, match=rf"There is no folder {place}/mine; .*data\.{what}"):
+                _read(place, **settings)
+    save_mask(root / "mine" / "a.png", np.ones((8, 12), dtype=np.uint8))
+    assert _read(root, masks="mine", val_fraction=0.0).has_masks
+    (root / "mine").rename(root / "ground_truth")
+    assert _read(root, val_fraction=0.0).has_masks
+    (root / "images").rename(root / "mine")
+    assert all(photo.image.parent == root / "mine" for photo in _read(root, images="mine").photos())
+
+
+def test_a_folder_without_any_tag_says_what_to_write(tmp_path: Path, write_photo: Writer) -> None:
+    write_photo(tmp_path / "a.jpg")
+    with pytest.raises(FileNotFoundError, match=r"There are no tags in .*: no labels\.csv, .* write labels\.csv with"):
+        _read(tmp_path, format="folder")
+
+
+def test_shapes_are_rendered_where_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cti.data.read.render_shapes", lambda root: tiny_shapes(root, 4))
+    photos = _read(tmp_path / "shapes", format="shapes")
+    assert [len(photos.lists[name]) for name in ("train", "score", "val")] == [3, 3, 1]
 
 
 def test_without_lists_the_split_is_drawn_by_seed(folder_set: Writer, tmp_path: Path) -> None:
@@ -283,6 +313,13 @@ def test_voc_layout_with_classes_of_its_own(voc: Path) -> None:
     assert _tags(photos) == {"000001": {"zebra"}, "000002": {"lion", "zebra"}}
 
 
+def test_classes_txt_may_lie_where_the_archive_was_unpacked(voc: Path) -> None:
+    (voc.parents[1] / "classes.txt").write_text("cat\ndog\n")
+    assert _read(voc.parents[1]).classes == ("cat", "dog")
+    (voc.parents[1] / "classes.txt").rename(voc / "classes.txt")
+    assert _read(voc.parents[1]).classes == ("cat", "dog")
+
+
 def test_voc_without_lists_is_split(voc: Path) -> None:
     for path in (voc / "ImageSets" / "Segmentation").iterdir():
         path.unlink()
@@ -297,6 +334,12 @@ def test_broken_xml_is_named_with_its_line(voc: Path) -> None:
     (voc / "Annotations" / "000002.xml").write_text("<annotation><object></object></annotation>")
     with pytest.raises(ValueError, match=r"000002\.xml: object 1 has no <name>"):
         _read(voc)
+
+
+def test_photos_without_a_file_have_no_annotations(voc: Path) -> None:
+    (voc / "Annotations" / "000003.xml").rename(voc / "Annotations" / "000003.XML")
+    found = read_annotations(voc / "Annotations", ["000001", "000003", "000009"])
+    assert found == {"000001": {"cat", "person"}, "000003": {"sofa"}}
 
 
 def test_voc_without_any_tags_says_so(voc: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from cti.data.check import check_data
 from cti.data.check_report import CheckReport
 from cti.data.mask_folder import MaskFolder
 from cti.data.mask_tags import MaskView, compare_masks
-from cti.data.readers.coco_mask import draw_mask
+from cti.data.readers.coco_mask import CocoMask, draw_mask
 
 Writer = Callable[..., Path]
 
@@ -183,6 +184,21 @@ def test_outlines_that_cannot_be_drawn_stop_the_check(
     assert reason in report.bad_masks["a"]
 
 
+@pytest.mark.parametrize("outline", [[[0, 0, 8, 0, 0, 8]], [0, 0, 8, 0, 0, 8], [[0, 0], [8, 0], [0, 8]]])
+def test_three_corners_are_an_outline(outline: Any) -> None:
+    mask = draw_mask([{"category_id": 1, "segmentation": outline}], (8, 8), {1: 1})
+    assert mask[0, :6].all()
+    assert mask[:6, 0].all()
+    assert not mask[5:, 5:].any()
+    assert mask.dtype == np.uint8
+
+
+def test_three_outlines_are_three_parts() -> None:
+    squares = [[x, 0, x + 2, 0, x + 2, 2, x, 2] for x in (0, 4, 8)]
+    mask = draw_mask([{"category_id": 1, "segmentation": squares}], (3, 12), {1: 1})
+    assert mask[0].tolist() == [1, 1, 0, 0] * 3
+
+
 @pytest.mark.parametrize(
     "outline",
     [[SQUARE], SQUARE, [[[1, 1], [5, 1], [5, 5], [1, 5]]], [[1, 1], [5, 1], [5, 5], [1, 5]], [list(map(str, SQUARE))]],
@@ -200,6 +216,11 @@ def test_the_drawn_masks_are_held_against_their_photos_size(tmp_path: Path, writ
     report = _check(root)
     assert not report.bad_masks
     assert report.mask_digests.keys() == {"a"}
+    drawn = read_photos(DataConfig(root=str(root))).lists["train"][0].mask
+    assert isinstance(drawn, CocoMask)
+    assert replace(drawn, max_pixels=96).load().shape == (8, 12)
+    with pytest.raises(ValueError, match=r"a\.png is said to have 12 x 8 pixels, more than the 95 allowed; correct"):
+        replace(drawn, max_pixels=95).load()
     write_photo(root / "train" / "a.png", size=(13, 8))
     path = root / "annotations" / "instances_train.json"
     assert _check(root).bad_masks["a"].startswith(f"The mask of a in {path} is 12 x 8, its photo 13 x 8 pixels")

@@ -71,6 +71,8 @@ def test_smaller_shapes_lie_on_top_and_the_rest_is_unsaid(tmp_path: Path) -> Non
 
 def test_the_photo_is_the_one_that_the_file_names(tmp_path: Path) -> None:
     source = _labelme(tmp_path / "in", imagePath="photos/b.jpg", imageHeight=7, imageWidth=8)
+    for name, content in (("list", [1]), ("other", {"version": 1}), ("odd", {"shapes": 3})):
+        (source / f"{name}.json").write_text(json.dumps(content))  # which is not labelme's
     _labelme(source, name="c", imageHeight=7)  # half a size is none
     masks = outside_masks(source, CLASSES)
     assert [(mask.photo, mask.where.name) for mask in masks] == [("photos/b.jpg", "a.json"), ("c", "c.json")]

@@ -12,7 +12,7 @@ from cti.classes import VOC_CLASSES
 from cti.config import DataConfig
 from cti.data import PhotoSet, read_photos, save_mask
 from cti.data.photo_folder import PhotoFolder
-from cti.data.read import detect_format
+from cti.data.read import _table, detect_format
 from cti.data.readers.coco_mask import draw_mask
 from cti.data.readers.voc import _vocabulary, read_annotations
 from cti.data.source import listed_photo
@@ -79,6 +79,25 @@ def test_photos_without_a_tag_left_can_be_negatives(folder_set: Writer) -> None:
     assert _tags(photos) == {"a": {"cat"}, "b": set()}  # an empty cell says so, a tag of another class does not
     assert "1 of 2 photos show none of the classes." in photos.notes
     assert _tags(_read(root, classes=("cat",), empty_tags="negative")) == {"a": {"cat"}, "b": set(), "c": set()}
+
+
+def test_what_was_understood_is_said_and_nothing_else(folder_set: Writer) -> None:
+    root = folder_set({"a.jpg": "cat", "b.jpg": "dog"}, train=["a", "b"])
+    first = "labels.csv: one row per photo, column 'tags', e.g. a.jpg -> cat."
+    assert _read(root).notes == (first, "There is no list 'val', so 'val' is empty.")
+    assert _read(root, classes=("cat",)).notes == (
+        first,
+        "There is no list 'val', so 'val' is empty.",
+        "1 tags that name none of the chosen classes were dropped: dog (1).",
+        "1 photos without a tag of the chosen classes were left out (data.empty_tags).",
+    )
+
+
+def test_mask_values_are_those_of_the_chosen_classes() -> None:
+    assert list(_table(("a", "b", "c"), ("c", "a"))) == [0, 2, 255, 1, *[255] * 252]
+    names = tuple(f"n{number}" for number in range(300))  # more than a mask can tell apart
+    table = _table(names, (names[253], names[254]))
+    assert (table[253], table[254], table[255]) == (255, 1, 255)
 
 
 def test_classes_txt_orders_classes_and_mask_values(folder_set: Writer) -> None:
@@ -334,6 +353,17 @@ def test_broken_xml_is_named_with_its_line(voc: Path) -> None:
     (voc / "Annotations" / "000002.xml").write_text("<annotation><object></object></annotation>")
     with pytest.raises(ValueError, match=r"000002\.xml: object 1 has no <name>"):
         _read(voc)
+
+
+def test_tags_of_voc_may_lie_in_a_file_that_is_named(voc: Path) -> None:
+    for name, tag in (("tags.txt", "cat"), ("mine.csv", "bus")):
+        (voc / name).write_text(f"000001.jpg {tag}\n" if name == "tags.txt" else f"image,tags\n000001.jpg,{tag}\n")
+    assert _tags(_read(voc))["000001"] == {"cat"}
+    photos = _read(voc, labels="mine.csv")
+    assert _tags(photos)["000001"] == {"bus"}
+    assert "1 listed photos have no tags at all, e.g. 000002." not in photos.notes
+    assert "2 listed photos have no tags at all, e.g. 000002." in photos.notes
+    assert sorted(photo.id for photo in photos.unlabelled) == ["000002", "000003"]
 
 
 def test_photos_without_a_file_have_no_annotations(voc: Path) -> None:

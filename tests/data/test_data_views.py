@@ -154,6 +154,10 @@ def test_normalize() -> None:
 
 def test_rand_augment_never_asks_for_no_bits() -> None:
     augment = rand_augment(32, MEAN)
+    settings = augment.ops[0].hparams
+    assert settings["translate_const"] == 14  # 45 % of the side
+    assert settings["img_mean"] == (124, 116, 104)
+    assert settings["interpolation"] == Image.Resampling.BICUBIC
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
     for operation in augment.ops:
         if operation.name.startswith("Posterize"):

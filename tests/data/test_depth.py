@@ -191,6 +191,11 @@ def test_a_numpy_array_is_refused_as_one(tmp_path: Path) -> None:
         load_image(tmp_path / "cube.npy")
 
 
+@pytest.mark.parametrize(("top", "shown"), [(255, 255), (256, 64), (1023, 255), (1024, 64), (16383, 255), (16384, 64)])
+def test_the_smallest_depth_that_holds_a_photo_is_its_own(top: int, shown: int) -> None:
+    assert to_8_bit(np.array([[0, top]], dtype=np.uint16)).tolist() == [[0, shown]]
+
+
 def test_eight_levels_are_enough_to_show() -> None:
     """Of 256 that the depth could hold; fewer are stretched."""
     for top, shown in ((107, [0, 255]), (108, [100, 108])):

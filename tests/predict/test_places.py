@@ -600,4 +600,5 @@ def test_what_is_no_file_is_known_by_its_name() -> None:
         assert not places.is_elsewhere(name)
     assert places.place_of("FILE:///a%20b.jpg") == Path("/a b.jpg")
     assert places.place_of("s3://a%20b.jpg") == Address("s3://a%20b.jpg")
+    assert places.safe_id("/a.jpg") == "a"
     assert places.safe_id("./a//b:c\n?.jpg") == "a__b_c__"

@@ -16,7 +16,7 @@ from cti.config import DataConfig
 from cti.data import Photo, load_image
 from cti.data.check import check_data
 from cti.data.depth import to_8_bit
-from cti.data.images import image_size
+from cti.data.images import deep_ends, image_size, open_image
 from cti.data.read import read_photos
 from cti.data.transforms import WholeView
 from cti.predict.cti import CTIAnalyser
@@ -151,6 +151,22 @@ def test_the_check_says_which_levels_fit_and_every_reader_uses_them(tmp_path: Pa
     assert np.asarray(Predictor(CTIAnalyser(network))(photos[0].image, ["disc"]).image).max() > 200
     views = WholeView(32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     assert float(views(photos[0].image, levels=levels).max()) == pytest.approx(73 / 255, abs=0.02)
+
+
+def test_ends_are_known_of_photos_of_more_than_8_bits(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[7, 900, 30]], dtype=np.uint16)).save(tmp_path / "grey.png")
+    _png_of_16_bits(tmp_path / "colours.png", np.array([[[300, 5, 70], [4000, 9, 8]]]))
+    Image.fromarray(np.array([[np.nan, -1.5, 2.5]], dtype=np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray(np.array([[np.nan, np.inf]], dtype=np.float32)).save(tmp_path / "none.tif")
+    Image.new("RGB", (2, 2)).save(tmp_path / "plain.png")
+    Image.new("L", (2, 2)).save(tmp_path / "plain-grey.png")
+    expected = {
+        "grey.png": (7, 900), "colours.png": (5, 4000), "float.tif": (-1.5, 2.5), "none.tif": None,
+        "plain.png": None, "plain-grey.png": None,
+    }  # fmt: skip
+    for name, ends in expected.items():
+        with open_image(tmp_path / name) as image:
+            assert deep_ends(image) == ends
 
 
 @pytest.mark.parametrize("levels", [(1.0,), (3.0, 3.0), (0.0, float("inf")), (float("nan"), 1.0)])

@@ -6,7 +6,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,16 +16,136 @@ from safetensors.torch import load
 from cti import pipeline
 from cti.cli import main
 from cti.config import Config
+from cti.data.fingerprint import DataRecord, PhotoChange
 from cti.data.images import load_mask, save_mask
 from cti.data.review import Entry, write_entries
 from cti.files import read_json, read_manifest, write_json, write_text
 from cti.method.checkpoint import load_model
 from cti.run import FOLDERS, Run
+from cti.run.changes import (
+    Action,
+    Change,
+    Made,
+    compare,
+    more_epochs,
+    nothing_trained,
+    on_other_photos,
+    sentence,
+)
 from cti.run.stage_folder import damaged_files
 from tiny import options, tiny_config, tiny_shapes
 
 SOME, MORE = 12, 16
+ACTIONS: tuple[Action, ...] = get_args(Action)
 LOOK = {"stages": "[first_look, train, seeds, masks, segment, evaluate]", "train__warm_start": "only"}
+
+
+SAME = DataRecord({"train": ("a",)}, {"a": ("0f", ("cat",))})
+OTHER = DataRecord({"train": ("a", "b")}, {"a": ("0f", ("dog",)), "b": ("1f", ())}, {"a": "mark"})
+
+
+def test_differences_are_told_by_the_names_of_settings() -> None:
+    before = Made({"train": {"lr": 0.1, "deep": {"x": 1, "y": 2}}, "network": "0f", "gone": None, "z": 1}, SAME)
+    now = Made({"train": {"lr": 0.1, "deep": {"x": 1, "y": 3}}, "network": "1f", "made": {"masks": 7}, "z": 1}, OTHER)
+    change = compare(before, now)
+    assert change.settings == {
+        "made": (None, {"masks": 7}), "network": ("0f", "1f"), "train.deep.y": (2, 3),
+    }  # fmt: skip
+    assert change.photos == PhotoChange(added=("b",), retagged=("a",), reviewed=("a",))
+    assert not compare(before, before)
+    assert compare(before, replace(before, photos=OTHER))
+    assert compare(before, replace(before, settings={}))
+
+
+def test_a_change_is_said_in_words() -> None:
+    settings = {"train.lr": (0.1, "high"), "network": ("0f", "1f"), "truth": (1, 2), "made.masks": (1, 2)}
+    said = (
+        "train.lr: 0.1 there, 'high' now; the network of train is another one; the true masks are others; "
+        "masks is a new one"
+    )
+    assert str(Change(settings)) == said
+    assert str(Change(settings, PhotoChange(added=("b",)))) == f"{said}; 1 photo added"
+    assert str(Change(photos=PhotoChange(added=("b",)))) == "1 photo added"
+    change = Change({"masks.x": (1, 2)})
+    assert [sentence("seeds", action, change, 1).removeprefix("masks.x: 1 there, 2 now: ") for action in ACTIONS] == [
+        "made again",
+        "the network stays as it is (--retrain trains it again)",
+        "seeds of 1 photo are made, the others stay",
+        "the segmenter goes on from its weights (--retrain begins anew)",
+        "training goes on",
+        "made again",
+    ]
+    assert "masks of 2 photos are made" in sentence("masks", "by photo", change, 2)
+
+
+@pytest.mark.parametrize(
+    ("stage", "then", "now", "trained", "more"),
+    [
+        ("train", 1, 3, None, True),
+        ("train", 3, 3, None, False),
+        ("train", 3, 1, None, False),
+        ("segment", 0, 30, 20, True),  # 0 = by the number of photos, which were 20 then
+        ("segment", 0, 20, 20, False),
+        ("segment", 0, 30, None, False),  # nobody knows
+        ("segment", 20, 0, None, False),
+        ("masks", 1, 3, None, False),
+    ],
+)
+def test_more_epochs_are_more_than_were_trained(
+    stage: str, then: int, now: int, trained: int | None, more: bool
+) -> None:
+    name = "train.epochs" if stage == "train" else "segment.train.epochs"
+    manifest = {"result": {"fit": {"epochs": trained}}} if trained else None
+    change = Change({name: (then, now)})
+    assert more_epochs(stage, change, manifest) is more
+    assert not more_epochs(stage, replace(change, photos=PhotoChange(added=("a",))), manifest)
+    assert not more_epochs(stage, Change({**change.settings, "train.lr": (1, 2)}), manifest)
+    assert not more_epochs("segment" if stage == "train" else "train", change, manifest)
+
+
+def test_nothing_was_trained_where_no_step_was_taken() -> None:
+    assert nothing_trained({"result": {"fit": {"steps": 0}}})
+    for manifest in ({"result": {"fit": {"steps": 1}}}, {"result": {"fit": None}}, {"result": {}}, {}, None):
+        assert not nothing_trained(manifest)
+
+
+@pytest.mark.parametrize(
+    ("stage", "finished", "retrain", "affinity", "stays", "action"),
+    [
+        ("seeds", True, True, True, True, "by photo"),
+        ("masks", True, True, False, False, "by photo"),
+        ("masks", True, False, True, False, "again"),  # learned affinity depends on all photos
+        ("first_look", True, False, False, True, "keep"),
+        ("train", True, False, False, True, "keep"),
+        ("train", True, False, False, False, "again"),
+        ("train", True, True, False, True, "again"),
+        ("train", False, False, False, True, "again"),
+        ("segment", True, False, False, True, "from weights"),
+        ("segment", False, False, False, True, "again"),
+        ("segment", True, True, False, False, "again"),
+        ("evaluate", True, False, False, True, "again"),
+    ],
+)
+def test_what_becomes_of_a_stage_on_other_photos(
+    stage: str, finished: bool, retrain: bool, affinity: bool, stays: bool, action: str
+) -> None:
+    assert on_other_photos(stage, finished, retrain, affinity, stays) == action
+
+
+@pytest.mark.parametrize(
+    ("change", "review"),
+    [
+        (Change(photos=PhotoChange(reviewed=("b",))), True),
+        (Change(photos=PhotoChange(retagged=("a",))), True),
+        (Change(photos=PhotoChange(retagged=("a", "b"))), False),  # nobody said anything of b
+        (Change(photos=PhotoChange(reviewed=("a",), added=("c",))), False),
+        (Change({"network": (1, 2)}, PhotoChange(reviewed=("a",))), True),  # which follows from it
+        (Change({"network": (1, 2)}), False),
+        (Change({"network": (1, 2), "train.lr": (1, 2)}, PhotoChange(reviewed=("a",))), False),
+    ],
+)
+def test_a_change_by_the_review_alone(change: Change, review: bool) -> None:
+    assert change.is_review({"a"}) is review
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,10 @@ from rich.console import Console
 
 from cti.config import DataConfig
 from cti.data import read_photos, save_mask
-from cti.data.check import check_cache, check_data, usable
+from cti.data.check import _VERSION, _Fact, _lasts, check_cache, check_data, usable
 from cti.data.check_report import FEW, CheckReport, few_sentence, print_report
 from cti.data.fingerprint import DataRecord, PhotoChange, compare_photos, mask_fingerprint, record_photos
+from cti.data.photos import dropped_sentence
 
 Writer = Callable[..., Path]
 
@@ -87,7 +88,12 @@ def test_training_stops_with_the_list_or_goes_on_without_the_broken(damaged: Pat
     clean = usable(photos, report, max_broken=0.8)
     assert [photo.id for photo in clean.lists["train"]] == ["good", "copy", "small", "rgb", "values"]
     assert [photo.id for photo in clean.lists["train"] if photo.mask] == ["good"]
-    assert any("3 unreadable photos were left out: missing, cut, text" in note for note in clean.notes)
+    assert clean.notes[len(photos.notes) :] == (
+        "3 unreadable photos were left out: missing, cut, text.",
+        "3 unusable masks were left out: small, rgb, values.",
+    )
+    assert clean.has_masks
+    assert not usable(replace(photos, lists={"score": photos.lists["train"][1:]}), report, max_broken=0.8).has_masks
     assert len(photos.lists["train"]) == 8
 
 
@@ -100,6 +106,19 @@ def test_one_broken_photo_of_many_does_not_stop_training(folder_set: Writer) -> 
     (root / "images" / "8.jpg").write_bytes(b"")
     assert _check(root).stops_training
     assert not _check(root, max_broken=0.02).stops_training
+
+
+def test_a_photo_in_both_lists_is_a_leak_and_only_readable_ones_are_learned_from(folder_set: Writer) -> None:
+    root = folder_set({"a.jpg": "", "b.jpg": "cat", "c.jpg": "cat", "d.jpg": ""}, train=["a", "b", "d"], val=["c", "d"])
+    shutil.copy(root / "images" / "a.jpg", root / "images" / "b.jpg")
+    report = _check(root)
+    assert report.duplicates == (("a", "b"),)
+    assert report.leaks == (("d",),)  # two in one list do no harm
+    assert (report.num_trainable, report.num_positive) == (3, 1)
+    (root / "images" / "b.jpg").write_bytes(b"")
+    report = _check(root, max_broken=0.5)
+    assert (report.num_trainable, report.num_positive) == (2, 0)
+    assert report.errors[0].startswith("No photo to train on has a tag")
 
 
 def test_a_set_without_photos_to_train_on_stops(folder_set: Writer) -> None:
@@ -203,8 +222,34 @@ def test_a_passing_error_is_not_kept(folder_set: Writer, monkeypatch: pytest.Mon
     assert not _check(root).broken
 
 
+def test_a_photo_that_does_not_fit_into_memory_may_fit_another_time(
+    folder_set: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder_set({"a.png": "cat", "b.png": "cat"}, train=["a", "b"])
+    _age(root)
+
+    def refuse(image: Image.Image) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cti.data.check.to_rgb", refuse)
+        broken = _check(root).broken
+    assert broken == {name: f"{root}/images/{name}.png does not fit into memory; shrink it." for name in "ab"}
+    assert not _check(root).broken
+
+
+def test_progress_is_shown_to_people_only(folder_set: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    root = folder_set({"a.png": "cat", "b.png": "cat"}, train=["a", "b"])
+    check_data(DataConfig(root=str(root)), root.parent / "shown.json")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err
+    check_data(DataConfig(root=str(root)), root.parent / "silent.json", progress=False)
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize(
-    "content", ['{"version": 2}', '{"version": 2, "facts": {KEYS}}', "[1]", '{"version": 2, "facts": 3}']
+    "content", ['{"version": NOW}', '{"version": NOW, "facts": {KEYS}}', "[1]", '{"version": NOW, "facts": 3}']
 )
 def test_a_damaged_cache_is_made_anew(folder_set: Writer, content: str) -> None:
     root = folder_set({"a.png": "cat", "b.png": "cat"}, train=["a", "b"])
@@ -213,8 +258,31 @@ def test_a_damaged_cache_is_made_anew(folder_set: Writer, content: str) -> None:
     cache = root.parent / "cache.json"
     kept = json.loads(cache.read_text())["facts"]
     assert len(kept) == 2
-    cache.write_text(content.replace("{KEYS}", json.dumps(dict.fromkeys(kept))))
+    cache.write_text(content.replace("NOW", str(_VERSION)).replace("{KEYS}", json.dumps(dict.fromkeys(kept))))
     assert _check(root) == first
+
+
+def test_what_was_found_by_another_version_is_not_used(folder_set: Writer) -> None:
+    root = folder_set({"a.png": "cat", "b.png": "cat"}, train=["a", "b"])
+    _age(root)
+    _check(root)
+    cache = root.parent / "cache.json"
+    kept = json.loads(cache.read_text())
+    assert kept["version"] == _VERSION
+    wrong = {key: {**fact, "error": "b is bad"} for key, fact in kept["facts"].items() if "b.png" in key}
+    cache.write_text(json.dumps({"version": _VERSION, "facts": kept["facts"] | wrong}))
+    assert _check(root).broken == {"b": "b is bad"}
+    cache.write_text(json.dumps({"version": _VERSION - 1, "facts": kept["facts"] | wrong}))
+    assert not _check(root).broken
+
+
+def test_what_is_known_of_a_file_changed_within_two_seconds_is_not_kept() -> None:
+    """Before or, by another machine's clock, after the look at it."""
+    now = 10**19
+    for away, kept in ((2_000_000_000, False), (2_000_000_001, True), (-2_000_000_000, False), (-2_000_000_001, True)):
+        assert _lasts(_Fact((1, now + away)), now) is kept
+    assert not _lasts(_Fact((1, 0), passing=True), now)
+    assert not _lasts(_Fact(None), now)
 
 
 def test_replaced_photos_and_masks_of_equal_size_are_noticed(folder_set: Writer) -> None:
@@ -287,6 +355,7 @@ def _bad(count: int) -> dict[str, str]:
             "No photo of val has the class dog; it has no score there. Put photos of it into val.",
         ),
         ({"doubts": ("a doubt",)}, "a doubt"),
+        ({"dropped_tags": {"cow": 2, "hen": 1}}, dropped_sentence({"cow": 2, "hen": 1})),
         ({"duplicates": (("a", "b"), ("c", "d"))}, "2 photos are there more than once: a = b, c = d."),
         ({"leaks": (("a", "b"),)}, "1 photos lie both in train and in val, so val scores flatter: a = b."),
     ],
@@ -328,6 +397,47 @@ def test_a_sound_set_gives_no_sentence() -> None:
     assert _report(classes={"train": {"cat": FEW}, "val": {}}, lists={"train": FEW, "val": 0}).problems == ()
     assert few_sentence({"none": 0, "enough": FEW}) == ""
     assert few_sentence({"b": FEW - 1, "a": 1}).startswith(f"Few photos of a (1), b ({FEW - 1}): with fewer than 20,")
+
+
+def test_all_is_printed_as_it_is_called() -> None:
+    """Names may hold what rich takes for markup."""
+    report = _report(
+        notes=("note [a]", "2 [b]"),
+        broken={"[c]": "[c] is bad"},
+        bad_masks={"[d]": "[d] is worse"},
+        doubts=("[e]?", "2 [b]"),
+    )
+    console = Console(file=io.StringIO(), width=300)
+    print_report(report, console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert lines[lines.index("Tags per photo: 1 tag: 100") + 1 :] == [
+        "note [a]",
+        "- [c] is bad",
+        "- [d] is worse",
+        "1 photos cannot be read and are left out: [c].",
+        "1 masks cannot be used and are left out: [d].",
+        "[e]?",
+        "2 [b]",
+        "This data set can be trained on.",
+    ]
+
+
+def test_what_stops_training_is_red_and_what_is_doubtful_is_yellow() -> None:
+    for found, last in (
+        ({"num_positive": 0}, "\x1b[1;31mTraining would stop on this data set.\x1b[0m"),
+        ({"classes": {"train": {"cat": 2}, "val": {"cat": 1}}},
+         "\x1b[33mTraining would run on this data set, and learn no class; add photos.\x1b[0m"),
+        ({}, "\x1b[32mThis data set can be trained on.\x1b[0m"),
+    ):  # fmt: skip
+        console = Console(file=io.StringIO(), width=300, force_terminal=True, color_system="standard", _environ={})
+        report = _report(notes=("7 notes",), doubts=("8 doubts",), broken={"a": "9 are bad"}, **found)  # type: ignore[arg-type]
+        print_report(report, console)
+        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        assert lines[-1] == last
+        assert {"Tags per photo: 1 tag: 100", "7 notes", "- 9 are bad", "\x1b[33m8 doubts\x1b[0m"} <= set(lines)
+        assert [line for line in lines if line.startswith("\x1b[1;31mNo photo")] == [
+            f"\x1b[1;31m{error}\x1b[0m" for error in report.errors
+        ]
 
 
 @pytest.mark.parametrize(

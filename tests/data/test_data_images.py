@@ -15,7 +15,7 @@ from PIL import Image
 
 from cti.classes import voc_palette
 from cti.data import load_image, load_mask, save_mask
-from cti.data.images import MaskFile, open_image, oriented_size
+from cti.data.images import MaskFile, image_size, open_image, oriented_size
 
 RED, GREEN = (255, 0, 0), (0, 128, 0)
 
@@ -133,6 +133,7 @@ def test_animation_gives_its_first_frame(tmp_path: Path) -> None:
 
 def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "bomb.png")
+    assert image_size(tmp_path / "bomb.png", max_pixels=1200) == (30, 40)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("the bomb was decoded"))
     with pytest.raises(ValueError, match=r"bomb\.png was not decoded: 40 x 30 = 1200 pixels.*data\.max_pixels"):
         load_image(tmp_path / "bomb.png", max_pixels=1199)
@@ -220,12 +221,19 @@ def test_mask_values_go_through_the_table(tmp_path: Path) -> None:
 def test_grey_masks_are_read_too(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 3, 255]], dtype=np.uint8)).save(tmp_path / "grey.png")
     assert load_mask(tmp_path / "grey.png", 3).tolist() == [[0, 3, 255]]
+    Image.fromarray(np.array([[False, True]])).save(tmp_path / "bits.png")
+    assert load_mask(tmp_path / "bits.png", 1).tolist() == [[0, 1]]
+    assert load_mask(tmp_path / "bits.png", 1).dtype == np.uint8
 
 
 def test_unknown_mask_values_are_named(tmp_path: Path) -> None:
     save_mask(tmp_path / "a.png", np.array([[0, 3, 4, 9, 255]], dtype=np.uint8))
     with pytest.raises(ValueError, match=r"a\.png holds the unknown values 4, 9; with 3 classes"):
         load_mask(tmp_path / "a.png", 3)
+    for many, named in ((8, "1, 2, 3, 4, 5, 6, 7, 8;"), (9, r"1, 2, 3, 4, 5, 6, 7, 8, \.\.\.;")):
+        save_mask(tmp_path / "a.png", np.arange(many + 1, dtype=np.uint8)[None])
+        with pytest.raises(ValueError, match=f"unknown values {named} with 0 classes"):
+            load_mask(tmp_path / "a.png", 0)
 
 
 def test_coloured_deep_and_jpeg_masks_are_refused(tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ from cti.classes import VOC_CLASSES
 from cti.config import DataConfig
 from cti.data import PhotoSet, read_photos, save_mask
 from cti.data.photo_folder import PhotoFolder
-from cti.data.read import detect_format
+from cti.data.read import _table, detect_format
 from cti.data.readers.coco_mask import draw_mask
-from cti.data.readers.voc import _vocabulary
+from cti.data.readers.voc import _vocabulary, read_annotations
 from cti.data.source import listed_photo
 from cti.data.splits import EarlierSplit, split_by_seed
+from tiny import tiny_shapes
 
 Writer = Callable[..., Path]
 
@@ -80,6 +81,25 @@ def test_photos_without_a_tag_left_can_be_negatives(folder_set: Writer) -> None:
     assert _tags(_read(root, classes=("cat",), empty_tags="negative")) == {"a": {"cat"}, "b": set(), "c": set()}
 
 
+def test_what_was_understood_is_said_and_nothing_else(folder_set: Writer) -> None:
+    root = folder_set({"a.jpg": "cat", "b.jpg": "dog"}, train=["a", "b"])
+    first = "labels.csv: one row per photo, column 'tags', e.g. a.jpg -> cat."
+    assert _read(root).notes == (first, "There is no list 'val', so 'val' is empty.")
+    assert _read(root, classes=("cat",)).notes == (
+        first,
+        "There is no list 'val', so 'val' is empty.",
+        "1 tags that name none of the chosen classes were dropped: dog (1).",
+        "1 photos without a tag of the chosen classes were left out (data.empty_tags).",
+    )
+
+
+def test_mask_values_are_those_of_the_chosen_classes() -> None:
+    assert list(_table(("a", "b", "c"), ("c", "a"))) == [0, 2, 255, 1, *[255] * 252]
+    names = tuple(f"n{number}" for number in range(300))  # more than a mask can tell apart
+    table = _table(names, (names[253], names[254]))
+    assert (table[253], table[254], table[255]) == (255, 1, 255)
+
+
 def test_classes_txt_orders_classes_and_mask_values(folder_set: Writer) -> None:
     root = folder_set({"a.jpg": "cat dog"}, masks=("a.jpg",), train=["a"])
     (root / "classes.txt").write_text("dog\ncat\n")
@@ -91,8 +111,37 @@ def test_classes_txt_orders_classes_and_mask_values(folder_set: Writer) -> None:
 
 
 def test_a_class_nobody_has_is_an_error(folder_set: Writer) -> None:
-    with pytest.raises(ValueError, match=r"class catt \(data\.classes .*knows cat"):
-        _read(folder_set({"a.jpg": "cat"}), classes=("catt",))
+    root = folder_set({"a.jpg": "cat"})
+    with pytest.raises(ValueError, match=r"class catt \(data\.classes .*knows cat \(perhaps cat is meant\)\.$"):
+        _read(root, classes=("catt",))
+    with pytest.raises(ValueError, match=r"class zebra \(data\.classes .*knows cat\.$"):
+        _read(root, classes=("zebra",))
+
+
+def test_folders_that_are_named_must_be_there(folder_set: Writer, voc: Path) -> None:
+    root = folder_set({"a.jpg": "cat"})
+    for settings, what in (({"images": "mine"}, "images"), ({"masks": "mine"}, "masks")):
+        for place in (root, voc):
+            with pytest.raises(FileNotFoundError, match=rf"There is no folder {place}/mine; .*data\.{what}"):
+                _read(place, **settings)
+    save_mask(root / "mine" / "a.png", np.ones((8, 12), dtype=np.uint8))
+    assert _read(root, masks="mine", val_fraction=0.0).has_masks
+    (root / "mine").rename(root / "ground_truth")
+    assert _read(root, val_fraction=0.0).has_masks
+    (root / "images").rename(root / "mine")
+    assert all(photo.image.parent == root / "mine" for photo in _read(root, images="mine").photos())
+
+
+def test_a_folder_without_any_tag_says_what_to_write(tmp_path: Path, write_photo: Writer) -> None:
+    write_photo(tmp_path / "a.jpg")
+    with pytest.raises(FileNotFoundError, match=r"There are no tags in .*: no labels\.csv, .* write labels\.csv with"):
+        _read(tmp_path, format="folder")
+
+
+def test_shapes_are_rendered_where_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cti.data.read.render_shapes", lambda root: tiny_shapes(root, 4))
+    photos = _read(tmp_path / "shapes", format="shapes")
+    assert [len(photos.lists[name]) for name in ("train", "score", "val")] == [3, 3, 1]
 
 
 def test_without_lists_the_split_is_drawn_by_seed(folder_set: Writer, tmp_path: Path) -> None:
@@ -119,6 +168,23 @@ def test_a_split_ignores_order_and_leaves_something_to_train_on() -> None:
     assert split_by_seed(["a"], 0.5, 0) == (("a",), ())
     assert [len(part) for part in split_by_seed(["a", "b"], 0.01, 0)] == [1, 1]
     assert split_by_seed([], 0.5, 0) == ((), ())
+
+
+def test_no_class_loses_its_last_photo_to_train_on() -> None:
+    tags = {"a": (0,), "b": (0,), "c": (1,), "d": (1,), "e": (2,)}
+    for seed in range(5):
+        train, held_out = split_by_seed(tags, 0.9, seed, tags=tags)
+        assert [sorted(tags[photo] for photo in part) for part in (train, held_out)] == [
+            [(0,), (1,), (2,)],
+            [(0,), (1,)],
+        ]
+
+
+def test_a_seed_draws_as_it_always_did() -> None:
+    """Runs of before keep the photos that they held out. Rare classes choose first, so that few photos will do."""
+    tags = {f"p{number:02}": {0, number % 4} if number < 12 else {3} for number in range(14)}
+    assert split_by_seed(tags, 0.2, 13)[1] == ("p01", "p02", "p08")
+    assert split_by_seed(tags, 0.2, 13, tags=tags)[1] == ("p01", "p02", "p07")
 
 
 def test_photos_held_out_stay_held_out_and_only_new_ones_are_drawn() -> None:
@@ -266,6 +332,13 @@ def test_voc_layout_with_classes_of_its_own(voc: Path) -> None:
     assert _tags(photos) == {"000001": {"zebra"}, "000002": {"lion", "zebra"}}
 
 
+def test_classes_txt_may_lie_where_the_archive_was_unpacked(voc: Path) -> None:
+    (voc.parents[1] / "classes.txt").write_text("cat\ndog\n")
+    assert _read(voc.parents[1]).classes == ("cat", "dog")
+    (voc.parents[1] / "classes.txt").rename(voc / "classes.txt")
+    assert _read(voc.parents[1]).classes == ("cat", "dog")
+
+
 def test_voc_without_lists_is_split(voc: Path) -> None:
     for path in (voc / "ImageSets" / "Segmentation").iterdir():
         path.unlink()
@@ -280,6 +353,23 @@ def test_broken_xml_is_named_with_its_line(voc: Path) -> None:
     (voc / "Annotations" / "000002.xml").write_text("<annotation><object></object></annotation>")
     with pytest.raises(ValueError, match=r"000002\.xml: object 1 has no <name>"):
         _read(voc)
+
+
+def test_tags_of_voc_may_lie_in_a_file_that_is_named(voc: Path) -> None:
+    for name, tag in (("tags.txt", "cat"), ("mine.csv", "bus")):
+        (voc / name).write_text(f"000001.jpg {tag}\n" if name == "tags.txt" else f"image,tags\n000001.jpg,{tag}\n")
+    assert _tags(_read(voc))["000001"] == {"cat"}
+    photos = _read(voc, labels="mine.csv")
+    assert _tags(photos)["000001"] == {"bus"}
+    assert "1 listed photos have no tags at all, e.g. 000002." not in photos.notes
+    assert "2 listed photos have no tags at all, e.g. 000002." in photos.notes
+    assert sorted(photo.id for photo in photos.unlabelled) == ["000002", "000003"]
+
+
+def test_photos_without_a_file_have_no_annotations(voc: Path) -> None:
+    (voc / "Annotations" / "000003.xml").rename(voc / "Annotations" / "000003.XML")
+    found = read_annotations(voc / "Annotations", ["000001", "000003", "000009"])
+    assert found == {"000001": {"cat", "person"}, "000003": {"sofa"}}
 
 
 def test_voc_without_any_tags_says_so(voc: Path) -> None:
@@ -475,6 +565,8 @@ def test_the_folder_of_coco_is_that_of_its_photos(coco: Path) -> None:
         ("z -1", "z"),
         ("old/z.png 1", "z"),
         ("old/w", "old__w"),  # of a photo that is not there, all of its path
+        ("y", "a__y"),  # a bare name may lie in any folder
+        ("A/Y.PNG 1", "a__y"),
     ],
 )
 def test_a_line_of_a_list_is_an_id_or_a_path(tmp_path: Path, line: str, photo: str, write_photo: Writer) -> None:

@@ -14,6 +14,7 @@ from cti.data.tags import Hints, read_tags
 from cti.data.tags.cells import split_cells
 from cti.data.tags.delimited import read_delimited
 from cti.data.tags.read import find_tags_file
+from cti.data.tags.tools import read_label_studio
 
 
 def _csv(folder: Path, text: str, name: str = "labels.csv") -> Path:
@@ -54,6 +55,8 @@ A_CAT_B_BOTH = {"a.jpg": {"cat"}, "b.jpg": {"cat", "dog"}, "c.jpg": set()}
         "image,tags\na.jpg,cat\nb.jpg,\"[cat, dog]\"\nc.jpg,\n",
         "image,tags\na.jpg,cat\nd.jpg,dog\nb.jpg,cat/dog\nc.jpg,\n",
         "image,tag1,tag2\na.jpg,cat,\nb.jpg,cat,dog\nc.jpg,,\n",
+        'image, tags\na.jpg, cat\nb.jpg, "cat, dog"\nc.jpg,\n',
+        "pic_no,tags\na.jpg,['cat']\nb.jpg,['cat', 'dog']\nc.jpg,[]\n",
         "width,photo,Schlagwort\n640,a.jpg,cat\n480,b.jpg,cat;dog\n3,c.jpg,\n",
         "image,id,choice\na.jpg,1,cat\nb.jpg,2,\"{\"\"choices\"\": [\"\"cat\"\", \"\"dog\"\"]}\"\nc.jpg,3,\n",
     ],
@@ -78,6 +81,7 @@ _JSON_FORMS: dict[str, Any] = {
         {"file_name": "b.jpg", "label": "cat, dog"},
         {"file_name": "c.jpg", "label": ""},
     ],
+    "by name, wrapped": {"photos": {"a.jpg": "cat", "b.jpg": "cat dog", "c.jpg": None}},
     "wrapped": {
         "version": 1,
         "photos": [
@@ -108,12 +112,34 @@ def test_every_form_of_json(tmp_path: Path, form: str) -> None:
     assert _tags(tmp_path / "labels.json") == A_CAT_B_BOTH
 
 
+def test_of_label_studio_only_what_somebody_said_counts(tmp_path: Path) -> None:
+    """Whatever else lies in the file; the photo goes by its own name if it was uploaded, else by its path."""
+    results = [3, {}, {"value": None}, {"value": {"choices": "cat"}}, {"value": {"labels": ["dog", " cat"], "x": 1}}]
+    cancelled = {"was_cancelled": True, "result": [{"value": {"choices": ["cow"]}}]}
+    tasks = [
+        {"data": {"n": 1, "image": "s3://bucket/a.jpg"}, "annotations": [None, {"result": results}, cancelled]},
+        {"data": {"text": "no photo", "img": "sub/b.jpg"}, "completions": [{"result": "broken"}]},
+        {"data": {"any": "/data/c.jpg"}, "annotations": [cancelled]},
+        {"data": {"any": "d.jpg"}, "annotations": {}},
+    ]
+    table = read_label_studio(tmp_path / "export.json", tasks)
+    assert [(row.image, row.tags, row.where) for row in table.rows] == [
+        ("a.jpg", ("cat", "dog"), f"{tmp_path}/export.json, task 1"),
+        ("sub/b.jpg", (), f"{tmp_path}/export.json, task 2"),
+    ]
+    assert table.note == "export.json: Label Studio, 2 of 4 tasks annotated, e.g. a.jpg -> cat, dog."
+    assert read_label_studio(tmp_path / "export.json", tasks[2:]).note.endswith("0 of 2 tasks annotated.")
+
+
 def test_json_lines_and_text_and_cvat(tmp_path: Path) -> None:
     lines = ['{"file_name": "a.jpg", "tags": ["cat"]}', "", '{"file_name": "b.jpg", "tags": ["cat", "dog"]}',
              '{"file_name": "c.jpg", "tags": []}']  # fmt: skip
     assert _tags(_csv(tmp_path, "\n".join(lines), "metadata.jsonl")) == A_CAT_B_BOTH
     assert _tags(_csv(tmp_path, "a.jpg cat\nb.jpg cat dog\nc.jpg\n", "tags.txt")) == A_CAT_B_BOTH
     assert _tags(_csv(tmp_path, "my cat 1.jpg cat\n", "tags.txt")) == {"my cat 1.jpg": {"cat"}}
+    assert _tags(_csv(tmp_path, "image tags\na.jpg cat\n", "tags.txt")) == {"a.jpg": {"cat"}}
+    assert _tags(_csv(tmp_path, "image;tags\na.jpg;cat dog\n", "tags.txt")) == {"a.jpg": {"cat", "dog"}}
+    assert _tags(_csv(tmp_path, "a.jpg|cat\n", "tags.txt")) == {"a.jpg": {"cat"}}
     assert _tags(_csv(tmp_path, "2007_000032 aeroplane person\n\n2007_000033\n", "tags.txt")) == {
         "2007_000032": {"aeroplane", "person"},
         "2007_000033": set(),
@@ -143,6 +169,9 @@ def test_only_what_separates_is_said() -> None:
     assert split_cells(["cat", 7, ["dog"], '["bird"]'])[1] == ""
     assert split_cells(["cat", ["dog", "cat"]])[1] == "lists"
     assert split_cells(["cat;", "dog|cat"])[1] == "split at '|'"
+    assert split_cells(["cat\ndog"])[1] == "split at line breaks"
+    assert split_cells(["cat", "dog", "cat/dog"])[1] == "split at '/'"
+    assert split_cells(["cat", "dog", "cat/dog", "cat dog"])[1] == "split at spaces"
 
 
 def test_separators_may_mix(tmp_path: Path) -> None:
@@ -169,9 +198,11 @@ def test_names_with_spaces_stay_whole(tmp_path: Path) -> None:
     assert tags["b.jpg"] == {"traffic light"}
     assert tags["c.jpg"] == {"cat", "traffic light", "dog"}
     assert _tags(_csv(tmp_path, "image,tags\na.jpg,stop sign\n"), known=("stop sign",)) == {"a.jpg": {"stop sign"}}
-    known = ("stop sign", "fire truck ladder")  # a shorter name than the longest, with something after it
-    found = _tags(_csv(tmp_path, "image,tags\na.jpg,stop sign cat fire truck ladder\n"), known=known)
-    assert found == {"a.jpg": {"stop sign", "cat", "fire truck ladder"}}
+    known = ("stop sign", "fire truck", "fire truck ladder")  # the longest that fits, with something after it
+    found = _tags(
+        _csv(tmp_path, "image,tags\na.jpg,stop sign cat fire truck ladder\nb.jpg,fire truck fire\n"), known=known
+    )
+    assert found == {"a.jpg": {"stop sign", "cat", "fire truck ladder"}, "b.jpg": {"fire truck", "fire"}}
     one = _tags(_csv(tmp_path, "filename,label\na.jpg,golden retriever\nb.jpg,cat\nc.jpg,dog\nd.jpg,cat dog\n"))
     assert one["a.jpg"] == {"golden retriever"}  # `label` speaks of one name
     assert one["d.jpg"] == {"cat", "dog"}  # each is a name elsewhere
@@ -183,6 +214,10 @@ def test_words_that_are_never_apart_are_doubted() -> None:
     assert len(problems) == 1
     assert "'golden' and 'retriever' are on the same 2 photos" in problems[0]
     assert "data.classes" in problems[0]
+    assert split_cells(["red car", "red car", "red"])[2] == ()  # one of them is alone elsewhere
+    assert split_cells(["red car", "red car", "car"])[2] == ()
+    assert split_cells(["red car"])[2] == ()  # once is chance
+    assert len(split_cells([f"a{number} b{number}" for number in range(4)] * 2)[2]) == 3
 
 
 def test_names_in_brackets_are_names() -> None:
@@ -218,6 +253,7 @@ def test_columns_that_are_not_certain_are_asked_for(tmp_path: Path) -> None:
         ("image,tags\na.jpg,cat\n./a.jpg,\n", r"labels\.csv, line 3: 'a\.jpg' was on .*line 2 already.*keep one"),
         ("image,tags\n../a.jpg,cat\n", r"labels\.csv, line 2: '\.\./a\.jpg' leaves the photo folder"),
         ("image,tags\n/etc/a.jpg,cat\n", r"labels\.csv, line 2: .* leaves the photo folder"),
+        ("image,tags\nC:\\a.jpg,cat\n", r"labels\.csv, line 2: 'C:/a\.jpg' leaves the photo folder"),
         ('image,tags\na.jpg,"cat\n', r"labels\.csv, line 2: .*quotes"),
         ('image,tags\na.jpg,"cat" dog\n', r"labels\.csv, line 2: .*quotes"),
     ],
@@ -300,6 +336,50 @@ def test_a_table_whose_column_of_tags_is_unsure_is_refused(tmp_path: Path, heade
     rows = [",".join([name, "1", "0"][: len(header.split(","))]) for name in ("a.jpg", "b.jpg")]
     with pytest.raises(ValueError, match=f"line 1: {what}: set data.tags_column to one of them"):
         read_tags(_csv(tmp_path, "\n".join([header, *rows]) + "\n"))
+
+
+def test_one_column_of_0_and_1_is_a_class_if_nothing_else_is_there(tmp_path: Path) -> None:
+    assert _tags(_csv(tmp_path, "image,cat\na.jpg,1\nb.jpg,0\n")) == {"a.jpg": {"cat"}, "b.jpg": set()}
+    with pytest.raises(ValueError, match="no column surely holds the tags"):
+        read_tags(_csv(tmp_path, "image,note,cat\na.jpg,red,1\nb.jpg,blue,0\n"))
+
+
+def test_without_a_heading_spaces_separate_in_one_column_and_not_in_several(tmp_path: Path) -> None:
+    assert _tags(_csv(tmp_path, "a.jpg,golden retriever\n")) == {"a.jpg": {"golden", "retriever"}}
+    assert _tags(_csv(tmp_path, "a.jpg,golden retriever,cat\n")) == {"a.jpg": {"golden retriever", "cat"}}
+
+
+def test_a_column_called_image_names_the_photos_whatever_others_hold(tmp_path: Path) -> None:
+    assert _tags(_csv(tmp_path, "image,source,tags\n0001,scan.png,cat\n")) == {"0001": {"cat"}}
+    assert _tags(_csv(tmp_path, "id,source,tags\n0001,scan.png,cat\n")) == {"scan.png": {"cat"}}
+    assert _tags(_csv(tmp_path, "cover.png,what\na.jpg,cat\n"), image_column="cover.png") == {"a.jpg": {"cat"}}
+
+
+@pytest.mark.parametrize(("columns", "end"), [(12, "c10: set"), (13, r"c10, \.\.\.: set")])
+def test_of_many_columns_a_dozen_are_shown(tmp_path: Path, columns: int, end: str) -> None:
+    rows = [["image", *(f"c{number}" for number in range(columns - 1))], ["a.jpg", *["text"] * (columns - 1)]]
+    with pytest.raises(ValueError, match=f"the columns are image, c0, .*{end}"):
+        read_tags(_csv(tmp_path, "".join(",".join(row) + "\n" for row in rows)))
+
+
+def test_of_many_files_that_may_be_the_tags_five_are_shown(tmp_path: Path) -> None:
+    for name in (
+        "a.csv",
+        "b.json",
+        "c.jsonl",
+        "d.tsv",
+        "e.XML",
+        "f.csv",
+        ".hidden.csv",
+        "shapes.json",
+        "g.md",
+        "h.csv",
+    ):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"the tags: a\.csv, b\.json, c\.jsonl, d\.tsv, e\.XML; name one"):
+        find_tags_file([tmp_path / "none", tmp_path])
+    assert find_tags_file([tmp_path], is_photo=lambda name: name != "d") == tmp_path / "d.tsv"
+    assert find_tags_file([tmp_path], is_photo=lambda name: True) is None
 
 
 def test_a_named_tags_file_must_be_there(tmp_path: Path) -> None:

@@ -59,6 +59,17 @@ def test_the_process_keeps_its_own_random_numbers(photos: list[Photo]) -> None:
     assert draw() == undisturbed
 
 
+def test_a_key_draws_as_it_always_did() -> None:
+    """Numbers of earlier runs come again, and a run that was begun goes on as it would have."""
+    for key, drawn in (
+        ((3, 1, 2), (0.45358646, 0.33910036, 0.10331410)),
+        ((-1,), (0.82459226, 0.92246734, 0.77704656)),
+    ):
+        with drawing_from(*key):
+            found = random.random(), np.random.random(), torch.rand(1).item()  # noqa: NPY002
+        assert found == pytest.approx(drawn, abs=1e-7)
+
+
 def _fail_while_drawing() -> None:
     with drawing_from(3):
         random.random()
@@ -154,6 +165,10 @@ def test_normalize() -> None:
 
 def test_rand_augment_never_asks_for_no_bits() -> None:
     augment = rand_augment(32, MEAN)
+    settings = augment.ops[0].hparams
+    assert settings["translate_const"] == 14  # 45 % of the side
+    assert settings["img_mean"] == (124, 116, 104)
+    assert settings["interpolation"] == Image.Resampling.BICUBIC
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
     for operation in augment.ops:
         if operation.name.startswith("Posterize"):
@@ -170,7 +185,11 @@ def test_rand_augment_never_asks_for_no_bits() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 3)])
 def test_tiny_and_narrow_photos_give_views(tmp_path: Path, size: tuple[int, int]) -> None:
     Image.new("RGB", size, (10, 20, 30)).save(tmp_path / "thin.png")
-    for seed in range(20):
+    for seed in (*range(20), 122):  # by which a single pixel gives an empty box
+        with drawing_from(seed):
+            left, upper, right, lower = draw_crop(size)
+        assert 0 <= left < right <= size[0]
+        assert 0 <= upper < lower <= size[1]
         with drawing_from(seed):
             view = TwoViews(8, (0, 0, 0), (1, 1, 1))(tmp_path / "thin.png")[0]
         assert (view * 255).mean(dim=(1, 2)).tolist() == pytest.approx([10, 20, 30], abs=0.01)

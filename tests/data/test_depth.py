@@ -16,7 +16,7 @@ from cti.config import DataConfig
 from cti.data import Photo, load_image
 from cti.data.check import check_data
 from cti.data.depth import Reading, to_8_bit
-from cti.data.images import image_size
+from cti.data.images import deep_ends, image_size, open_image
 from cti.data.read import read_photos
 from cti.data.transforms import WholeView
 from cti.predict.cti import CTIAnalyser
@@ -153,10 +153,39 @@ def test_the_check_says_which_levels_fit_and_every_reader_uses_them(tmp_path: Pa
     assert float(views(photos[0].image, reading=Reading(levels)).max()) == pytest.approx(73 / 255, abs=0.02)
 
 
+def test_ends_are_known_of_photos_of_more_than_8_bits(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[7, 900, 30]], dtype=np.uint16)).save(tmp_path / "grey.png")
+    _png_of_16_bits(tmp_path / "colours.png", np.array([[[300, 5, 70], [4000, 9, 8]]]))
+    Image.fromarray(np.array([[np.nan, -1.5, 2.5]], dtype=np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray(np.array([[np.nan, np.inf]], dtype=np.float32)).save(tmp_path / "none.tif")
+    Image.new("RGB", (2, 2)).save(tmp_path / "plain.png")
+    Image.new("L", (2, 2)).save(tmp_path / "plain-grey.png")
+    expected = {
+        "grey.png": (7, 900), "colours.png": (5, 4000), "float.tif": (-1.5, 2.5), "none.tif": None,
+        "plain.png": None, "plain-grey.png": None,
+    }  # fmt: skip
+    for name, ends in expected.items():
+        with open_image(tmp_path / name) as image:
+            assert deep_ends(image) == ends
+
+
 @pytest.mark.parametrize("levels", [(1.0,), (3.0, 3.0), (0.0, float("inf")), (float("nan"), 1.0)])
 def test_levels_that_are_none_are_refused(levels: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match=r"data\.levels is .*; give the lowest and the highest value"):
         DataConfig(levels=levels)
+
+
+@pytest.mark.parametrize(("top", "shown"), [(255, 255), (256, 64), (1023, 255), (1024, 64), (16383, 255), (16384, 64)])
+def test_the_smallest_depth_that_holds_a_photo_is_its_own(top: int, shown: int) -> None:
+    assert to_8_bit(np.array([[0, top]], dtype=np.uint16)).tolist() == [[0, shown]]
+
+
+def test_eight_levels_are_enough_to_show() -> None:
+    """Of 256 that the depth could hold; fewer are stretched."""
+    for top, shown in ((107, [0, 255]), (108, [100, 108])):
+        assert to_8_bit(np.array([[100, top]], dtype=np.uint8)).tolist() == [shown]
+    assert to_8_bit(np.array([[0.5, 0.53125]], dtype=np.float32)).tolist() == [[128, 135]]
+    assert to_8_bit(np.array([[0.5, 0.53]], dtype=np.float32)).tolist() == [[0, 255]]
 
 
 def test_the_brightest_value_of_a_depth_still_fits_it() -> None:

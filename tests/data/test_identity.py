@@ -12,7 +12,7 @@ from cti.classes import VOC_CLASSES
 from cti.config import DataConfig
 from cti.data import PhotoSet, read_photos, save_mask
 from cti.data.check import check_data
-from cti.data.source import MAX_ID_BYTES, unique_ids
+from cti.data.source import MAX_ID_BYTES, settle_names, unique_ids
 
 Writer = Callable[..., Path]
 
@@ -85,6 +85,17 @@ def test_two_suffixes_of_one_name_are_an_error_everywhere(
     for root in (tmp_path / "coco", tmp_path / "voc", folder_set({"p.jpg": "cat", "p.png": "dog"})):
         with pytest.raises(ValueError, match=r"share the id '[0p]'; rename or remove one"):
             _read(root)
+
+
+def test_names_settle_to_one_spelling_or_to_nothing_and_both_are_said() -> None:
+    tags = {"a": frozenset({"CAT", "Good"}), "b": frozenset({"cat", "good"}), "c": frozenset({" cat", "dog", "Normal"})}
+    settled, notes = settle_names(tags, ("Normal",), ("good", "normal"))
+    assert settled == {"a": {"cat"}, "b": {"cat"}, "c": {"cat", "dog", "Normal"}}  # the user's word
+    assert notes == [
+        "CAT and cat are one class: cat.",
+        "Good, good: taken to say that none of the classes is there (data.normal).",
+    ]
+    assert settle_names({"a": frozenset({"dog"})}, ()) == ({"a": {"dog"}}, [])
 
 
 def test_names_too_long_for_files_are_refused_before_training(folder_set: Writer) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from cti.data.check import check_data
 from cti.data.check_report import CheckReport
 from cti.data.mask_folder import MaskFolder
 from cti.data.mask_tags import MaskView, compare_masks
-from cti.data.readers.coco_mask import draw_mask
+from cti.data.readers.coco_mask import CocoMask, draw_mask
 
 Writer = Callable[..., Path]
 
@@ -50,6 +51,34 @@ def test_classes_that_tags_deny_on_many_photos_are_doubted() -> None:
     errors, (doubt,) = compare_masks(views, ("cat", "dog"))
     assert not errors
     assert "The masks of 2 of 4 photos show classes that their tags deny, e.g. 0: dog" in doubt
+
+
+@pytest.mark.parametrize(
+    ("apart", "of", "error", "doubt"), [(1, 10, 0, 0), (2, 10, 0, 1), (5, 10, 0, 1), (6, 10, 1, 0)]
+)
+def test_more_than_half_of_the_masks_apart_is_an_error_and_more_than_a_tenth_a_doubt(
+    apart: int, of: int, error: int, doubt: int
+) -> None:
+    """Photos without a tag do not count, and masks that hold nothing are apart from any tag."""
+    views = _views(*[({0}, set())] * apart, *[({0}, {0})] * (of - apart), *[(set(), set())] * 10)
+    errors, doubts = compare_masks(views, ("cat", "dog"))
+    assert (len(errors), len(doubts)) == (error, doubt)
+    said = f"The masks of {apart} of {of} tagged photos show none of their tags"
+    assert all(sentence.startswith(said) for sentence in (*errors, *doubts))
+
+
+@pytest.mark.parametrize(("denied", "doubts"), [(1, 0), (2, 1)])
+def test_a_tenth_of_the_masks_may_show_more_than_the_tags(denied: int, doubts: int) -> None:
+    views = _views(*[({0}, {0, 1})] * denied, *[({0}, {0})] * (10 - denied))
+    assert len(compare_masks(views, ("cat", "dog"))[1]) == doubts
+
+
+def test_masks_that_are_all_background_are_told_how_classes_are_written() -> None:
+    (error,), _ = compare_masks(_views(({0}, set()), ({1}, set())), ("cat", "dog", "cow", "hen"))
+    assert error == (
+        "The masks hold no class: their values are 0 (background) on all 2 photos. Write a class's number where it is "
+        "(1 = cat, 2 = dog, 3 = cow), or set data.masks to none to go on without masks."
+    )
 
 
 @pytest.mark.parametrize("background", [0, 255])
@@ -94,6 +123,21 @@ def test_of_several_masks_the_lossless_one_of_the_same_name_is_taken(tmp_path: P
     assert masks.find("a.jpeg") == tmp_path / "a.png"
     assert masks.find("sub/a.jpg") == tmp_path / "sub" / "a.png"
     assert masks.find("b.jpg") is None
+    (tmp_path / "a.png").unlink()
+    assert masks.find("sub/b", "A") == tmp_path / "a.png"  # found before
+    assert MaskFolder(tmp_path).find("a") == tmp_path / "a.jpg"  # the same name comes before a better suffix
+    (tmp_path / "sub" / "a.png").rename(tmp_path / "sub" / "seg-c_gt.tif")
+    assert MaskFolder(tmp_path).find("sub/c.jpg") == tmp_path / "sub" / "seg-c_gt.tif"
+    assert MaskFolder(tmp_path).find("c.jpg") is None
+
+
+def test_masks_of_no_photo_are_counted_once(tmp_path: Path) -> None:
+    for name in ("d_mask.png", "c.png", "notes.txt", "b.png"):
+        (tmp_path / name).touch()
+    masks = MaskFolder(tmp_path)
+    note = f"2 masks in {tmp_path} belong to no tagged photo, e.g. c.png."
+    assert masks.ownerless_note([tmp_path / "b.png"]) == (note,)
+    assert masks.ownerless_note(tmp_path / name for name in ("b.png", "c.png", "d_mask.png")) == ()
 
 
 # --- COCO -----------------------------------------------------------------------------------------------------------
@@ -140,6 +184,21 @@ def test_outlines_that_cannot_be_drawn_stop_the_check(
     assert reason in report.bad_masks["a"]
 
 
+@pytest.mark.parametrize("outline", [[[0, 0, 8, 0, 0, 8]], [0, 0, 8, 0, 0, 8], [[0, 0], [8, 0], [0, 8]]])
+def test_three_corners_are_an_outline(outline: Any) -> None:
+    mask = draw_mask([{"category_id": 1, "segmentation": outline}], (8, 8), {1: 1})
+    assert mask[0, :6].all()
+    assert mask[:6, 0].all()
+    assert not mask[5:, 5:].any()
+    assert mask.dtype == np.uint8
+
+
+def test_three_outlines_are_three_parts() -> None:
+    squares = [[x, 0, x + 2, 0, x + 2, 2, x, 2] for x in (0, 4, 8)]
+    mask = draw_mask([{"category_id": 1, "segmentation": squares}], (3, 12), {1: 1})
+    assert mask[0].tolist() == [1, 1, 0, 0] * 3
+
+
 @pytest.mark.parametrize(
     "outline",
     [[SQUARE], SQUARE, [[[1, 1], [5, 1], [5, 5], [1, 5]]], [[1, 1], [5, 1], [5, 5], [1, 5]], [list(map(str, SQUARE))]],
@@ -157,5 +216,11 @@ def test_the_drawn_masks_are_held_against_their_photos_size(tmp_path: Path, writ
     report = _check(root)
     assert not report.bad_masks
     assert report.mask_digests.keys() == {"a"}
+    drawn = read_photos(DataConfig(root=str(root))).lists["train"][0].mask
+    assert isinstance(drawn, CocoMask)
+    assert replace(drawn, max_pixels=96).load().shape == (8, 12)
+    with pytest.raises(ValueError, match=r"a\.png is said to have 12 x 8 pixels, more than the 95 allowed; correct"):
+        replace(drawn, max_pixels=95).load()
     write_photo(root / "train" / "a.png", size=(13, 8))
-    assert "is 12 x 8, its photo 13 x 8 pixels" in _check(root).bad_masks["a"]
+    path = root / "annotations" / "instances_train.json"
+    assert _check(root).bad_masks["a"].startswith(f"The mask of a in {path} is 12 x 8, its photo 13 x 8 pixels")

@@ -71,6 +71,8 @@ def test_smaller_shapes_lie_on_top_and_the_rest_is_unsaid(tmp_path: Path) -> Non
 
 def test_the_photo_is_the_one_that_the_file_names(tmp_path: Path) -> None:
     source = _labelme(tmp_path / "in", imagePath="photos/b.jpg", imageHeight=7, imageWidth=8)
+    for name, content in (("list", [1]), ("other", {"version": 1}), ("odd", {"shapes": 3})):
+        (source / f"{name}.json").write_text(json.dumps(content))  # which is not labelme's
     _labelme(source, name="c", imageHeight=7)  # half a size is none
     masks = outside_masks(source, CLASSES)
     assert [(mask.photo, mask.where.name) for mask in masks] == [("photos/b.jpg", "a.json"), ("c", "c.json")]
@@ -85,8 +87,14 @@ def test_the_photo_is_the_one_that_the_file_names(tmp_path: Path) -> None:
     [
         ({"label": "disc"}, "shape 1, has no points"),
         ("text", "shape 1, has no points"),
-        (_shape("polygon", [[0, 0], [1e9, 0], [1, 1]]), "shape 1, has a point far outside any photo"),
+        (_shape("polygon", [[0, 0], [1e6, 0], [1, 1]]), "shape 1, has a point far outside any photo"),
+        (_shape("polygon", [[0, 0], [0, -1e6], [1, 1]]), "shape 1, has a point far outside any photo"),
         (_shape("polygon", [[0, 0], [1, 1]]), "shape 1, is a polygon of 2 points"),
+        (_shape("rectangle", [[0, 0]]), "shape 1, is a rectangle of 1 points"),
+        (_shape("circle", [[0, 0]]), "shape 1, is a circle of 1 points"),
+        (_shape("line", [[0, 0]]), "shape 1, is a line of 1 points"),
+        (_shape("linestrip", [[0, 0]]), "shape 1, is a linestrip of 1 points"),
+        (_shape("point", []), "shape 1, is a point of 0 points"),
         (_shape("mask", SQUARE), "shape 1, is a mask of 4 points; use polygon"),
         (_shape("polygon", SQUARE, "cat"), "has the class 'cat', but the run has disc, ring"),
     ],
@@ -111,6 +119,15 @@ def test_rows_of_yolo_that_are_no_outlines_are_named(tmp_path: Path, text: str, 
     (tmp_path / "labels" / "a.txt").write_text(text)
     with pytest.raises(ValueError, match=message):
         outside_masks(tmp_path, CLASSES)
+
+
+def test_shapes_may_reach_out_of_the_photo(tmp_path: Path) -> None:
+    """As people draw them: a shape of labelme by less than a million pixels, one of YOLO by a photo's side."""
+    assert (_drawn(_labelme(tmp_path / "in", _shape("rectangle", [[-999_999, 3], [999_999, 4]])))[3:5] == 1).all()
+    (tmp_path / "yolo" / "labels").mkdir(parents=True)
+    (tmp_path / "yolo" / "labels" / "a.txt").write_text("1 -1 -1 2 -1 2 2 -1 2")
+    (tmp_path / "yolo" / "labels" / "classes.txt").write_text("disc\nring\n")  # no photo is called so
+    assert (_drawn(tmp_path / "yolo") == 2).all()
 
 
 @pytest.mark.parametrize("names", ["names: 3", "names: [disc", "other: [disc]"])

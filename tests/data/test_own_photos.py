@@ -18,6 +18,7 @@ from cti.data.check import check_data
 from cti.data.clean import write_clean_table
 from cti.data.names import likely_slips, one_spelling
 from cti.data.photo_folder import PhotoFolder
+from cti.data.tags.beside import read_folders
 
 Writer = Callable[..., Path]
 
@@ -100,6 +101,23 @@ def test_sub_folders_may_be_lists_as_well(tmp_path: Path, write_photo: Writer) -
     photos = _read(tmp_path)
     assert _tags(photos) == {"train__cat__1": {"cat"}, "train__dog__2": {"dog"}}
     assert _tags(photos, "val") == {"valid__cat__1": {"cat"}}
+    write_photo(tmp_path / "test/dog/3.jpg")
+    assert _read(tmp_path).lists == photos.lists  # the photos of test are in none of them
+    (tmp_path / "valid").rename(tmp_path / "elsewhere")
+    assert "test__dog__3" in _tags(_read(tmp_path))  # folders of other names are no lists
+    (tmp_path / "elsewhere" / "cat" / "1.jpg").unlink()
+    assert _tags(_read(tmp_path), "val") == {"test__dog__3": {"dog"}}
+    (tmp_path / "train").rename(tmp_path / "Valid")
+    assert len(_tags(_read(tmp_path))) == 3  # nothing to train on, so these are no lists either
+
+
+def test_folders_of_nothing_but_normal_photos_are_said_to_be_so(tmp_path: Path) -> None:
+    table, lists = read_folders(tmp_path, ["good/a.jpg", "good/b.jpg", "c.jpg"], ["good"])
+    assert table.note == f"Sub-folders of {tmp_path} as tags: ; good as normal (data.normal), e.g. good/a.jpg -> good."
+    assert [(row.image, row.tags, row.where) for row in table.rows] == [
+        (name, ("good",), str(tmp_path / name)) for name in ("good/a.jpg", "good/b.jpg")
+    ]
+    assert lists == {}
 
 
 def test_a_data_set_as_mvtec_lays_it_out(tmp_path: Path, write_photo: Writer) -> None:
@@ -185,6 +203,10 @@ def test_a_text_file_beside_each_photo(tmp_path: Path, write_photo: Writer) -> N
     photos = _read(tmp_path)
     assert _tags(photos) == {"a": {"cat"}, "b": {"cat", "dog"}, "c": set()}
     assert [photo.id for photo in photos.unlabelled] == ["d"]
+    assert photos.notes[0] == "A file of tags for each of 3 photos, split at ',', e.g. b.jpg -> cat, dog."
+    (tmp_path / "d.json").write_text('{"version": 1}')
+    with pytest.raises(ValueError, match=r"d\.json lies beside a photo, but is not labelme's JSON: .* move it away"):
+        _read(tmp_path)
 
 
 def test_boxes_of_yolo_are_tags(tmp_path: Path, write_photo: Writer) -> None:
@@ -239,6 +261,30 @@ def test_a_misspelling_is_a_rare_name_beside_a_frequent_one() -> None:
     assert likely_slips({"type 1": 30, "type 2": 1}) == {}
     assert likely_slips({"pottedplant": 9, "potted plant": 8}) == {"potted plant": "pottedplant"}
     assert one_spelling({"Cat": 1, "cat": 3, "CAT": 2}) == dict.fromkeys(("Cat", "cat", "CAT"), "cat")
+    assert one_spelling({"Cat": 2, "cat": 2}) == {"Cat": "cat", "cat": "cat"}  # small letters
+    assert one_spelling({"Cat": 1, "CAT": 1}) == {"Cat": "CAT", "CAT": "CAT"}
+    assert one_spelling({"Cat": 9, " cat": 1}, ["cAt"]) == {"Cat": "cAt", " cat": "cAt"}  # the user's
+
+
+@pytest.mark.parametrize(
+    ("counts", "slips"),
+    [
+        ({"cat": 5, "cta": 2}, {"cta": "cat"}),
+        ({"cat": 4, "cta": 2}, {}),  # more than twice as often
+        ({"cat": 9, "cta": 3}, {}),  # three photos are not rare
+        ({"cat": 9, "cta": 0}, {}),
+        ({"screw": 9, "screwsx": 1}, {"screwsx": "screw"}),
+        ({"screws": 9, "screwsxyz": 1}, {}),  # three letters more
+        ({"ca": 9, "cx": 1, "c": 1}, {}),  # short names are alike by chance
+        ({"longish name": 7, "longish nome": 7}, {"longish nome": "longish name"}),
+        ({"longish nome": 8, "longish name": 7}, {"longish name": "longish nome"}),
+        ({"abcdefghijkl": 9, "abcdefghijkxy": 8}, {"abcdefghijkxy": "abcdefghijkl"}),  # alike by 22/25
+        ({"abcdefghijkl": 9, "abcdefghijxyz": 8}, {}),
+        ({"screwss": 1, "screws": 3, "screw": 9}, {"screws": "screw"}),  # what is meant is no slip itself
+    ],
+)
+def test_rare_and_nearly_the_same_have_borders(counts: dict[str, int], slips: dict[str, str]) -> None:
+    assert likely_slips(counts) == slips
 
 
 def test_max_pixels_goes_with_the_photos(folder_set: Writer) -> None:
@@ -262,6 +308,19 @@ def test_a_clean_table_is_read_as_it_was_understood(folder_set: Writer) -> None:
     photos = _read(root)
     assert photos.classes == ("cat", "golden retriever")
     assert _tags(photos) == _tags(before) | {"e": {"cat"}}
+
+
+def test_a_clean_table_is_spelt_for_people(tmp_path: Path) -> None:
+    """Its line ends too; a photo that is not in the folder goes by its name alone."""
+    images = [tmp_path / "images" / "sub" / "a.jpg", tmp_path / "images" / "b.jpg", tmp_path / "c.jpg"]
+    photos = tuple(Photo(path.stem, path, tags) for path, tags in zip(images, [(0, 1), (1, 2), ()], strict=True))
+    photo_set = PhotoSet(("Kätzchen", "k/tz", "cat"), {"train": photos}, folder=tmp_path / "images")
+    write_clean_table(photo_set, tmp_path / "labels.csv", {"k/tz": "cat"})
+    assert (tmp_path / "labels.csv").read_bytes().decode() == (
+        "image,tags\nsub/a.jpg,Kätzchen; cat\nb.jpg,cat\nc.jpg,\n"
+    )
+    write_clean_table(PhotoSet(photo_set.classes, {"train": photos[:1]}), tmp_path / "labels.csv")
+    assert (tmp_path / "labels.csv").read_text(encoding="utf-8") == 'image,tags\na.jpg,"[""Kätzchen"", ""k/tz""]"\n'
 
 
 _NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z", "M")), min_size=1, max_size=8)
@@ -291,3 +350,66 @@ def test_a_photo_folder_knows_what_is_no_photo(tmp_path: Path, write_photo: Writ
     write_photo(tmp_path / "a.jpg")
     save_mask(tmp_path / "masks" / "a.png", np.zeros((2, 2), dtype=np.uint8))
     assert PhotoFolder(tmp_path, (tmp_path / "masks",)).photos == ("a.jpg",)
+
+
+def test_hidden_files_and_folders_hold_no_photos(tmp_path: Path) -> None:
+    for name in (
+        "b.JPG",
+        "a.png",
+        "sub/a.tif",
+        ".hidden.jpg",
+        ".thumbs/c.jpg",
+        ".DS_Store",
+        "README",
+        "x.HEIC",
+        "y.csv",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    folder = PhotoFolder(tmp_path)
+    assert folder.photos == ("a.png", "b.JPG", "sub/a.tif")
+    assert folder.passed_over_note() == (
+        f"Passed over in {tmp_path}, because they are no photos that can be read: 1 .heic, 1 no suffix.",
+    )
+    (tmp_path / "x.HEIC").unlink()
+    (tmp_path / "README").unlink()
+    assert PhotoFolder(tmp_path).passed_over_note() == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "photo"),
+    [
+        ("b", "b.JPG"),
+        (" ./././B.jpg ", "b.JPG"),
+        ("sub/a", "sub/a.tif"),
+        ("far/away/sub/A.TIF", "sub/a.tif"),
+        ("C:\\photos\\b.jpg", "b.JPG"),
+        ("c", "sub/c.png"),  # a bare name may lie in any folder
+        ("b.png", None),  # with a suffix it is another file
+        ("other/c", None),  # with a folder it may not
+        ("0badcafe-b.jpg", "b.JPG"),
+        ("0badcafe-c.png", "sub/c.png"),
+        ("0badcafe-", None),
+        ("/data/local-files/?d=sub/c%2Epng", "sub/c.png"),
+        ("", None),
+    ],
+)
+def test_a_name_finds_its_photo_as_people_write_it(tmp_path: Path, name: str, photo: str | None) -> None:
+    for there in ("b.JPG", "sub/a.tif", "sub/c.png"):
+        (tmp_path / there).parent.mkdir(exist_ok=True)
+        (tmp_path / there).touch()
+    folder = PhotoFolder(tmp_path)
+    assert folder.find(name) == photo
+    assert folder.has(name) is (photo is not None)
+
+
+def test_a_name_that_may_be_several_photos_is_told_with_its_place(tmp_path: Path) -> None:
+    for folder in ("w", "x", "y", "z"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jpg").touch()
+    folders = PhotoFolder(tmp_path)
+    said = rf"'a' may be w/a\.jpg or x/a\.jpg or y/a\.jpg in {tmp_path}; give the path and the suffix"
+    for where, start in (("list", "list: "), ("", "")):
+        with pytest.raises(ValueError, match=f"^{start}{said}"):
+            folders.find("a", where)
+    assert folders.has("a")

@@ -1,5 +1,6 @@
 """A person's corrections count: reviewed pixels, corrected tags, rejected photos."""
 
+import hashlib
 import json
 import logging
 from dataclasses import replace
@@ -11,7 +12,17 @@ import pytest
 
 from cti import pipeline
 from cti.data.images import load_mask, save_mask
-from cti.data.review import Entry, read_entries, write_entries
+from cti.data.photos import Photo, PhotoSet
+from cti.data.review import (
+    Entry,
+    read_entries,
+    rejected,
+    review_marks,
+    reviewed_pixels,
+    with_review,
+    with_reviewed_tags,
+    write_entries,
+)
 from cti.evaluate.gain import gains
 from cti.run import Run
 from cti.segment.stage import training_masks
@@ -42,6 +53,61 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "photos.jsonl").write_text('{"photo": "a", "verdict": "open"}\n' + line)
     with pytest.raises(ValueError, match=r"photos\.jsonl, line 2"):
         read_entries(tmp_path)
+
+
+def test_lines_are_written_as_people_spell_names(tmp_path: Path) -> None:
+    write_entries(tmp_path, {"ä": Entry("accepted", ("Kätzchen",), 0.5), "b": Entry()})
+    lines = [
+        '{"photo": "ä", "verdict": "accepted", "tags": ["Kätzchen"], "threshold": 0.5}',
+        '{"photo": "b", "verdict": "open", "tags": null, "threshold": null}',
+    ]
+    assert (tmp_path / "photos.jsonl").read_bytes().decode() == "".join(f"{line}\n" for line in lines)
+
+
+def test_tags_are_those_that_a_person_settled() -> None:
+    photos = tuple(Photo(name, Path(f"{name}.jpg"), (1,)) for name in "abcdef")
+    entries = {
+        "a": Entry("accepted", ("dog", "cat", "zebra")),  # which is no class
+        "b": Entry("rejected", ()),
+        "c": Entry("open", ("cat",)),  # not settled yet
+        "d": Entry("accepted"),  # nothing was said about tags
+        "stranger": Entry("accepted", ("cat",)),
+    }
+    found = with_reviewed_tags(PhotoSet(("cat", "dog"), {"train": photos[:2], "val": photos[2:]}), entries)
+    assert [[photo.tags for photo in found.lists[name]] for name in ("train", "val")] == [
+        [(0, 1), ()], [(1,), (1,), (1,), (1,)],
+    ]  # fmt: skip
+
+
+def test_a_mark_differs_with_the_drawn_mask_and_with_a_rejection(tmp_path: Path) -> None:
+    for name, value in (("b", 1), ("a", 2)):
+        save_mask(tmp_path / f"{name}.png", np.full((2, 3), value, np.uint8))
+    (tmp_path / "notes.txt").touch()
+    marks = review_marks(tmp_path)
+    assert list(marks) == ["a", "b"]
+    assert marks["a"] == hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()[:16]
+    assert marks["a"] != marks["b"]
+    write_entries(tmp_path, {"a": Entry("accepted", ("cat",)), "b": Entry("rejected"), "_": Entry("rejected")})
+    assert rejected(tmp_path) == {"b", "_"}
+    expected = {"_": " rejected", "a": marks["a"], "b": f"{marks['b']} rejected"}
+    assert list(review_marks(tmp_path).items()) == list(expected.items())
+    assert review_marks(tmp_path / "none") == {}
+
+
+def test_what_a_person_drew_overrides_pixel_by_pixel(tmp_path: Path) -> None:
+    photo, mask = Photo("p", tmp_path / "p.jpg", ()), np.array([[0, 1, 2, 2]], np.uint8)
+    assert reviewed_pixels(tmp_path, photo) is None
+    assert with_review(tmp_path, photo, mask, 2) is mask
+    save_mask(tmp_path / "p.png", np.array([[2, 0, 255, 1]], np.uint8))
+    known = reviewed_pixels(tmp_path, photo)
+    assert known is not None
+    assert known.tolist() == [[True, True, False, True]]
+    assert with_review(tmp_path, photo, mask, 2).tolist() == [[2, 0, 2, 1]]
+    assert mask.tolist() == [[0, 1, 2, 2]]
+    with pytest.raises(ValueError, match=r"p\.png holds the value 2, but there are 1 classes; give 0 .*, 1 to 1, and"):
+        with_review(tmp_path, photo, mask, 1)
+    with pytest.raises(ValueError, match=r"p\.png is 4 x 1 px, but the photo is 4 x 2; draw it on the photo"):
+        with_review(tmp_path, photo, np.zeros((2, 4), np.uint8), 2)
 
 
 def test_reviewed_pixels_override_the_pseudo_mask(run: Run) -> None:

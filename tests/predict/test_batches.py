@@ -121,3 +121,23 @@ def test_photos_are_not_all_looked_at_first() -> None:
             number += 1
 
     assert list(next(in_batches(endless(), lambda _: (8, 8), lambda size: size))) == list(range(batches.MOST_PHOTOS))
+
+
+def test_photos_are_sorted_a_window_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of so many photos, or as soon as they hold so many bytes in memory."""
+    monkeypatch.setattr(batches, "_WINDOW", 4)
+    sizes = [(8, 8), (9, 9)] * 5
+    found = [list(batch) for batch in in_batches(range(10), sizes.__getitem__, lambda size: size)]
+    assert found == [[0, 2], [1, 3], [4, 6], [5, 7], [8], [9]]
+    monkeypatch.setattr(batches, "_MOST_BYTES", 100)
+    found = [list(batch) for batch in in_batches(range(6), lambda _: (8, 8), lambda size: size, lambda _: 50)]
+    assert found == [[0, 1], [2, 3], [4, 5]]
+    found = [list(batch) for batch in in_batches(range(6), lambda _: (8, 8), lambda size: size, lambda _: 49)]
+    assert found == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_the_largest_of_a_batch_counts() -> None:
+    sizes = [(1000, 1000), (2000, 2000), (1000, 1000)]
+    assert [list(batch) for batch in in_batches(range(3), sizes.__getitem__, lambda _: 0)] == [[0, 1], [2]]
+    sizes = [(3000, 3000)] * 2
+    assert [list(batch) for batch in in_batches(range(2), sizes.__getitem__, lambda _: 0)] == [[0], [1]]

@@ -18,7 +18,8 @@ from cti.evaluate.scores import ListScores, RunScores
 from cti.evaluate.seeds import count_seeds
 from cti.files import write_manifest
 from cti.predict import hub
-from cti.predict.hub import about_run, model_card
+from cti.predict.hub import About, ScoreLine, about_run, model_card
+from cti.tables import Table, row, to_markdown
 from tiny import RUN_CLASSES as CLASSES
 from tiny import make_run
 
@@ -172,3 +173,62 @@ def test_a_card_says_when_pixel_labels_were_used(tmp_path: Path) -> None:
     assert "trained on pixel labels" in card
     assert "7 photos with pixel labels." in card
     assert "Infusion made" not in card
+
+
+KNOWN = About(
+    "vit", "start.pth", "", 12, False, 0.51234, 0.6,
+    (ScoreLine("seed", "val", "true tags", 0.75), ScoreLine("x", "y", "z", 0.5)),
+)  # fmt: skip
+END = f"## Source\n\n{hub.PAPER}.\n"
+
+
+def test_a_card_of_cti_word_for_word() -> None:
+    text = ModelCard(model_card({"type": "cti", "classes": ["cat", "dog"]}, KNOWN, "me/cats")).text
+    assert text.strip() + "\n" == (
+        "# CTI for 2 classes\n\nA Class Token Infusion (CTI) network: a vision transformer, trained on image-level "
+        "tags, whose class tokens say where each class is.\n\n## Use\n\n```python\nfrom cti import Predictor\n\n"
+        "predictor = Predictor.from_pretrained('me/cats')\n"
+        "prediction = predictor('photo.jpg', tags=['cat'])  # without tags they are predicted\n"
+        "prediction.save('out')\n```\n\n## Classes\n\n0 background, 1 cat, 2 dog.\n\n## Training data\n\n"
+        "12 photos with image-level tags; no pixel label was used.\n\n## Scores\n\n"
+        "Tags of photos not trained on: mAP 0.512, F1 0.600 at thresholds chosen on the same photos.\n\n"
+        + to_markdown(
+            Table(
+                "",
+                ("what", "photos", "protocol", "mIoU"),
+                (row("seed", "val", "true tags", "0.750"), row("x", "y", "z", "0.500")),
+                note="mIoU is a fraction over the background and all classes, of the whole list.",
+            )
+        )
+        + "\n\n## Licence of the backbone\n\n"
+        "Started from the local file start.pth for vit; the licence of that file applies.\n\n" + END
+    )
+
+
+def test_a_card_of_a_segmenter_word_for_word() -> None:
+    about = About("deit", "timm", photos=None, tag_map=0.5)
+    card = ModelCard(model_card({"type": "segmenter", "classes": ["cat"]}, about))
+    assert card.text.strip() + "\n" == (
+        "# Segmenter for 1 classes\n\nA segmentation network, trained on masks that Class Token Infusion made from "
+        "image-level tags.\n\n## Use\n\n```python\nfrom cti import Predictor\n\n"
+        "predictor = Predictor.from_pretrained('FOLDER')\nprediction = predictor('photo.jpg')\n"
+        "prediction.save('out')\n```\n\n## Classes\n\n0 background, 1 cat.\n\n## Training data\n\nNot recorded.\n\n"
+        "## Scores\n\nTags of photos not trained on: mAP 0.500.\n\n## Licence of the backbone\n\n"
+        "Started from timm's weights of deit, licence: not stated by timm; look it up.\n\n" + END
+    )
+    assert card.data.license is None
+    assert card.data.tags == ["weakly-supervised-semantic-segmentation", "class-token-infusion"]
+    assert "Not recorded.\n\n## Source" in model_card({"classes": ["cat"]}, About())
+
+
+@pytest.mark.parametrize(
+    ("variant", "said"),
+    [
+        ("single", "one scale, without CRF"),
+        ("single+crf", "one scale, with CRF"),
+        ("multi-scale", "several scales, without CRF"),
+        ("multi-scale+crf", "several scales, with CRF"),
+    ],
+)
+def test_variants_in_words(variant: str, said: str) -> None:
+    assert hub._variant(variant) == said

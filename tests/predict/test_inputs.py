@@ -68,6 +68,12 @@ def test_addresses_are_read(photo: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (np.zeros((0, 8, 3), np.uint8), "cannot be used"),
         (np.full((8, 8, 3), 200.0), r"floats from 200 to 200 cannot be used; give floats in \[0, 1\], or uint8"),
         (np.full((8, 8, 3), np.nan), "floats from nan"),
+        (np.array([[0.0, 1.001]]), "floats from 0 to 1 cannot be used"),
+        (np.array([[-0.01, 1.0]]), "floats from -0.01 to 1 cannot be used"),
+        (np.zeros((8, 8), np.uint16), "type uint16 cannot be used"),
+        (np.zeros((8, 8), np.bool_), "type bool cannot be used"),
+        (np.zeros((8, 8, 1), np.uint8), r"shape \(8, 8, 1\)"),
+        (torch.zeros(2, 8, 8), r"tensor of shape \(2, 8, 8\)"),
         (torch.zeros(2, 3, 8, 8), r"tensor of shape \(2, 3, 8, 8\) cannot be used; .* a batch as a list"),
         (torch.zeros(8, 8, 3), r"tensor of shape \(8, 8, 3\)"),
         (7, "A int is no photo; give a path, an address"),
@@ -102,6 +108,13 @@ def test_one_pixel_is_a_photo_and_none_is_not() -> None:
     for shape in ((0, 3), (3, 0, 3), (4, 4, 2), (4,)):
         with pytest.raises(ValueError, match="cannot be used"):
             read_image(np.zeros(shape))
+
+
+def test_floats_are_rounded() -> None:
+    floats = np.array([[0.0, 0.4999, 0.5, 0.999, 1.0]])
+    assert np.asarray(read_image(floats)[0])[0, :, 0].tolist() == [0, 127, 128, 255, 255]
+    graph = torch.full((3, 1, 1), 0.5, requires_grad=True) * 1
+    assert np.asarray(read_image(graph)[0])[0, 0].tolist() == [128, 128, 128]
 
 
 def test_levels_count_however_a_file_comes(tmp_path: Path) -> None:

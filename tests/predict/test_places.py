@@ -10,9 +10,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from http.client import IncompleteRead, InvalidURL
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import unquote
 
 import fsspec
@@ -28,7 +30,7 @@ from cti.predict import places
 from cti.predict.archives import expanded, is_archive, photos_in
 from cti.predict.label import label
 from cti.predict.photos import find_photos
-from cti.predict.places import Address, Member, Unreadable, place_id
+from cti.predict.places import Address, Member, Unreadable, place_id, tried
 from cti.predict.shard import Shard
 from tiny import SIZES, make_run
 
@@ -491,3 +493,112 @@ def test_braces_stand_for_numbers() -> None:
     assert expanded("a-{08..10}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar"]
     assert expanded("{0..1}/{1..2}") == ["0/1", "0/2", "1/1", "1/2"]
     assert expanded("a{b,c}.jpg") == ["a{b,c}.jpg"]
+
+
+def _http(code: int) -> HTTPError:
+    return HTTPError("http://x", code, "no", None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        *((_http(code), True) for code in (408, 429, 500, 503)),
+        *((_http(code), False) for code in (403, 404, 499)),
+        *((kind(), True) for kind in (OSError, TimeoutError, ConnectionError)),
+        (IncompleteRead(b""), True),
+        *((kind(), False) for kind in (FileNotFoundError, PermissionError, IsADirectoryError, InvalidURL, ValueError)),
+    ],
+)
+def test_what_may_pass_is_tried_three_times(monkeypatch: pytest.MonkeyPatch, error: Exception, again: bool) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    tries = []
+
+    def work() -> None:
+        tries.append(1)
+        raise error
+
+    with pytest.raises(ValueError, match=r"^x could not be had \(.+\); check the address and the connection\.$"):
+        tried("x", work)
+    assert (len(tries), waits) == ((3, [1.0, 4.0]) if again else (1, []))
+
+
+def test_the_last_reason_is_said_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "_WAITS", (0.0, 0.0))
+    reasons = [OSError("first"), OSError("two\n  words"), OSError()]
+
+    def work() -> str:
+        if reasons:
+            raise reasons.pop(0)
+        return "done"
+
+    with pytest.raises(ValueError, match=r"could not be had \(OSError\)"):
+        tried("x", work)
+    assert tried("x", work) == "done"
+    reasons.append(FileNotFoundError("two\n  words"))
+    with pytest.raises(ValueError, match=r"could not be had \(two words\)"):
+        tried("x", work)
+
+
+def test_no_more_is_fetched_than_is_asked_for_or_can_be_held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def over_http(url: str, start: int, most: int, part: bool) -> bytes:
+        asked.append((url, start, most, part))
+        return bytes(7)[:most]
+
+    monkeypatch.setattr(places, "_over_http", over_http)
+    assert places.fetch("http://x") == bytes(7)
+    assert places.fetch("http://x", 3, 5) == bytes(5)
+    assert places.fetch("http://x", 3, 0) == b""
+    assert asked == [("http://x", 0, places.MAX_BYTES + 1, False), ("http://x", 3, 5, True)]
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(b"0123456789")
+    monkeypatch.setattr(places, "MAX_BYTES", 7)
+    assert Address("http://x").content() == bytes(7)
+    assert Member(archive, "b", 2, 7).content() == b"2345678"
+    with pytest.raises(ValueError, match=r"a\.tar/b is cut short: 5 of its 6 bytes are there; copy it again"):
+        Member(archive, "b", 5, 6).content()
+    with pytest.raises(ValueError, match=r"a\.tar/b is larger than 0 MB; download it and give its path"):
+        Member(archive, "b", 0, 8).content()
+    with pytest.raises(ValueError, match=r"gone\.tar/b cannot be read \(.*; restore the archive"):
+        Member(tmp_path / "gone.tar", "b", 0, 1).content()
+    monkeypatch.setattr(places, "MAX_BYTES", 6)
+    with pytest.raises(ValueError, match="http://x is larger than 0 MB"):
+        Address("http://x").content()
+
+
+def test_a_photo_is_the_same_by_its_bytes_or_by_its_address(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"photo")
+    (tmp_path / "a.tar").write_bytes(b"xxphotoxx")
+    known, other = places.digest(b"photo"), places.digest(b"other")
+    near, far = Member(tmp_path / "a.tar", "a.jpg", 2, 5), Member(Address("http://x/a.tar"), "a.jpg", 2, 5)
+    for place in (tmp_path / "a.jpg", near):
+        assert places.is_same(place, "whatever it was called", known)
+        assert not places.is_same(place, str(place), other)
+    for place in (Address("http://x/a.jpg"), far):
+        assert places.is_same(place, str(place), other)
+        assert not places.is_same(place, "http://x/b.jpg", known)
+    assert not places.is_same(Member(tmp_path / "gone.tar", "a.jpg", 2, 5), "", known)
+
+
+def test_a_request_says_who_asks_and_encodes_what_addresses_may_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda request, timeout: asked.append((request, timeout)))
+    places.open_http("http://x/ä b/%20[1].jpg?a=1&b='2'#c")
+    places.open_http("http://x", {"Range": "bytes=0-1"})
+    (first, patience), (second, _) = asked
+    assert first.full_url == "http://x/%C3%A4%20b/%20[1].jpg?a=1&b='2'#c"
+    assert (first.headers, patience) == ({"User-agent": "cti"}, 30)
+    assert second.headers == {"User-agent": "cti", "Range": "bytes=0-1"}
+
+
+def test_what_is_no_file_is_known_by_its_name() -> None:
+    for name in ("http://x/a.jpg", "s3://x/a.jpg", "data/a.tar/0001.jpg"):
+        assert places.is_elsewhere(name)
+    for name in ("data/a.jpg", "data/a.tar", "C:/a.jpg", "a.tar.d/b.jpg"):
+        assert not places.is_elsewhere(name)
+    assert places.place_of("FILE:///a%20b.jpg") == Path("/a b.jpg")
+    assert places.place_of("s3://a%20b.jpg") == Address("s3://a%20b.jpg")
+    assert places.safe_id("/a.jpg") == "a"
+    assert places.safe_id("./a//b:c\n?.jpg") == "a__b_c__"

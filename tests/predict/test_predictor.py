@@ -328,6 +328,23 @@ def test_confidence_of_cti_is_the_distance_to_the_next_best(predictor: Predictor
     assert prediction.confidence == pytest.approx(float((planes[-1] - planes[-2]).mean()), rel=1e-4)
 
 
+def test_confidence_without_any_class_is_that_of_the_background(
+    predictor: Predictor, segmenter: Predictor, photos: Path
+) -> None:
+    assert predictor(photos / "p0.jpg", [], threshold=0.25).confidence == pytest.approx(0.25)
+    free = predictor(photos / "p0.jpg", [], threshold="free")
+    assert free.background_cam is not None
+    assert free.confidence == pytest.approx(float(free.background_cam.mean()), rel=1e-5)
+    seen = segmenter(photos / "p0.jpg", [])
+    assert seen.background_cam is not None
+    assert seen.confidence == pytest.approx(float(seen.background_cam.mean()), rel=1e-5)
+    for threshold in (0.0, 1.0):  # what a segmenter's pixel is, not what it had to exceed
+        limited = segmenter(photos / "p0.jpg", ["cat"], threshold)
+        assert limited.background_cam is not None
+        own = np.where(limited.mask == 0, limited.background_cam, limited.cams[0])
+        assert limited.confidence == pytest.approx(float(own.mean()), rel=1e-5)
+
+
 def test_each_photo_of_a_list_may_have_its_own_tags(segmenter: Predictor, photos: Path) -> None:
     paths = [photos / f"p{number}.jpg" for number in range(3)]
     together = segmenter(paths, tags=[["cat"], ["dog", "sofa"], None])
@@ -370,7 +387,19 @@ def test_names_and_devices(segmenter: Predictor, photos: Path) -> None:
 def test_a_prediction_goes_on_to_other_tools(segmenter: Predictor, photos: Path) -> None:
     prediction = segmenter(photos / "p1.jpg")
     said = json.loads(json.dumps(prediction.to_dict()))
-    assert (said["tags"], said["confidence"]) == (list(prediction.tags), prediction.confidence)
+    assert said == {
+        "source": str(photos / "p1.jpg"),
+        "size": list(SIZES[1]),
+        "classes": list(CLASSES),
+        "scores": prediction.scores,
+        "tags": list(prediction.tags),
+        "threshold": "free",
+        "pixels": prediction.pixels(),
+        "confidence": prediction.confidence,
+        "certainty": prediction.certainty,
+        "cannot_tell": None,
+    }
+    assert sum(prediction.shares().values()) == pytest.approx(1)
     polygons = prediction.to_polygons()
     assert set(polygons) == {name for name in prediction.pixels() if name != "background"}
     codes = pytest.importorskip("pycocotools.mask", reason="needs the extra coco")

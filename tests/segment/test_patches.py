@@ -70,6 +70,13 @@ def test_the_decoder_is_the_one_of_the_docs() -> None:
     shapes = {name: tuple(value.shape) for name, value in MLPDecoder(64, 3).state_dict().items()}
     assert [shape for name, shape in shapes.items() if name.endswith("weight")] == [(256, 64), (3, 256), (2, 64)]
     assert shapes["mean"] == shapes["std"] == (64,)
+    dropped = [module.p for module in MLPDecoder(64, 3).modules() if isinstance(module, torch.nn.Dropout)]
+    assert dropped == [0.2, 0.2]
+    decoder = MLPDecoder(4, 3).eval()
+    torch.nn.init.zeros_(decoder.layers[-1].weight)
+    decoder.layers[-1].bias.data = torch.tensor([0.0, 50.0, 0.0])  # sure, but never beyond 1 in ten million
+    found = decoder(torch.zeros(1, 4, 1, 1), torch.zeros(1, 3, 2, 2))
+    torch.testing.assert_close(found[0, :, 0, 0], torch.tensor([1e-7, 1, 1e-7]).log())
 
 
 def test_pixels_get_stretched_probabilities() -> None:
@@ -106,12 +113,15 @@ def test_patches_that_show_a_class_come_first_and_unlabelled_ones_never() -> Non
     shares = torch.zeros(100, 3)
     shares[:60, 0] = 1
     shares[60:70, 1] = 1
-    shares[70:72, 2] = 0.01  # hardly shown
+    shares[70:72, 2] = 0.02  # hardly shown
     chosen = choose(shares, 20, np.random.default_rng(0))
     assert set(range(60, 70)) < set(chosen.tolist())
     assert len(chosen) == 30
     assert max(chosen) < 72
     assert len(choose(shares, 4, np.random.default_rng(0))) == 8
+    assert sorted(chosen.tolist()) == chosen.tolist()
+    shares[70] = torch.tensor([0.0, 0.01, 0.02])  # together more than a fiftieth
+    assert 70 in choose(shares, 11, np.random.default_rng(0))
 
 
 def test_the_loss_is_that_of_a_naive_loop() -> None:
@@ -135,7 +145,38 @@ def test_rare_classes_weigh_more() -> None:
     weights = class_weights(shares, 0.5)
     assert float(weights[1] / weights[0]) == pytest.approx(3)  # 9 times as rare
     assert float(0.9 * weights[0] + 0.1 * weights[1]) == pytest.approx(1)
-    assert weights.isfinite().all()
+    assert float(weights[2] / weights[1]) == pytest.approx(10**0.5)  # of no patch: as of a single one
+
+
+def test_the_step_weighs_classes_and_counts_what_is_found() -> None:
+    torch.manual_seed(0)
+    network, shares = tiny_mlp(), torch.tensor([[0.9, 0.1, 0.0]] * 3 + [[0.0, 0.2, 0.6]])
+    assert isinstance(network.decoder, MLPDecoder)
+    step = PatchStep(network, PatchDataset(torch.randn(4, 64).half(), shares, 0), 0.5, fresh=True).eval()
+    patches = torch.randn(2, 2, 64).half()
+    with torch.no_grad():
+        logits = network.decoder.classify(patches.float()).flatten(0, 1)
+        found = step({"patches": patches, "shares": shares.unflatten(0, (2, 2))}, 0)
+    expected = patch_loss(logits, shares, class_weights(shares, 0.5))
+    assert float(found["loss"]) == pytest.approx(float(expected), rel=1e-5)
+    right = [int(row.argmax()) == best for row, best in zip(logits, [0, 0, 0, 2], strict=True)]
+    assert float(found["accuracy"]) == sum(right) / 4
+    settings = replace(CONFIG.train, lr=1e-3, new_lr_factor=7.0)
+    groups = step.parameter_groups(replace(CONFIG, train=settings))
+    assert all(group["peak_lr"] == pytest.approx(7e-3) for group in groups)
+    assert sum(len(group["params"]) for group in groups) == 4  # two layers; the head for tags is fitted, not trained
+
+
+def test_features_are_finite_in_half_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = tiny_mlp()
+    Image.new("RGB", (16, 8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(network, "features", lambda images: torch.tensor([-1e6, 1e6]).expand(1, 64, 1, 2))
+    network.train()
+    ((photo, features),) = frozen_features(network, [Photo("a", tmp_path / "a.png", ())], 0, 0, RUNTIME)
+    assert photo.id == "a"
+    assert features.dtype == torch.float16
+    assert (features == torch.tensor([-65504.0, 65504.0])[None, :, None]).all()
+    assert not network.training
 
 
 def test_draws_depend_on_seed_epoch_and_index_alone() -> None:
@@ -234,7 +275,9 @@ def test_all_patches_together_say_which_tags_a_photo_has() -> None:
     dataset = PatchDataset(patches.flatten(0, 1).half(), torch.ones(600, 3), 0, {photo.id: 10 for photo in photos[:30]})
     dataset.patches = dataset.patches[:300]
     assert not decoder.tags(patches).any()  # says nothing before
+    decoder.train()
     fit_tag_head(decoder, dataset, photos, ("a", "b"))
+    assert not decoder.training
     said = decoder.tags(patches[30:])  # of photos that it has not seen
     truth = torch.tensor([[tag in photo.tags for tag in range(2)] for photo in photos[30:]])
     assert ((said > 0) == truth).float().mean() > 0.95

@@ -1,3 +1,4 @@
+import colorsys
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +142,36 @@ def test_colours_change_within_bounds_and_not_at_all_at_zero() -> None:
     assert changed.dtype == torch.uint8
     assert not torch.equal(changed, image)
     assert torch.equal(changed, change_colours(image, 0.4, np.random.default_rng(0)))
+
+
+def _changed(colour: tuple[int, int, int], strength: float = 0.4) -> np.ndarray:
+    """What becomes of a picture of one colour, (300, 3), over many draws."""
+    image = torch.tensor(colour, dtype=torch.uint8)[:, None, None].expand(3, 2, 2)
+    return np.array([change_colours(image, strength, np.random.default_rng(seed))[:, 0, 0] for seed in range(300)])
+
+
+def test_brightness_changes_by_the_strength_and_hue_by_a_fifth_of_it() -> None:
+    grey = _changed((100, 100, 100))  # neither hue nor saturation, and contrast keeps its mean
+    assert (grey == grey[:, :1]).all()
+    assert 57 <= grey.min() < 63  # each of the four changes rounds down
+    assert 136 < grey.max() <= 140
+    hues = np.array([colorsys.rgb_to_hsv(*(pixel / 255))[0] for pixel in _changed((150, 50, 50))])
+    hues = np.where(hues > 0.5, hues - 1, hues)
+    assert -0.085 < hues.min() < -0.07
+    assert 0.07 < hues.max() < 0.085
+    ranges = _changed((120, 100, 100))
+    spread = (ranges.max(axis=1) - ranges.min(axis=1)) / ranges.mean(axis=1)  # what brightness leaves as it is
+    plain = 20 / (320 / 3)
+    assert 0.34 * plain < spread.min() < 0.5 * plain  # by contrast and saturation, both between 0.6 and 1.4
+    assert 1.6 * plain < spread.max() < 2.05 * plain
+
+
+def test_contrast_changes_by_the_strength() -> None:
+    image = torch.tensor([80, 120], dtype=torch.uint8).expand(3, 1, 2)
+    changed = [change_colours(image, 0.4, np.random.default_rng(seed))[0, 0].numpy() for seed in range(300)]
+    ratios = np.array([(float(b) - float(a)) / (float(b) + float(a)) for a, b in changed]) / 0.2
+    assert 0.55 < ratios.min() < 0.66  # they are rounded
+    assert 1.34 < ratios.max() < 1.46
 
 
 def test_weights_lie_where_a_person_gave_the_label(drawn: Drawn, tiny: SegmentConfig) -> None:

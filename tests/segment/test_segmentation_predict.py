@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from cti.config import SegmentConfig
+from cti.config import PredictConfig, SegmentConfig
 from cti.data import stretched
 from cti.data.images import load_mask
 from cti.data.photos import Photo
 from cti.data.windows import windows
 from cti.segment import predict
 from cti.segment.checkpoint import load_segmenter, save_segmenter
-from cti.segment.inference import Inference
+from cti.segment.inference import Inference, inference
 from cti.segment.networks import Segmenter, build_segmenter
 from cti.segment.predict import (
     Seen,
@@ -56,6 +56,8 @@ def photo(height: int = 45, width: int = 61, seed: int = 0) -> Image.Image:
 
 @settings(deadline=None)
 @given(st.integers(1, 300), st.integers(0, 80), st.integers(0, 80))
+@example(length=9, window=1, stride=0)
+@example(length=9, window=2, stride=0)
 def test_windows_cover_without_gaps(length: int, window: int, stride: int) -> None:
     found = windows(length, window, stride)
     assert found[0].start == 0
@@ -298,6 +300,19 @@ def test_a_trained_network_asks_no_hub_for_the_weights_it_began_with(tmp_path: P
     assert loaded.config == began.config
     for name, value in trained.network.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[name], value)
+
+
+def test_a_variant_says_scales_and_crf_and_the_first_is_the_usual_one() -> None:
+    segment = SegmentConfig(long_side=700)
+    predict = PredictConfig(
+        variants=("multi-scale+crf", "single"), multi_scales=(0.5, 2.0), flip=False, window=90, stride=30, crf="irn",
+        precision="bf16",
+    )  # fmt: skip
+    first = Inference(700, (0.5, 2.0), False, 90, 30, "irn", "bf16")
+    assert inference(segment, predict) == inference(segment, predict, "multi-scale+crf") == first
+    assert inference(segment, predict, "multi-scale") == replace(first, crf="none")
+    assert inference(segment, predict, "single+crf") == replace(first, scales=(1.0,))
+    assert inference(segment, predict, "single") == replace(first, scales=(1.0,), crf="none")
 
 
 def test_bf16_is_used_where_it_is_asked_for_and_changes_little(monkeypatch: pytest.MonkeyPatch) -> None:

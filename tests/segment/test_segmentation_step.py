@@ -66,6 +66,24 @@ def test_an_unlabelled_batch_passes_the_step(tiny: SegmentConfig) -> None:
     assert {name: value.item() for name, value in out.items()} == {"loss": 0, "accuracy": 0, "labelled": 0}
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_step_counts_labelled_pixels_only(tiny: SegmentConfig, weighted: bool) -> None:
+    logits, masks = example()
+    network = build_segmenter(tiny, 3)
+    network.forward = lambda images: logits.float()  # type: ignore[method-assign]
+    batch = {"images": torch.zeros(2, 3, 5, 6), "masks": masks}
+    if weighted:
+        batch["weights"] = torch.linspace(1, 3, 60).reshape(2, 5, 6)
+    found = SegmentationStep(network)(batch, epoch=0)
+    expected = segmentation_loss(logits.float(), masks, batch.get("weights"))
+    assert float(found["loss"]) == pytest.approx(float(expected), rel=1e-5)
+    right = sum(
+        int(logits[b, :, y, x].argmax()) == int(masks[b, y, x]) for b in range(2) for y in range(5) for x in range(6)
+    )
+    assert float(found["accuracy"]) == pytest.approx(right / 48)
+    assert float(found["labelled"]) == pytest.approx(48 / 60)
+
+
 def test_a_loss_that_is_not_finite_is_explained(tiny: SegmentConfig) -> None:
     step = SegmentationStep(build_segmenter(tiny, 3))
     batch = {"images": torch.randn(1, 3, 32, 32), "masks": torch.zeros(1, 32, 32, dtype=torch.long)}

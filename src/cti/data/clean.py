@@ -37,8 +37,9 @@ def write_clean_table(photo_set: PhotoSet, path: Path | str, renames: Mapping[st
 
 
 def _name(photo: Photo, folder: Path | None) -> str:
-    below = folder is not None and photo.image.is_relative_to(folder)
-    return photo.image.relative_to(folder).as_posix() if below and folder is not None else photo.image.name
+    if folder is not None and photo.image.is_relative_to(folder):
+        return photo.image.relative_to(folder).as_posix()
+    return photo.image.name
 
 
 def _cell(names: Sequence[str]) -> str:

@@ -76,8 +76,7 @@ def ends_of(pixels: NDArray[Any]) -> tuple[float, float]:
 
 
 def _scaled(values: NDArray[Any], full: float) -> NDArray[np.uint8]:
-    values = np.nan_to_num(values, nan=0.0, posinf=full, neginf=0.0)
-    return np.rint(np.clip(values, 0, full) * (255.0 / full)).astype(np.uint8)
+    return np.rint(np.nan_to_num(np.clip(values, 0, full)) * (255.0 / full)).astype(np.uint8)
 
 
 def _full(high: float, bits: int) -> float:

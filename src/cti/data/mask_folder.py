@@ -36,7 +36,7 @@ class MaskFolder:
         for key in list(self._files):
             folder, _, name = key.rpartition("/")
             bare = _AFFIX.sub("", name)
-            if bare and bare != name:
+            if bare != name:
                 self._files[f"{folder}/{bare}" if folder else bare] += self._files[key]
 
     def find(self, *names: str) -> Path | None:
@@ -61,8 +61,7 @@ class MaskFolder:
 
 
 def _rank(path: Path) -> int:
-    suffix = path.suffix.lower()
-    return _ORDER.index(suffix) if suffix in _ORDER else len(_ORDER)
+    return _ORDER.index(path.suffix.lower())
 
 
 def _key(path: str) -> str:

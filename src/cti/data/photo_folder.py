@@ -53,15 +53,14 @@ class PhotoFolder:
             pure = PurePosixPath(photo)
             for key in (_key(photo), _key(str(pure.with_suffix("")))):
                 self._by_path[key].append(photo)
-            if len(pure.parts) > 1:
-                for key in (_key(pure.name), _key(pure.stem)):
-                    self._by_name[key].append(photo)
+            for key in (_key(pure.name), _key(pure.stem)):
+                self._by_name[key].append(photo)
 
     def find(self, name: str, where: str = "") -> str | None:
         """The photo that a name means, or None.
 
-        Case, form of accents and suffix may differ from the file's, and a space may be written `%20`. A path may have
-        folders before it that are not below this one; a bare name may lie in any folder below.
+        Case and form of accents may differ from the file's, the suffix may be left out, and a space may be written
+        `%20`. A path may have folders before it that are not below this one; a bare name may lie in any folder below.
 
         Args:
             name: Path relative to the folder, with or without suffix, or a bare name.

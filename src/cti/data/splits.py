@@ -45,7 +45,7 @@ def split_by_seed(
     """
     earlier = earlier or EarlierSplit()
     photos = sorted(ids)
-    wanted = min(max(round(fraction * len(photos)), int(fraction > 0)), len(photos) - 1) if photos else 0
+    wanted = min(max(round(fraction * len(photos)), int(fraction > 0)), len(photos) - 1)
     kinds = {photo: set(tags[photo]) or {_NONE} for photo in photos} if tags else {photo: set() for photo in photos}
     held_out = set(earlier.held_out.intersection(photos))
     shown = Counter(kind for photo in held_out for kind in kinds[photo])  # by those held out

@@ -4,7 +4,6 @@ The rules, stage by stage, are in docs/architecture.md ("A run can be changed").
 """
 
 import json
-import os
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -161,7 +160,7 @@ def result_fields(section: Any) -> JsonObject:
 
 def as_json(value: Any) -> Any:
     """The value as it comes back from a JSON file, so that settings compare equal to stored ones."""
-    return json.loads(json.dumps(value, default=os.fspath))
+    return json.loads(json.dumps(value))
 
 
 def _difference(name: str, then: Any, now: Any) -> str:

@@ -51,12 +51,15 @@ def locked(run: Path) -> Iterator[None]:
         ValueError: if another process holds it.
     """
     run.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run / LOCK)
     try:
-        with FileLock(run / LOCK).acquire(timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise ValueError(f"Another process works in {run}; wait for it, or choose another --out.") from error
+    try:
+        yield
     finally:
+        lock.release()
         if not any(path.name != LOCK for path in run.iterdir()):
             shutil.rmtree(run, ignore_errors=True)
 
@@ -216,7 +219,7 @@ def clear_failed_start(folder: Path, fresh: bool, new_run: bool) -> None:
         else:  # lists that were drawn for the stage of before stay
             _remove(folder / name for name in _BEGUN - {LISTS} if (folder / name).exists())
     rest = [path for path in run.iterdir() if path.name not in (CONFIG_FILE, LOCK)]
-    if all(path.is_dir() and read_history(path).taken_from for path in rest):
+    if all(read_history(path).taken_from for path in rest):
         _remove([*rest, run / CONFIG_FILE])
 
 

@@ -133,7 +133,7 @@ def _tag_columns(path: Path, table: Cells, image: int, named: str) -> Columns:
             )
         if not others:
             raise ValueError(f'{path} holds one column only; put the tags beside the photos: a.jpg,"cat, sofa"')
-        return Columns(image, tuple(others), one_name=len(others) > 1)
+        return Columns(image, tuple(others))
     headings = [_letters(name) for name in table.header]
     if "tags" in headings:
         return Columns(image, (headings.index("tags"),))

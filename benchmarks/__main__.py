@@ -54,7 +54,9 @@ def main() -> None:
     if "profile" in wanted:
         say("profile")
         few = replace(setting, batch=min(setting.batch, 4))
-        results["profile"] = {who: profile("step", who, few) for who in ("reference", "ours")}
+        quick = results["machine"]["quick_bfloat16"]
+        contenders = ("reference", "ours", *(("reference+bf16", "ours+bf16") if quick else ()))
+        results["profile"] = {who: profile("step", who, few) for who in contenders}
     if "curves" in wanted:
         results["curves"] = measure_curves(setting, arguments.quick, say)
         for row in results["rows"]:

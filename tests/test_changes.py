@@ -47,14 +47,16 @@ OTHER = DataRecord({"train": ("a", "b")}, {"a": ("0f", ("dog",)), "b": ("1f", ()
 def test_differences_are_told_by_the_names_of_settings() -> None:
     before = Made({"train": {"lr": 0.1, "deep": {"x": 1, "y": 2}}, "network": "0f", "gone": None, "z": 1}, SAME)
     now = Made({"train": {"lr": 0.1, "deep": {"x": 1, "y": 3}}, "network": "1f", "made": {"masks": 7}, "z": 1}, OTHER)
-    change = compare(before, now)
+    change = compare(before, now, untrained=False)
     assert change.settings == {
         "made": (None, {"masks": 7}), "network": ("0f", "1f"), "train.deep.y": (2, 3),
     }  # fmt: skip
     assert change.photos == PhotoChange(added=("b",), retagged=("a",), reviewed=("a",))
-    assert not compare(before, before)
-    assert compare(before, replace(before, photos=OTHER))
-    assert compare(before, replace(before, settings={}))
+    assert not compare(before, before, False)
+    assert compare(before, replace(before, photos=OTHER), False)
+    assert compare(before, replace(before, settings={}), False)
+    untrained = compare(before, replace(now, settings=now.settings | {"train": {"lr": 5, "seed": 1}}), untrained=True)
+    assert untrained.settings.keys() == {"made", "network", "train.seed"}
 
 
 def test_a_change_is_said_in_words() -> None:
@@ -524,6 +526,13 @@ def looked(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_section_that_is_new_or_gone_is_named_and_not_printed() -> None:
+    change = Change({"train": (None, {"lr": 1}), "loader": ({"workers": 2}, None), "train.lr": (1, 2)})
+    assert str(change) == (
+        "train is newly among the settings; loader is no longer among the settings; train.lr: 1 there, 2 now"
+    )
+
+
 def test_a_setting_that_an_older_version_did_not_know_has_its_default(copy: Path) -> None:
     """And one that only an older version knew makes a difference."""
     path = copy / "run" / "train" / "stage.json"
@@ -532,8 +541,9 @@ def test_a_setting_that_an_older_version_did_not_know_has_its_default(copy: Path
     write_json(path, settings)
     assert Run(config_of(copy / "photos", copy / "run")).fits("train")
     assert not Run(config_of(copy / "photos", copy / "run", data__bands="[3,2,1]")).fits("train")
-    settings["data"]["gone"] = 1
-    write_json(path, settings)
+    write_json(path, {**settings, "data": settings["data"] | {"gone": 1}})
+    assert not Run(config_of(copy / "photos", copy / "run")).fits("train")
+    write_json(path, {name: value for name, value in settings.items() if name != "method"})  # not a whole section
     assert not Run(config_of(copy / "photos", copy / "run")).fits("train")
 
 

@@ -90,7 +90,9 @@ def compare(before: Made, now: Made, untrained: bool) -> Change:
         untrained: Whether CTI is not trained, so that settings of its training make no difference.
     """
     # Settings that the version of then did not know are taken for today's defaults.
-    settings = _differences(_completed(before.settings, as_json(result_fields(Config()))), now.settings)
+    usual = as_json(result_fields(Config()))
+    then = {name: _completed(value, now.settings.get(name), usual.get(name)) for name, value in before.settings.items()}
+    settings = _differences(then, now.settings)
     if untrained:
         settings = {name: pair for name, pair in settings.items() if not _TRAINING.match(name)}
     return Change(settings, compare_photos(before.photos, now.photos))
@@ -167,16 +169,18 @@ def _difference(name: str, then: Any, now: Any) -> str:
     """A setting that differs, in words where its values are digests or times."""
     if name in _IN_WORDS:
         return _IN_WORDS[name]
+    if isinstance(then, dict) or isinstance(now, dict):
+        return f"{name} is {'no longer' if isinstance(then, dict) else 'newly'} among the settings"
     section, _, stage = name.partition(".")
     return f"{stage} is a new one" if section == "made" else f"{name}: {then!r} there, {now!r} now"
 
 
-def _completed(settings: JsonObject, usual: JsonObject) -> JsonObject:
-    """Settings with the defaults of those that are missing in one of their sections."""
-    return {
-        name: {**usual[name], **_completed(value, usual[name])} if isinstance(value, dict) and name in usual else value
-        for name, value in settings.items()
-    }
+def _completed(then: Any, now: Any, usual: Any) -> Any:
+    """Settings of then with the defaults of those that only now has, section by section."""
+    if not (isinstance(then, dict) and isinstance(now, dict) and isinstance(usual, dict)):
+        return then
+    new = {name: usual[name] for name in now if name not in then and name in usual}
+    return new | {name: _completed(value, now.get(name), usual.get(name)) for name, value in then.items()}
 
 
 def _differences(old: Any, new: Any, path: str = "") -> dict[str, tuple[Any, Any]]:

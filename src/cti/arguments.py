@@ -111,7 +111,7 @@ def command_parser(function: Callable[..., Any], prog: str, all_settings: bool =
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object on stdout")
     parser.add_argument("--verbose", action="store_true", help="log more, and show tracebacks")
     if "config" in signature.parameters:
-        shorts = "; ".join(f"{short} = {long.replace(' ', ' and ')}" for short, long in SHORT.items())
+        shorts = "; ".join(f"{short} = {long.replace(' --', ' and ')}" for short, long in SHORT.items())
         parser.add_argument("--help-all", action="store_true", help=f"show every setting. Short forms: {shorts}")
         add_settings(parser, None if all_settings else function.__dict__.get("sections", ()))
     return parser

@@ -18,6 +18,7 @@ from cti.config import DataConfig
 from cti.data import read_photos, save_mask
 from cti.data.check import _VERSION, _Fact, _lasts, check_cache, check_data, usable
 from cti.data.check_report import FEW, CheckReport, few_sentence, print_report
+from cti.data.depth import Reading
 from cti.data.fingerprint import DataRecord, PhotoChange, compare_photos, mask_fingerprint, record_photos
 from cti.data.photos import dropped_sentence
 
@@ -228,7 +229,7 @@ def test_a_photo_that_does_not_fit_into_memory_may_fit_another_time(
     root = folder_set({"a.png": "cat", "b.png": "cat"}, train=["a", "b"])
     _age(root)
 
-    def refuse(image: Image.Image) -> None:
+    def refuse(image: Image.Image, reading: Reading) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:

@@ -190,7 +190,7 @@ def test_classes_that_are_not_learned_are_named() -> None:
     # A quarter of the way from chance to perfect is enough: 5/12 from a chance of 2/9, not from one of 1/4.
     assert good.average_precision["ring"] == pytest.approx(5 / 12)
     for count, total, learned in ((200, 900, True), (25, 100, False)):
-        said = remarks_on(good, {"disc": 20.0, "ring": count, "star": 0.0}, total)
+        said = remarks_on(good, {"disc": 20.0, "ring": count, "star": 0.0}, total, 20)
         assert any("ring (" in sentence for sentence in said) is not learned
     assert not any("pre-trained" in remark for remark in remarks)
     bad = score_tags(-torch.tensor([[3.0, 0, 0], [0, 1, 0], [2, 0, 0], [0, 2, 0]]), labels, CLASSES)

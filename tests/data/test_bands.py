@@ -112,10 +112,13 @@ def test_an_array_that_is_no_image_is_said_to_be(pixels: NDArray[Any], tmp_path:
         load_image(tmp_path / "a.npy")
 
 
-def test_a_header_may_not_ask_for_more_memory_than_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = _write(tmp_path / "cube.npy", CUBE)
+@pytest.mark.parametrize("name", ["cube.npy", "cube.tif"])
+def test_a_header_may_not_ask_for_more_memory_than_there_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _write(tmp_path / name, FORMS[name][0], **FORMS[name][1])
     monkeypatch.setattr(bands_module, "MOST", CUBE.nbytes - 1)
-    with pytest.raises(ValueError, match=r"its bands take .* GB together, more than"):
+    with pytest.raises(ValueError, match=r"is not read: its bands take .* GB together, more than"):
         load_image(path, reading=Reading(bands=(1, 2, 3)))
     with pytest.raises(ValueError, match="more than the 53 pixels allowed"), open_image(path, max_pixels=53):
         pass

@@ -32,12 +32,6 @@ class BandsError(ValueError):
 class BandsFile(ImageFile.ImageFile):
     """An opened image of many bands; its pixels are read by `bands_of`."""
 
-    @property
-    def file(self) -> IO[bytes]:
-        """The opened file."""
-        assert self.fp is not None
-        return self.fp
-
     def load(self) -> Any:
         """Refuse: as colours it is read by `as_colours` only."""
         raise ValueError("it has many bands, and is read by cti only")
@@ -50,15 +44,16 @@ class NumpyFile(BandsFile):
 
     def _open(self) -> None:
         readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        version = npy.read_magic(self.file)
+        file = _file(self)
+        version = npy.read_magic(file)
         if version not in readers:
             raise SyntaxError(f"it is of numpy's format {version}")
-        shape, self.by_columns, self.type = readers[version](self.file)
+        shape, self.by_columns, self.type = readers[version](file)
         if self.type.kind not in "buif" or len(shape) not in (2, 3) or 0 in shape:
             raise SyntaxError(f"its array of shape {shape} and type {self.type} is no image")
-        self.shape, self.start = shape, self.file.tell()
-        bands_first = len(shape) == 3 and shape[0] < shape[2]
-        height, width = shape[1:] if bands_first else shape[:2]
+        self.shape, self.start = shape, file.tell()
+        self.bands_first = len(shape) == 3 and shape[0] < shape[2]
+        height, width = shape[1:] if self.bands_first else shape[:2]
         self._size, self._mode = (width, height), "RGB"
 
 
@@ -130,7 +125,7 @@ def _numbers(count: int, bands: Sequence[int]) -> Sequence[int]:
 def band_count(image: Image.Image) -> int:
     """How many bands an opened image has of which `has_bands` is true; its header says so."""
     if isinstance(image, NumpyFile):
-        return 1 if len(image.shape) == 2 else min(image.shape[0], image.shape[2])
+        return 1 if len(image.shape) == 2 else int(image.shape[0 if image.bands_first else 2])
     return int(getattr(image, "tag_v2", {}).get(_SAMPLES_PER_PIXEL, 1))
 
 
@@ -140,14 +135,22 @@ def bands_of(image: Image.Image) -> NDArray[Any]:
         return _tiff_bands(image)
     size = math.prod(image.shape) * image.type.itemsize
     check_size(size)
-    image.file.seek(image.start)
-    content = image.file.read(size)
+    file = _file(image)
+    file.seek(image.start)
+    content = file.read(size)
     if len(content) < size:
         raise ValueError("it is cut off")
     pixels = np.frombuffer(content, image.type).reshape(image.shape, order="F" if image.by_columns else "C")
     if pixels.ndim == 2:
         return pixels[..., None]
-    return np.moveaxis(pixels, 0, -1) if pixels.shape[0] < pixels.shape[2] else pixels
+    return np.moveaxis(pixels, 0, -1) if image.bands_first else pixels
+
+
+def _file(image: Image.Image) -> IO[bytes]:
+    """The file behind an opened image."""
+    assert isinstance(image, ImageFile.ImageFile)
+    assert image.fp is not None
+    return image.fp
 
 
 def check_size(size: int) -> None:
@@ -161,14 +164,15 @@ def _tiff_bands(image: Image.Image) -> NDArray[Any]:
         import tifffile
     except ModuleNotFoundError as error:
         raise BandsError('TIFFs of many bands need the extra `bands`: pip install "cti[bands]"') from error
-    assert isinstance(image, ImageFile.ImageFile)
-    assert image.fp is not None
-    image.fp.seek(0)
+    file = _file(image)
+    file.seek(0)
     try:
-        with tifffile.TiffFile(image.fp) as file:
-            page = file.series[0]
+        with tifffile.TiffFile(file) as opened:
+            page = opened.series[0]
             check_size(page.nbytes)
             pixels = page.asarray()
+    except BandsError:
+        raise
     except (tifffile.TiffFileError, ValueError, TypeError, KeyError, IndexError, struct.error) as error:
         raise ValueError(str(error)) from error
     sizes = {"Y": image.size[1], "X": image.size[0]}

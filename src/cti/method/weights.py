@@ -199,7 +199,9 @@ def named_backbone(path: Path | str) -> tuple[str, int] | None:
     depth = sum(1 for name in shapes if re.fullmatch(r"blocks\.\d+\.norm1\.weight", name))
     if patches is None or len(patches) != 4:
         return None
-    size = _SIZES.get((patches[0], depth), "unknown")
+    size = _SIZES.get((patches[0], depth))
+    if size is None:
+        return None
     patch, scaled = patches[-1], "blocks.0.ls1.gamma" in shapes
     names = (
         [f"vit_{size}_patch{patch}_dinov2"]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from docstring_parser import parse
 from jsonargparse import ArgumentParser
 
-from cti.config import Config
+from cti.config import ONLY_TRAINING, Config
 from cti.settings import add_settings, config_of, parse_words
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ SHORT = {
 
 
 _MAY_TRAIN = ("run", "train")
-_ONLY_TRAINING = re.compile(r"--(size|epochs|method\..*|model\.image_size|train\.(?!warm_start|seed).*)")
+_ONLY_TRAINING = re.compile(rf"--(size|epochs|model\.image_size|{ONLY_TRAINING})")
 """Options of these commands that matter where CTI is trained."""
 
 ALONE = {"fix": "clean.csv"}

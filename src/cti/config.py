@@ -728,6 +728,10 @@ class RuntimeConfig(Section):
     retrain: bool = False
 
 
+ONLY_TRAINING = r"method\..+|train\.(?!(warm_start|seed)$).+"
+"""Names of settings that only say how CTI is trained, as a pattern: they change nothing where it is not."""
+
+
 @dataclass(frozen=True)
 class Config:
     """One run, all stages.

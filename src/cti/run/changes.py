@@ -9,7 +9,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
-from cti.config import Config
+from cti.config import ONLY_TRAINING, Config
 from cti.data.fingerprint import DataRecord, PhotoChange, compare_photos
 from cti.files import JsonObject
 
@@ -18,7 +18,6 @@ Action = Literal["same", "keep", "by photo", "from weights", "more epochs", "aga
 photos; train on from its weights, on other photos; train on for more epochs, on the same; make it again."""
 
 _IN_WORDS = {"network": "the network of train is another one", "truth": "the true masks are others"}
-_TRAINING = re.compile(r"method\.|train\.(?!warm_start$|seed$)")
 _EPOCHS = {"train": "train.epochs", "segment": "segment.train.epochs"}
 
 
@@ -94,7 +93,7 @@ def compare(before: Made, now: Made, untrained: bool) -> Change:
     then = {name: _completed(value, now.settings.get(name), usual.get(name)) for name, value in before.settings.items()}
     settings = _differences(then, now.settings)
     if untrained:
-        settings = {name: pair for name, pair in settings.items() if not _TRAINING.match(name)}
+        settings = {name: pair for name, pair in settings.items() if not re.fullmatch(ONLY_TRAINING, name)}
     return Change(settings, compare_photos(before.photos, now.photos))
 
 
